@@ -1,0 +1,201 @@
+"""The program's plain types: what Airflow says, and what is made of it. Frozen, no behaviour.
+
+`Incident`, `Excerpt` and `Signature` are stored, so they live in `knowledge.records`.
+All times are aware UTC datetimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from knowledge.records import Excerpt, Incident, Match, Signature
+
+__all__ = ["Excerpt", "Incident", "Match", "Signature"]
+
+UNMAPPED = -1
+TERMINAL_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """Names one task instance of one run; `map_index` is -1 where it is not mapped."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = UNMAPPED
+
+    def __str__(self) -> str:
+        index = "" if self.map_index == UNMAPPED else f"[{self.map_index}]"
+        return f"{self.dag_id}.{self.task_id}{index}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInstance:
+    """A task instance as Airflow has it now. `id` changes with every try; `state` is None for
+    one that was cleared and not scheduled yet. `version` is the DAG version it ran on."""
+
+    ref: TaskRef
+    state: str | None
+    try_number: int
+    max_tries: int
+    id: str | None = None
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+    duration: float | None = None
+    operator: str | None = None
+    hostname: str | None = None
+    pool: str | None = None
+    queue: str | None = None
+    note: str | None = None
+    version: int | None = None
+    rendered_fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DagRun:
+    """One run of a DAG. `run_type` is scheduled, manual, asset_triggered or backfill."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    run_type: str
+    run_after: datetime | None = None
+    logical_date: datetime | None = None
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+    version: int | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dag:
+    """What the DAG's author said of it, and what Airflow knows. `version` is the latest."""
+
+    dag_id: str
+    is_paused: bool = False
+    tags: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    version: int | None = None
+    fileloc: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of a DAG's latest version."""
+
+    task_id: str
+    retries: int = 0
+    downstream: tuple[str, ...] = ()
+    operator: str | None = None
+    pool: str | None = None
+    owner: str | None = None
+    trigger_rule: str = "all_success"
+    is_mapped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of Airflow's event log: who did what, or what the scheduler noticed."""
+
+    id: int
+    when: datetime
+    event: str
+    owner: str | None = None
+    dag_id: str | None = None
+    run_id: str | None = None
+    task_id: str | None = None
+    map_index: int | None = None
+    try_number: int | None = None
+    extra: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What /monitor/health says. `problems` names each part that is not healthy."""
+
+    problems: tuple[str, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What it is and what to do. `action` is a name of the closed catalogue or None where
+    nobody knows; `confidence` (0 to 1) is the similarity, lowered by a model where one spoke.
+    `entry` is the id of the entry it rests on."""
+
+    action: str | None
+    cause: str
+    by: Literal["exact", "near", "model", "nobody"]
+    confidence: float | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    explanation: str = ""
+    quotes: tuple[str, ...] = ()
+    entry: str | None = None
+    matches: tuple[Match, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of the gate: what was measured, against which bound. `value` None: does not
+    apply. `reason` is the sentence for a person, given where it did not pass. `blocks` marks a
+    check that no approval count can mend: the verdict is `blocked`, not `ask`."""
+
+    name: str
+    passed: bool
+    value: float | int | str | bool | None = None
+    bound: float | int | str | bool | None = None
+    reason: str = ""
+    blocks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """May it be done without a person? Every check is named."""
+
+    decision: Literal["auto", "ask", "novel", "blocked"]
+    checks: tuple[Check, ...]
+    grant: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.decision == "auto"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(check.reason for check in self.checks if not check.passed)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedClear:
+    """One task instance that a plan would run again. `try_number` and `id` are those of now."""
+
+    ref: TaskRef
+    state: str | None
+    try_number: int
+    id: str | None
+    role: Literal["task", "downstream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an action would do, exactly. Shown before, compared with what was done after.
+
+    `clears` run again; `extra_tries` is how many tries the clear grants the task anew (a clear
+    grants the whole retry budget again). `version_from` → `version_to` is the DAG version of
+    the failed try and of the new one.
+    """
+
+    action: str
+    ref: TaskRef
+    params: Mapping[str, Any] = field(default_factory=dict)
+    clears: tuple[PlannedClear, ...] = ()
+    extra_tries: int = 0
+    version_from: int | None = None
+    version_to: int | None = None

@@ -1,0 +1,131 @@
+"""The program's seams: small Protocols whose docstrings are the contract.
+
+Every implementation and every fake of one passes the same tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from aiops_cli.incidents import (
+    Dag,
+    DagRun,
+    Event,
+    Excerpt,
+    Health,
+    Incident,
+    Match,
+    Task,
+    TaskInstance,
+    TaskRef,
+)
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Aware UTC."""
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Airflow(Protocol):
+    """One Airflow, asked typed questions. Raises the AirflowError family and nothing else.
+
+    Reads are repeated on connection errors, 429 and 5xx; changing calls never are by
+    themselves: after an unclear answer (5xx, connection lost) they raise AirflowUnreachable
+    and the caller re-reads before it repeats.
+    """
+
+    name: str
+    url: str
+
+    def version(self) -> str:
+        """The server's version. Raises AirflowAnswer for one older than 3.1."""
+
+    def health(self) -> Health: ...
+
+    def failed(
+        self,
+        *,
+        since: datetime,
+        dag_id: str | None = None,
+        task_id: str | None = None,
+        run_id: str | None = None,
+    ) -> Iterator[TaskInstance]:
+        """Task instances in state `failed` that ended at or after `since`, newest first, page by
+        page. `dag_id` and `task_id` may be globs."""
+
+    def task_instance(self, ref: TaskRef) -> TaskInstance:
+        """Raises AirflowNotFound."""
+
+    def tries(self, ref: TaskRef) -> tuple[TaskInstance, ...]:
+        """All tries, oldest first; earlier ones without ids."""
+
+    def history(self, dag_id: str, task_id: str, *, limit: int = 20) -> tuple[TaskInstance, ...]:
+        """The task's instances in other runs, newest run first."""
+
+    def run(self, dag_id: str, run_id: str) -> DagRun: ...
+
+    def run_task_instances(self, dag_id: str, run_id: str) -> tuple[TaskInstance, ...]: ...
+
+    def dag(self, dag_id: str) -> Dag: ...
+
+    def tasks(self, dag_id: str) -> Mapping[str, Task]:
+        """The tasks of the DAG's latest version, by id."""
+
+    def events(
+        self,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        dag_id: str | None = None,
+        run_id: str | None = None,
+        task_id: str | None = None,
+        names: Sequence[str] = (),
+        limit: int = 100,
+    ) -> tuple[Event, ...]:
+        """Rows of the event log, oldest first. `names` restricts to these events."""
+
+    def log(self, ref: TaskRef, try_number: int) -> Excerpt:
+        """The excerpt of one try's log, redacted, read as a stream in bounded memory. A log that
+        is gone gives an excerpt whose `notice` says so. Raises AirflowNotFound for a try that
+        never was."""
+
+    def clear(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_ids: Sequence[str | tuple[str, int]],
+        *,
+        dry_run: bool,
+    ) -> tuple[TaskInstance, ...]:
+        """Clear the failed (and upstream_failed) ones of these task instances in this run, and
+        nothing else: never downstream or upstream, never running ones. Returns those that were
+        (or would be) cleared; after the act they carry their new ids. An empty answer or
+        AirflowConflict means that somebody else acted. Runs on the latest DAG version."""
+
+    def append_note(self, ref: TaskRef, text: str) -> None:
+        """Append to the task instance's note (at most 1,000 characters in all; what was there is
+        kept whole, the new text is shortened where it must be)."""
+
+    def link(self, ref: TaskRef, try_number: int) -> str:
+        """The task instance's page in Airflow's UI."""
+
+
+class Model(Protocol):
+    """A language model that may suggest. It can only lower a decision, never raise one."""
+
+    name: str
+
+    def diagnose(
+        self, incident: Incident, matches: Sequence[Match], actions: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """An answer in the fixed schema: cause, action, confidence, explanation, quotes.
+        Raises ModelError when the model is down, slow, busy or does not keep to the schema."""
+
+
+class Notifier(Protocol):
+    def tell(self, title: str, body: str, *, key: str) -> None:
+        """Tell people; `key` is stable for an incident so that a pager groups messages."""

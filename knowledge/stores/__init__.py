@@ -1,0 +1,240 @@
+"""The Store seam: where knowledge, incidents, decisions, outcomes and claims are kept.
+
+One contract, held by one test suite over every backend and the in-memory twin
+(tests/test_store_contract.py). Append-only, but for claims, watermarks, pause and vectors.
+Every method is one transaction: after a crash it has happened wholly or not at all.
+All methods raise `StoreUnusable` when the store cannot be read or written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from knowledge.records import (
+    Case,
+    Claim,
+    ClaimState,
+    Decision,
+    Entry,
+    Grant,
+    Incident,
+    Judgement,
+    Limits,
+    Outcome,
+    Pause,
+    Status,
+    Trial,
+    Vouch,
+)
+
+Vector = Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSpace:
+    """Which vectors a store holds; vectors of two spaces are never compared."""
+
+    embedder: str
+    dimensions: int
+    signature_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedEntry:
+    """An entry with one unit vector for each of its symptoms, in their order."""
+
+    entry: Entry
+    vectors: tuple[Vector, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PutCounts:
+    """What `put_entries` did with the entries it was given."""
+
+    added: int = 0
+    changed: int = 0
+    same: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An entry that a search brought up, with the index of the symptom that was found."""
+
+    entry: Entry
+    symptom: int
+
+
+class Store(Protocol):
+    """See the module. Ids given by callers may be any unique prefix of 4 or more characters."""
+
+    location: str  # as a person may see it: no password
+
+    def close(self) -> None: ...
+
+    def base_id(self) -> str:
+        """This knowledge base's own random id, made once."""
+
+    def bind_instance(self, name: str, url: str) -> None:
+        """Bind an instance name to its base URL for good. Raises WrongInstance for another."""
+
+    def vector_space(self) -> VectorSpace | None:
+        """The space of the stored vectors, None while there are none."""
+
+    # --- entries: what is known ------------------------------------------------------------
+
+    def put_entries(
+        self, entries: Sequence[EmbeddedEntry], space: VectorSpace, at: datetime
+    ) -> PutCounts:
+        """Append entries; one whose content is stored already is left alone ("same"), one whose
+        id is known with other content becomes its newest version ("changed"). A retired entry
+        stays retired unless its content changed. All or nothing.
+        Raises EmbedderMismatch where `space` is not the store's."""
+
+    def retire_entries(self, ids: Collection[str], by: str, at: datetime, reason: str) -> int:
+        """Retired entries are never matched again; they stay readable. Returns how many were live."""
+
+    def entries(
+        self, *, kind: str | None = None, source: str | None = None, retired: bool = False
+    ) -> tuple[Entry, ...]:
+        """Newest versions, oldest entry first. `source` is a prefix; `retired` includes those."""
+
+    def entry(self, entry_id: str) -> Entry:
+        """Retired ones too. Raises NotFound."""
+
+    def find_exact(self, fingerprint: str) -> tuple[Candidate, ...]:
+        """Live entries with a symptom of this fingerprint, newest first."""
+
+    def find_vector(self, vector: Vector, limit: int) -> tuple[Candidate, ...]:
+        """Nearest live symptoms by cosine, nearest first. A zero vector finds nothing."""
+
+    def find_text(self, tokens: Sequence[str], limit: int) -> tuple[Candidate, ...]:
+        """Live symptoms sharing tokens (of `knowledge.ranking.tokenize`), best BM25 first."""
+
+    # --- incidents: what was seen ----------------------------------------------------------
+
+    def add_incident(self, incident: Incident) -> bool:
+        """Append; False where its id is stored already (nothing is changed then)."""
+
+    def known_incidents(self, ids: Collection[str]) -> set[str]:
+        """Those of these full ids that are stored."""
+
+    def case(self, incident_id: str) -> Case:
+        """One incident with all that was decided about it. Raises NotFound."""
+
+    def cases(
+        self,
+        *,
+        status: Collection[Status] = (),
+        instance: str | None = None,
+        dag: str | None = None,
+        task: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> tuple[Case, ...]:
+        """Newest failure first. `dag` and `task` are globs (* and ?), `since` bounds failed_at
+        from below. Empty `status` means all."""
+
+    def add_judgement(self, judgement: Judgement) -> None: ...
+
+    def shortest_prefixes(self, ids: Collection[str]) -> Mapping[str, str]:
+        """For each incident id the shortest unique prefix of 4 or more characters."""
+
+    # --- decisions, claims, outcomes -------------------------------------------------------
+
+    def record(self, decision: Decision, vouches: Sequence[Vouch] = ()) -> Decision:
+        """Append a decision that acts on nothing (reject, action none, shadow, superseded).
+        Raises DoorClosed("claim") where somebody holds a claim on the incident; a shadow
+        decision is appended all the same."""
+
+    def claim(
+        self, incident_id: str, ti_id: str | None, owner: str, lease: timedelta
+    ) -> int | None:
+        """Take the right to act. Returns a token, or None where another holds it, where it was
+        acted on already, or where `ti_id` is claimed under any incident. A `claimed` row whose
+        lease (by the store's clock) is over is taken over with a higher token."""
+
+    def open_door(
+        self,
+        incident_id: str,
+        token: int,
+        decision: Decision,
+        *,
+        limits: Limits | None = None,
+        vouches: Sequence[Vouch] = (),
+        not_before: datetime | None = None,
+    ) -> Decision:
+        """The one-way door before any outside effect: claimed → acting, and the decision is
+        appended, in one transaction. `limits` (for acts of the tool alone) are counted inside
+        it; so is the pause. Raises DoorClosed with the check's name; then nothing changed but
+        that the claim may be released."""
+
+    def progress(
+        self, incident_id: str, token: int, progress: Mapping[str, Any]
+    ) -> None:
+        """Replace what is noted as done of the plan. Raises DoorClosed("claim") for a stale token."""
+
+    def settle(
+        self, incident_id: str, token: int, state: ClaimState, outcome: Outcome | None = None
+    ) -> None:
+        """Close an `acting` claim as done or needs_human and append the outcome, together.
+        Raises DoorClosed("claim") for a stale token."""
+
+    def release(self, incident_id: str, token: int) -> None:
+        """Give a claim back because nothing was done under it. A stale token is ignored."""
+
+    def claims(self, states: Collection[ClaimState]) -> tuple[Claim, ...]:
+        """Oldest first."""
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        """Append a later word on a settled decision (relapsed)."""
+
+    def trials(
+        self,
+        *,
+        fingerprints: Collection[str] | None = None,
+        task: tuple[str, str, str] | None = None,
+        since: datetime | None = None,
+    ) -> tuple[Trial, ...]:
+        """Acts (person's and the tool's own, action not none) and rejections, oldest first.
+        `task` is (instance, dag_id, task_id)."""
+
+    def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
+        """Oldest first."""
+
+    # --- leave to act alone ----------------------------------------------------------------
+
+    def add_grant(self, grant: Grant) -> None: ...
+
+    def revoke_grant(self, grant_id: str, by: str, at: datetime) -> Grant:
+        """Raises NotFound."""
+
+    def grants(self) -> tuple[Grant, ...]:
+        """All, revoked and expired ones too, oldest first."""
+
+    def pause(self) -> Pause: ...
+
+    def set_pause(self, pause: Pause) -> None: ...
+
+    # --- where the polling stands ----------------------------------------------------------
+
+    def watermark(self, instance: str) -> datetime | None: ...
+
+    def set_watermark(self, instance: str, at: datetime) -> None: ...
+
+
+def open_store(url: str) -> Store:
+    """The store that `url` names: `sqlite:///path` or `memory:` (for tests).
+
+    Raises StoreUnusable for any other scheme and where it cannot be opened."""
+    if url.startswith("sqlite:///"):
+        from knowledge.stores.sqlite import SqliteStore  # apsw only where it is used
+
+        return SqliteStore.open(url.removeprefix("sqlite:///"))
+    from knowledge.errors import StoreUnusable
+
+    raise StoreUnusable(
+        f"unknown knowledge base {url.split('://')[0]!r}", "use sqlite:///path/to/file.db"
+    )
