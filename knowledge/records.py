@@ -17,14 +17,10 @@ IncidentKind = Literal["task", "run", "import"]
 EntryKind = Literal["runbook", "incident", "history"]
 Found = Literal["exact", "near"]
 OutcomeName = Literal["fixed", "failed", "relapsed", "superseded", "unknown"]
-TrialOutcome = Literal[
-    "fixed", "failed", "relapsed", "superseded", "unknown", "rejected", "wrong"
-]
+TrialOutcome = Literal["fixed", "failed", "relapsed", "superseded", "unknown", "rejected", "wrong"]
 DecisionKind = Literal["approve", "reject", "auto", "shadow", "superseded"]
 ClaimState = Literal["claimed", "acting", "done", "needs_human"]
-Status = Literal[
-    "pending", "acting", "resolved", "failed", "rejected", "superseded", "needs_human"
-]
+Status = Literal["pending", "acting", "resolved", "failed", "rejected", "superseded", "needs_human"]
 STATUSES: tuple[Status, ...] = (
     "pending",
     "acting",

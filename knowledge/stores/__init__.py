@@ -94,7 +94,7 @@ class Store(Protocol):
         Raises EmbedderMismatch where `space` is not the store's."""
 
     def retire_entries(self, ids: Collection[str], by: str, at: datetime, reason: str) -> int:
-        """Retired entries are never matched again; they stay readable. Returns how many were live."""
+        """Retired entries are never matched again but stay readable. Returns how many were live."""
 
     def entries(
         self, *, kind: str | None = None, source: str | None = None, retired: bool = False
@@ -171,10 +171,8 @@ class Store(Protocol):
         it; so is the pause. Raises DoorClosed with the check's name; then nothing changed but
         that the claim may be released."""
 
-    def progress(
-        self, incident_id: str, token: int, progress: Mapping[str, Any]
-    ) -> None:
-        """Replace what is noted as done of the plan. Raises DoorClosed("claim") for a stale token."""
+    def progress(self, incident_id: str, token: int, progress: Mapping[str, Any]) -> None:
+        """Replace what is noted as done of the plan. Raises DoorClosed("claim") when stale."""
 
     def settle(
         self, incident_id: str, token: int, state: ClaimState, outcome: Outcome | None = None
