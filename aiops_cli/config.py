@@ -1,0 +1,407 @@
+"""Settings: the only reader of the environment and of settings files.
+
+Each value comes from the first of: flag, environment, ./aiops.yaml, the user's config file,
+default. Two that protect (`read_only`, `protected`) add up over the files instead, so that no
+file can undo another's. `SETTINGS` is the whole list.
+
+Values are read as the text that stands in the file, so that `mode: off`, `password: 0123` and
+`interval: 1:30` mean what they look like and not what YAML makes of them.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from aiops_cli import config_values as values
+from aiops_cli.errors import ConfigError, UsageError
+
+DEFAULT_INSTANCE = "default"
+PROJECT_FILE = "aiops.yaml"
+
+
+def _default_kb() -> str:
+    from platformdirs import user_data_path  # only where no knowledge base is named
+
+    return f"sqlite:///{user_data_path('aiops', appauthor=False) / 'knowledge.db'}"
+
+
+def _login_name() -> str:
+    import getpass  # 2 ms; asked for once
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        return "unknown"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its dotted name, how its text is read, its default (or what makes it)."""
+
+    name: str
+    parse: Callable[[Any], Any]
+    default: Any = None
+    env: str | None = None
+    project: bool = False  # may stand in ./aiops.yaml
+    file: bool = True  # may stand in the user's file
+    secret: bool = False  # never shown
+    combine: Callable[[Any, Any], Any] | None = None  # adds up over the files
+
+
+# A cloned repository must not redirect a login, run a command, swap the memory, send logs to
+# another model (some names of Ollama's run in its cloud) or take away the kill switch: these are
+# the user's own (project=False).
+SETTINGS: tuple[Setting, ...] = (
+    Setting("airflow.url", values.url, env="AIOPS_AIRFLOW_URL"),
+    Setting("airflow.username", values.text, env="AIOPS_AIRFLOW_USERNAME"),
+    Setting("airflow.password", str, env="AIOPS_AIRFLOW_PASSWORD", secret=True),
+    Setting("airflow.token", values.text, env="AIOPS_AIRFLOW_TOKEN", secret=True),
+    Setting("airflow.token_command", values.text, env="AIOPS_AIRFLOW_TOKEN_COMMAND", secret=True),
+    Setting("instance", values.name, DEFAULT_INSTANCE, env="AIOPS_INSTANCE", project=True),
+    Setting("kb", values.kb, _default_kb, env="AIOPS_KB"),
+    Setting("embedder", values.model("builtin"), "builtin", env="AIOPS_EMBEDDER"),
+    Setting("llm", values.model("none"), "none", env="AIOPS_LLM"),
+    Setting("ollama_host", values.text, "127.0.0.1:11434", env="OLLAMA_HOST", file=False),
+    Setting("user", values.text, _login_name, env="AIOPS_USER", file=False),
+    Setting("paused", values.stop, False, env="AIOPS_PAUSED", file=False),
+    Setting("pause_dag", values.text),
+    Setting("read_only", values.flag, False, project=True, combine=operator.or_),
+    Setting("mode", values.choice("off", "ask", "shadow", "auto"), "ask", project=True),
+    Setting("rerun_safe", values.patterns, (), project=True),
+    Setting("protected", values.patterns, (), project=True, combine=operator.add),
+    Setting("interval", values.duration, timedelta(seconds=30), project=True),
+    Setting("lookback", values.duration, timedelta(hours=24), project=True),
+    Setting("relapse_window", values.duration, timedelta(hours=24), project=True),
+    Setting("give_up", values.duration, timedelta(hours=24), project=True),
+    Setting("lease", values.duration, timedelta(seconds=120), project=True),
+    Setting("gate.similarity", values.share, project=True),  # not set: the embedder's own bound
+    Setting("gate.margin", values.share, project=True),
+    Setting("gate.confidence", values.share, 0.80, project=True),
+    Setting("gate.trust_retries", values.flag, False, project=True),
+    Setting("gate.attempts_per_day", values.whole, 1, project=True),
+    Setting("gate.max_per_hour", values.whole, 10, project=True),
+    Setting("gate.max_per_dag_hour", values.whole, 3, project=True),
+)
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+_AIRFLOW_KEYS = tuple(n.partition(".")[2] for n in _BY_NAME if n.startswith("airflow."))
+# The ways to log in, strongest first; parts of two ways are never mixed.
+_LOGINS = (("token",), ("token_command",), ("username", "password"))
+
+
+@dataclass(frozen=True)
+class AirflowSettings:
+    """One Airflow and how to log in; at most one way is set: token, command, or user."""
+
+    name: str
+    url: str
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    token_command: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """The gate's bounds; None means the embedder's own."""
+
+    similarity: float | None
+    margin: float | None
+    confidence: float
+    trust_retries: bool
+    attempts_per_day: int
+    max_per_hour: int
+    max_per_dag_hour: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, read and checked. `kb` may hold a password, so its repr is left out."""
+
+    instance: str
+    embedder: str
+    llm: str
+    ollama_host: str
+    user: str
+    paused: bool
+    pause_dag: str | None
+    read_only: bool
+    mode: Literal["off", "ask", "shadow", "auto"]
+    rerun_safe: tuple[str, ...]
+    protected: tuple[str, ...]
+    interval: timedelta
+    lookback: timedelta
+    relapse_window: timedelta
+    give_up: timedelta
+    lease: timedelta
+    gate: GateSettings
+    kb: str = field(repr=False)
+    config_file: Path  # the user's file, whether it exists or not
+    instances: Mapping[str, AirflowSettings]
+    warnings: tuple[str, ...]
+    origins: Mapping[str, str] = field(repr=False)
+
+    def origin(self, name: str) -> str:
+        """Where a setting's value came from, such as "environment AIOPS_AIRFLOW_URL". The
+        `airflow.*` names speak of the chosen instance."""
+        return self.origins[name]
+
+    def airflow(self, name: str | None = None) -> AirflowSettings:
+        """The named Airflow, or the chosen one. Raises ConfigError where it is not known."""
+        wanted = name or self.instance
+        if wanted in self.instances:
+            return self.instances[wanted]
+        known = ", ".join(sorted(self.instances))
+        if known:
+            raise ConfigError(
+                f"no Airflow instance is named {wanted!r}",
+                f"known: {known}; others go under `instances:` in {self.config_file}",
+            )
+        raise ConfigError(
+            "no Airflow is configured",
+            f"set AIOPS_AIRFLOW_URL, or write `airflow: {{url: …}}` into {self.config_file}",
+        )
+
+    def kb_path(self) -> Path | None:
+        """The knowledge base's file; None where it is not SQLite."""
+        path = self.kb.removeprefix("sqlite:///")
+        return None if path == self.kb else Path(path)
+
+    def describe(self) -> list[tuple[str, str, str]]:
+        """(name, value as it may be shown, origin) of every setting, for `aiops doctor`."""
+        airflow = self.instances.get(self.instance)
+        rows = []
+        for setting in SETTINGS:
+            section, _, key = setting.name.rpartition(".")
+            holder = {"airflow": airflow, "gate": self.gate}.get(section, self)
+            value = getattr(holder, key, None)
+            rows.append((setting.name, _shown(setting, value), self.origins[setting.name]))
+        return rows
+
+
+def _shown(setting: Setting, value: object) -> str:
+    if value is None or value == ():
+        return "not set"
+    if setting.secret:
+        return "set, not shown"
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    if isinstance(value, timedelta):
+        return f"{int(value.total_seconds())}s"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return re.sub(r"(//[^:/@]*:).*(?=@)|(password=)[^&]*", r"\1\2***", str(value))
+
+
+def parse_duration(text: str) -> timedelta:
+    """`90` (seconds), `90s`, `15m`, `24h`, `2d` or `1w`, above zero; raises UsageError."""
+    try:
+        return values.duration(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a duration", str(error)) from None
+
+
+# ---- reading ----
+
+
+class _Found(NamedTuple):
+    value: Any
+    origin: str
+
+
+_Source = dict[str, _Found]  # by dotted name; a file's `airflow:` is "instances.default."
+
+
+def load(
+    *, cwd: Path, environ: Mapping[str, str], overrides: Mapping[str, str | None] | None = None
+) -> Settings:
+    """Settings as they hold in the folder `cwd`. `overrides` are flags: dotted name -> text,
+    None where the flag was not given.
+
+    Raises ConfigError naming the file and line, variable or flag, the key and what is expected.
+    """
+    user_file = _user_file(environ)
+    flags = _given({name: (f"flag --{name}", text) for name, text in (overrides or {}).items()})
+    environment = _given(
+        {s.name: (f"environment {s.env}", environ.get(s.env)) for s in SETTINGS if s.env}
+    )
+    user = _read(user_file, user_file, project=False)
+    project_file = cwd / PROJECT_FILE
+    # In a container the folder's own file may be named as the user's.
+    project = {} if _same(project_file, user_file) else _read(project_file, user_file, project=True)
+
+    found = {
+        setting.name: _resolve(setting, flags, environment, project, user)
+        for setting in SETTINGS
+        if not setting.name.startswith("airflow.")
+    }
+    # The environment describes the instance that is used without a flag: `--instance staging`
+    # must not reach production because the shell names production's address.
+    without_flag = _resolve(_BY_NAME["instance"], environment, project, user).value
+    named = {name.split(".")[1] for name in user if name.startswith("instances.")}
+    parts = {
+        name: _airflow(environment if name == without_flag else {}, user, name)
+        for name in sorted(named | {without_flag})
+    }
+    origins = {f"airflow.{key}": "default" for key in _AIRFLOW_KEYS}
+    for key, part in parts.get(found["instance"].value, {}).items():
+        origins[f"airflow.{key}"] = part.origin
+    own = {f.name: found[f.name].value for f in fields(Settings) if f.name in found}
+    gate = {f.name: found[f"gate.{f.name}"].value for f in fields(GateSettings)}
+    return Settings(
+        **own,
+        gate=GateSettings(**gate),
+        config_file=user_file,
+        instances={
+            name: AirflowSettings(name, **{key: part.value for key, part in its.items()})
+            for name, its in parts.items()
+            if "url" in its
+        },
+        warnings=_warnings(user_file, user, environ),
+        origins=origins | {name: item.origin for name, item in found.items()},
+    )
+
+
+def _user_file(environ: Mapping[str, str]) -> Path:
+    named = environ.get("AIOPS_CONFIG")
+    if not named:
+        from platformdirs import user_config_path  # only where no file is named
+
+        return user_config_path("aiops", appauthor=False) / "config.yaml"
+    if not Path(named).exists():
+        raise ConfigError(
+            f"AIOPS_CONFIG names {named}, which does not exist", "create it or unset AIOPS_CONFIG"
+        )
+    return Path(named)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them does not exist
+        return False
+
+
+def _given(texts: Mapping[str, tuple[str, str | None]]) -> _Source:
+    """Flags or variables, name -> (origin, text); an empty text is one that is not set."""
+    return {
+        name: _Found(_parse(_BY_NAME[name], text, origin), origin)
+        for name, (origin, text) in texts.items()
+        if text
+    }
+
+
+def _read(path: Path, user_file: Path, *, project: bool) -> _Source:
+    """The values of one file, {} where there is none."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    from aiops_cli import config_yaml  # yaml takes 30 ms: only where a file exists
+
+    found: _Source = {}
+    for keys, raw, line in config_yaml.values(text, path):
+        where = f"{path}:{line}"
+        name, setting = _setting(keys, where)
+        if project and not setting.project:
+            raise ConfigError(
+                f"{where}: {'.'.join(keys)} may not be set by a project's file",
+                f"put it into {user_file}: a cloned repository must not choose where logins "
+                "and memories go",
+            )
+        if raw is not None:
+            found[name] = _Found(_parse(setting, raw, where), where)
+    return found
+
+
+def _setting(keys: tuple[str, ...], where: str) -> tuple[str, Setting]:
+    """The setting that a file's keys mean, and the name it is kept under."""
+    written = name = ".".join(keys)
+    kept = name
+    if keys[0] == "airflow" and len(keys) == 2:
+        kept = f"instances.{DEFAULT_INSTANCE}.{keys[1]}"
+    elif keys[0] == "instances" and len(keys) == 3:
+        try:
+            values.name(keys[1])
+        except ValueError as error:
+            raise ConfigError(f"{where}: {keys[1]!r} as an instance: {error}") from None
+        if keys[1] == DEFAULT_INSTANCE:
+            raise ConfigError(f"{where}: write the default instance under `airflow:`")
+        name = f"airflow.{keys[2]}"
+    setting = _BY_NAME.get(name)
+    if setting is None:
+        near = _nearest(name, [each.name for each in SETTINGS if each.file])
+        raise ConfigError(f"{where}: {written} is not a setting{near}")
+    if not setting.file:
+        raise ConfigError(f"{where}: {written} is no file's business", f"set {setting.env}")
+    return kept, setting
+
+
+def _parse(setting: Setting, raw: str | tuple[str, ...], where: str) -> Any:
+    """The value of a setting's text, or of its list of texts."""
+    is_list = setting.parse is values.patterns
+    try:
+        if isinstance(raw, tuple) != is_list:
+            raise ValueError(f"expected {'a list such as [orders_*]' if is_list else 'one value'}")
+        return setting.parse(raw)
+    except ValueError as error:
+        shown = ", ".join(raw) if isinstance(raw, tuple) else raw
+        value = "" if setting.secret or "@" in shown else f" is {shown!r}"  # may be a password
+        raise ConfigError(f"{where}: {setting.name}{value}: {error}") from None
+
+
+def _resolve(setting: Setting, *sources: _Source) -> _Found:
+    """The first source's value; of a setting that adds up, all sources' together."""
+    found = [source[setting.name] for source in sources if setting.name in source]
+    if not found:
+        default = setting.default() if callable(setting.default) else setting.default
+        return _Found(default, "default")
+    best = found[0]
+    if setting.combine is not None:
+        for other in found[1:]:
+            value = setting.combine(best.value, other.value)
+            best = _Found(value, f"{best.origin} + {other.origin}")
+    return best
+
+
+def _airflow(environment: _Source, user: _Source, name: str) -> dict[str, _Found]:
+    """Address and login of one instance, by key; one way to log in at most."""
+    here = {k: environment[n] for k in _AIRFLOW_KEYS if (n := f"airflow.{k}") in environment}
+    there = {k: user[n] for k in _AIRFLOW_KEYS if (n := f"instances.{name}.{k}") in user}
+    if "url" in here and "url" in there and here["url"].value != there["url"].value:
+        there = {}  # a login belongs to the address it was written beside
+    for source in (here, there):
+        for way in _LOGINS:
+            if any(key in source for key in way):
+                return {k: part for k, part in (there | here).items() if k in ("url", *way)}
+    return there | here
+
+
+def _warnings(user_file: Path, user: _Source, environ: Mapping[str, str]) -> tuple[str, ...]:
+    warnings = []
+    secret = any(name.endswith((".password", ".token")) for name in user)
+    if "kb" in user and "@" in user["kb"].value:
+        secret = True
+    # Windows has no such bits; its home folders are private.
+    if secret and os.name == "posix" and user_file.stat().st_mode & 0o077:
+        warnings.append(f"{user_file} holds a secret and others may read it: chmod 600 {user_file}")
+    known = ["AIOPS_CONFIG", *(setting.env for setting in SETTINGS if setting.env)]
+    for name in sorted(environ):
+        if name.startswith("AIOPS_") and name not in known:
+            warnings.append(f"environment {name} is not a setting{_nearest(name, known)}")
+    return tuple(warnings)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    import difflib  # only for a mistake
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,117 @@
+"""What a setting's value may look like: text in, value out. Pure.
+
+Each raises ValueError whose text says what is expected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+_TEN_YEARS = 3650 * 86400  # longer ones leave the calendar when they are taken from a date
+
+
+def text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("expected text")
+    return text.strip()
+
+
+def name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+        raise ValueError("expected a name of letters, digits, - and _")
+    return text
+
+
+def flag(text: str) -> bool:
+    known = {"true": True, "yes": True, "on": True, "1": True}
+    known |= {"false": False, "no": False, "off": False, "0": False}
+    if text.strip().lower() not in known:
+        raise ValueError("expected true or false")
+    return known[text.strip().lower()]
+
+
+def stop(text: str) -> bool:
+    """A kill switch: whatever does not clearly say no, stops."""
+    return text.strip().lower() not in {"0", "false", "no", "off"}
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError("expected one of " + ", ".join(words))
+        return text
+
+    return parse
+
+
+def whole(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError("expected a whole number, 0 or more")
+    return int(text)
+
+
+def share(text: str) -> float:
+    if not re.fullmatch(r"[0-9]*\.?[0-9]+", text) or float(text) > 1:
+        raise ValueError("expected a number from 0 to 1, such as 0.80")
+    return float(text)
+
+
+def duration(text: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,9})([smhdw]?)", text.strip())
+    unit = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+    seconds = int(found[1]) * unit[found[2]] if found else 0
+    if not 0 < seconds <= _TEN_YEARS:
+        raise ValueError("expected a duration such as 90 (seconds), 15m, 24h or 2d")
+    return timedelta(seconds=seconds)
+
+
+def url(text: str) -> str:
+    expected = "expected an address such as https://airflow.example.com"
+    try:
+        parts = urlsplit(text.strip())
+        _ = parts.port  # raises ValueError for one that is no number
+    except ValueError:
+        raise ValueError(expected) from None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("expected no login inside the address; set username and password instead")
+    strange = re.search(r"[\x00-\x20\x7f\\]", text.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname or strange:
+        raise ValueError(expected)
+    if parts.query or parts.fragment:
+        raise ValueError("expected an address without ? and #")
+    path = parts.path.rstrip("/").removesuffix("/api/v2").rstrip("/")
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def kb(text: str) -> str:
+    text = text.strip()
+    if text.startswith(("postgresql://", "postgres://")):
+        return text
+    path = Path(text.removeprefix("sqlite:///"))
+    if path.parts[:1] == ("~",):
+        path = Path.home().joinpath(*path.parts[1:])
+    if not text.startswith("sqlite:///") or path == Path():
+        raise ValueError("expected sqlite:////absolute/path/knowledge.db or postgresql://…")
+    if not path.is_absolute():
+        # Relative to whichever folder one stands in would be many half-empty memories.
+        raise ValueError(f"expected an absolute path: sqlite:////{path} has four slashes")
+    return f"sqlite:///{path}"
+
+
+def model(*bare: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in bare and not re.fullmatch(r"ollama:\S+", text):
+            raise ValueError(f"expected {' or '.join(bare)} or ollama:MODEL")
+        return text
+
+    return parse
+
+
+def patterns(items: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(item.strip() for item in items):
+        raise ValueError("expected no empty pattern")
+    return tuple(item.strip() for item in items)
