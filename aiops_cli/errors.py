@@ -41,8 +41,15 @@ class ConfigError(AiopsError):
 
 
 class AirflowError(AiopsError):
+    """`unclear`: a changing call whose answer never came or could not be read, so it may have
+    taken effect; re-read before repeating it."""
+
     exit_code = 3
     code = "airflow"
+
+    def __init__(self, message: str, hint: str = "", *, unclear: bool = False) -> None:
+        super().__init__(message, hint)
+        self.unclear = unclear
 
 
 class AirflowUnreachable(AirflowError):
