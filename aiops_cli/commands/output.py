@@ -1,0 +1,47 @@
+"""How commands speak: data to stdout, talk and questions to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from aiops_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout, at once.
+
+    ASCII only, so that any code page can print it and no control or bidirectional character of
+    a log reaches the terminal as itself.
+    """
+    print(json.dumps(value), flush=True)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that takes text as it is: never as markup, emoji codes or words to highlight.
+
+    Rich itself honours NO_COLOR and COLUMNS, and leaves colours away where there is no terminal.
+    """
+    from rich.console import Console  # 60 ms: not for --json
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def is_terminal() -> bool:
+    """Whether a person can be asked: the questions go to stderr, the answers come from stdin."""
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty())
+
+
+def confirm(question: str) -> bool:
+    """Ask yes or no, no being the default. Raises UsageError where nobody can answer."""
+    if not is_terminal():
+        raise UsageError(f"nobody is here to answer: {question}", "pass --yes to go ahead")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):  # Ctrl-D leaves the cursor behind the question
+        print(file=sys.stderr)
+    return answer.strip().lower() in ("y", "yes")
