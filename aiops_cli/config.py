@@ -90,6 +90,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("gate.max_per_dag_hour", values.whole, 3, project=True),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
+_SECTIONS = (("airflow",), ("gate",), ("instances",))
 _AIRFLOW_KEYS = tuple(n.partition(".")[2] for n in _BY_NAME if n.startswith("airflow."))
 # The ways to log in, strongest first; parts of two ways are never mixed.
 _LOGINS = (("token",), ("token_command",), ("username", "password"))
@@ -310,6 +311,10 @@ def _read(path: Path, user_file: Path, *, project: bool) -> _Source:
     found: _Source = {}
     for keys, raw, line in config_yaml.values(text, path):
         where = f"{path}:{line}"
+        if keys in _SECTIONS or (keys[0] == "instances" and len(keys) == 2):
+            if raw is None:
+                continue  # its keys are commented out
+            raise ConfigError(f"{where}: {'.'.join(keys)}: expected keys below it, found a value")
         name, setting = _setting(keys, where)
         if project and not setting.project:
             raise ConfigError(
@@ -324,8 +329,7 @@ def _read(path: Path, user_file: Path, *, project: bool) -> _Source:
 
 def _setting(keys: tuple[str, ...], where: str) -> tuple[str, Setting]:
     """The setting that a file's keys mean, and the name it is kept under."""
-    written = name = ".".join(keys)
-    kept = name
+    written = kept = name = ".".join(keys)
     if keys[0] == "airflow" and len(keys) == 2:
         kept = f"instances.{DEFAULT_INSTANCE}.{keys[1]}"
     elif keys[0] == "instances" and len(keys) == 3:

@@ -1,0 +1,483 @@
+"""Settings: where each value comes from, what is refused, and what is never shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiops_cli import config_values
+from aiops_cli.config import SETTINGS, GateSettings, Settings, load, parse_duration
+from aiops_cli.errors import ConfigError, UsageError
+
+
+class Folder:
+    """A user's config file and a project's folder of their own."""
+
+    def __init__(self, root: Path) -> None:
+        self.user = root / "user.yaml"
+        self.cwd = root / "project"
+        self.cwd.mkdir()
+        self.project = self.cwd / "aiops.yaml"
+
+    def load(
+        self,
+        user: str = "",
+        project: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        **flags: str | None,
+    ) -> Settings:
+        self.user.write_text(user)
+        self.user.chmod(0o600)
+        if project is not None:
+            self.project.write_text(project)
+        return load(
+            cwd=self.cwd,
+            environ={"AIOPS_CONFIG": str(self.user), **(environ or {})},
+            overrides=flags,
+        )
+
+    def refusal(self, user: str = "", project: str | None = None, **environ: str) -> ConfigError:
+        with pytest.raises(ConfigError) as caught:
+            self.load(user, project, environ)
+        return caught.value
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+# ---- the table ----
+
+
+def test_the_table_and_the_dataclasses_name_the_same_settings() -> None:
+    own = {f.name for f in fields(Settings)}
+    derived = {"gate", "config_file", "instances", "warnings", "origins"}
+    names = {s.name for s in SETTINGS if not s.name.startswith("airflow.")}
+    assert names == (own - derived) | {f"gate.{f.name}" for f in fields(GateSettings)}
+
+
+def test_defaults(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    settings = folder.load()
+    assert (settings.mode, settings.read_only, settings.paused) == ("ask", False, False)
+    assert (settings.embedder, settings.llm) == ("builtin", "none")
+    assert settings.interval == timedelta(seconds=30)
+    assert settings.lease == timedelta(seconds=120)
+    assert settings.lookback == settings.give_up == settings.relapse_window == timedelta(hours=24)
+    assert settings.gate == GateSettings(None, None, 0.80, False, 1, 10, 3)
+    assert settings.user
+    path = settings.kb_path()
+    assert path is not None
+    assert path.is_absolute()
+    assert path.name == "knowledge.db"
+    assert all(origin == "default" for origin in settings.origins.values())
+    assert settings.warnings == ()
+
+
+def test_without_a_named_file_the_platforms_folder_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import platformdirs
+
+    monkeypatch.setattr(platformdirs, "user_config_path", lambda *_, **__: tmp_path / "aiops")
+    (tmp_path / "aiops").mkdir()
+    (tmp_path / "aiops" / "config.yaml").write_text("mode: shadow\n")
+    settings = load(cwd=tmp_path, environ={})
+    assert settings.mode == "shadow"
+    assert settings.origin("mode") == f"{tmp_path / 'aiops' / 'config.yaml'}:1"
+
+
+# ---- priority ----
+
+
+def test_flag_beats_environment_beats_project_beats_user_beats_default(folder: Folder) -> None:
+    env = {"AIOPS_INSTANCE": "env"}
+    user, project = "instance: user\n", "\ninstance: project\n"
+    for settings, value, origin in [
+        (folder.load(user, project, env, instance="flag"), "flag", "flag --instance"),
+        (folder.load(user, project, env, instance=None), "env", "environment AIOPS_INSTANCE"),
+        (folder.load(user, project), "project", f"{folder.project}:2"),
+        (folder.load(user, ""), "user", f"{folder.user}:1"),
+        (folder.load("", ""), "default", "default"),
+    ]:
+        assert (settings.instance, settings.origin("instance")) == (value, origin)
+
+
+def test_an_empty_variable_and_a_null_are_not_set(folder: Folder) -> None:
+    settings = folder.load("mode: shadow\n", "mode: null\n", {"AIOPS_LLM": ""})
+    assert (settings.mode, settings.llm) == ("shadow", "none")
+
+
+def test_what_protects_adds_up_and_cannot_be_undone_by_a_project(folder: Folder) -> None:
+    settings = folder.load(
+        "read_only: true\nprotected: [pay_*]\n", "read_only: false\nprotected: [tmp_*]\n"
+    )
+    assert settings.read_only is True
+    assert settings.protected == ("tmp_*", "pay_*")
+    assert settings.origin("protected") == f"{folder.project}:2 + {folder.user}:2"
+
+
+def test_the_folders_file_named_as_the_users_is_the_users(folder: Folder) -> None:
+    folder.project.write_text("airflow: {url: http://a}\n")
+    environ = {"AIOPS_CONFIG": str(folder.project)}
+    assert load(cwd=folder.cwd, environ=environ).airflow().url == "http://a"
+
+
+# ---- values keep the text of the file ----
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("mode: off", "mode", "off"),
+        ("mode: 'off'", "mode", "off"),
+        ("interval: 90", "interval", timedelta(seconds=90)),
+        ("interval: 2d", "interval", timedelta(days=2)),
+        ("read_only: yes", "read_only", True),
+        ("rerun_safe: [orders_*, 'a.b']", "rerun_safe", ("orders_*", "a.b")),
+        ("rerun_safe: []", "rerun_safe", ()),
+        ("pause_dag: 007", "pause_dag", "007"),
+    ],
+)
+def test_values(folder: Folder, text: str, name: str, value: object) -> None:
+    assert getattr(folder.load(text), name) == value
+
+
+def test_a_password_keeps_its_zeros_and_blanks(folder: Folder) -> None:
+    settings = folder.load("airflow: {url: http://a, username: 010, password: ' 0123 '}")
+    assert (settings.airflow().username, settings.airflow().password) == ("010", " 0123 ")
+    assert folder.load("airflow: {url: http://a, username: 1, password: 0123}").airflow() == (
+        type(settings.airflow())("default", "http://a", "1", "0123")
+    )
+
+
+@pytest.mark.parametrize("text", ["1", "true", "yes", "on", "TRUE", "maybe", "stop!"])
+def test_paused_by_whatever_does_not_say_no(folder: Folder, text: str) -> None:
+    assert folder.load(environ={"AIOPS_PAUSED": text}).paused is True
+
+
+@pytest.mark.parametrize("text", ["0", "false", "No", "off", ""])
+def test_not_paused(folder: Folder, text: str) -> None:
+    assert folder.load(environ={"AIOPS_PAUSED": text}).paused is False
+
+
+# ---- durations ----
+
+
+@given(st.integers(1, 3650), st.sampled_from("smhd"))
+def test_durations(number: int, unit: str) -> None:
+    name = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[unit]
+    assert parse_duration(f"{number}{unit}") == timedelta(**{name: number})
+
+
+def test_a_bare_number_is_seconds() -> None:
+    assert parse_duration("90") == timedelta(seconds=90)
+    assert parse_duration("1w") == timedelta(days=7)
+
+
+@given(st.text(max_size=12))
+def test_a_duration_is_above_zero_or_refused(text: str) -> None:
+    try:
+        found = parse_duration(text)
+    except UsageError:
+        return
+    assert timedelta(0) < found <= timedelta(days=3650)
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0m", "-5m", "1.5h", "5 m", "m", "", "3651d", "٣m", "9" * 30]
+)
+def test_refused_durations(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_duration(text)
+    assert "15m, 24h or 2d" in caught.value.hint
+
+
+# ---- addresses ----
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("https://a.example/", "https://a.example"),
+        ("https://a.example/team/api/v2/", "https://a.example/team"),
+        (" https://a.example/api/v2 ", "https://a.example"),
+        ("http://[::1]:8080/", "http://[::1]:8080"),
+    ],
+)
+def test_addresses(text: str, url: str) -> None:
+    assert config_values.url(text) == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["localhost:8080", "ftp://a", "http://", "http://a:x", "http://a b", "http://a\nb", "http://a/?q=1",
+     "http://a#f", "http://[::1", "http://a\x1b[31m", "http:\\\\a", ""],
+)  # fmt: skip
+def test_refused_addresses(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        config_values.url(text)
+
+
+@given(st.text(max_size=30) | st.from_regex(r"https?://[a-z.@:/?#\[\]\\ ]{0,20}", fullmatch=True))
+def test_an_address_is_plain_and_stable_or_refused(text: str) -> None:
+    try:
+        url = config_values.url(text)
+    except ValueError:
+        return
+    assert url.startswith(("http://", "https://"))
+    assert not set(url) & set("@?# \\")
+    assert not url.endswith(("/", "/api/v2"))
+
+
+def test_a_login_inside_an_address_is_refused_without_showing_it(folder: Folder) -> None:
+    error = folder.refusal(AIOPS_AIRFLOW_URL="https://me:hunter2@a.example")
+    assert "AIOPS_AIRFLOW_URL" in error.message
+    assert "username and password" in error.message
+    assert "hunter2" not in error.message + error.hint
+
+
+# ---- knowledge base ----
+
+
+def test_knowledge_base_addresses(folder: Folder) -> None:
+    assert folder.load("kb: sqlite:////srv/kb.db").kb_path() == Path("/srv/kb.db")
+    assert folder.load("kb: sqlite:///~/kb.db").kb_path() == Path.home() / "kb.db"
+    settings = folder.load("kb: postgresql://me:hunter2@db/x")
+    assert settings.kb == "postgresql://me:hunter2@db/x"
+    assert settings.kb_path() is None
+
+
+@pytest.mark.parametrize("kb", ["/srv/kb.db", "sqlite:///", "mysql://a", "sqlite:///kb.db"])
+def test_refused_knowledge_bases(folder: Folder, kb: str) -> None:
+    assert "expected" in folder.refusal(AIOPS_KB=kb).message
+
+
+# ---- several Airflows ----
+
+TWO = """\
+airflow: {url: http://dev, username: me, password: dev-pw}
+instances:
+  prod:
+    url: https://prod
+    token: prod-token
+"""
+
+
+def test_an_instance_is_chosen_by_name(folder: Folder) -> None:
+    settings = folder.load(TWO)
+    assert settings.airflow().url == "http://dev"
+    assert settings.airflow("prod").token == "prod-token"
+    assert settings.origin("airflow.url") == f"{folder.user}:1"
+    chosen = folder.load(TWO, instance="prod")
+    assert (chosen.airflow().name, chosen.airflow().url) == ("prod", "https://prod")
+    assert chosen.origin("airflow.url") == f"{folder.user}:4"
+
+
+def test_the_environment_never_reaches_the_instance_of_a_flag(folder: Folder) -> None:
+    env = {"AIOPS_AIRFLOW_URL": "http://shell", "AIOPS_AIRFLOW_TOKEN": "shell-token"}
+    settings = folder.load(TWO, environ=env, instance="prod")
+    assert (settings.airflow().url, settings.airflow().token) == ("https://prod", "prod-token")
+    assert settings.airflow("default").url == "http://shell"
+
+
+def test_the_environment_alone_makes_a_named_instance(folder: Folder) -> None:
+    env = {"AIOPS_INSTANCE": "eu", "AIOPS_AIRFLOW_URL": "http://eu", "AIOPS_AIRFLOW_TOKEN": "t"}
+    airflow = folder.load(environ=env).airflow()
+    assert (airflow.name, airflow.url, airflow.token) == ("eu", "http://eu", "t")
+
+
+def test_a_files_login_is_not_sent_to_another_address(folder: Folder) -> None:
+    airflow = folder.load(TWO, environ={"AIOPS_AIRFLOW_URL": "http://elsewhere"}).airflow()
+    assert (airflow.url, airflow.username, airflow.password) == ("http://elsewhere", None, None)
+    same = folder.load(TWO, environ={"AIOPS_AIRFLOW_URL": "http://dev/"}).airflow()
+    assert same.password == "dev-pw"
+
+
+def test_two_ways_to_log_in_are_never_mixed(folder: Folder) -> None:
+    airflow = folder.load(TWO, environ={"AIOPS_AIRFLOW_TOKEN": "t"}).airflow()
+    assert (airflow.token, airflow.username, airflow.password) == ("t", None, None)
+    user = "instances: {a: {url: http://a, token: t}}\ninstance: a\n"
+    airflow = folder.load(
+        user, environ={"AIOPS_AIRFLOW_USERNAME": "me", "AIOPS_AIRFLOW_PASSWORD": "pw"}
+    ).airflow()
+    assert (airflow.token, airflow.username, airflow.password) == (None, "me", "pw")
+
+
+def test_a_password_from_the_environment_completes_the_files_user(folder: Folder) -> None:
+    user = "airflow: {url: http://a, username: me}"
+    airflow = folder.load(user, environ={"AIOPS_AIRFLOW_PASSWORD": "pw"}).airflow()
+    assert (airflow.url, airflow.username, airflow.password) == ("http://a", "me", "pw")
+
+
+def test_no_airflow_says_what_to_set_and_where(folder: Folder) -> None:
+    with pytest.raises(ConfigError) as caught:
+        folder.load().airflow()
+    assert "AIOPS_AIRFLOW_URL" in caught.value.hint
+    assert str(folder.user) in caught.value.hint
+
+
+def test_an_unknown_instance_names_the_known_ones(folder: Folder) -> None:
+    with pytest.raises(ConfigError) as caught:
+        folder.load(TWO, instance="prd").airflow()
+    assert "'prd'" in caught.value.message
+    assert "default, prod" in caught.value.hint
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "parts"),
+    [
+        ("mode: ask\nmod: off\n", 2, ["mod is not a setting", "did you mean mode?"]),
+        ("gate:\n  confidenc: 1\n", 2, ["gate.confidenc", "did you mean gate.confidence?"]),
+        ("instances:\n  a:\n    ulr: x\n", 3, ["instances.a.ulr", "did you mean airflow.url?"]),
+        ("airflow: http://a\n", 1, ["airflow: expected keys below it"]),
+        ("mode: on\n", 1, ["mode is 'on'", "off, ask, shadow, auto"]),
+        ("\n\ninterval: soon\n", 3, ["interval is 'soon'", "15m"]),
+        ("gate: {confidence: 1.5}\n", 1, ["gate.confidence is '1.5'", "from 0 to 1"]),
+        ("gate: {confidence: nan}\n", 1, ["from 0 to 1"]),
+        ("gate: {max_per_hour: -1}\n", 1, ["whole number"]),
+        ("read_only: maybe\n", 1, ["true or false"]),
+        ("rerun_safe: orders_*\n", 1, ["rerun_safe", "a list"]),
+        ("rerun_safe: [a, [b]]\n", 1, ["list of plain texts"]),
+        ("protected: ['']\n", 1, ["empty pattern"]),
+        ("mode: [ask]\n", 1, ["one value"]),
+        ("mode: {a: {b: {c: d}}}\n", 1, ["mode.a.b", "found a section"]),
+        ("embedder: openai\n", 1, ["builtin or ollama:MODEL"]),
+        ("paused: true\n", 1, ["paused", "no file"]),
+        ("mode: ask\nmode: auto\n", 2, ["mode is set twice"]),
+        ("instances: {default: {url: http://a}}\n", 1, ["under `airflow:`"]),
+        ("instances: {a b: {url: http://a}}\n", 1, ["'a b'", "letters, digits"]),
+        ("- a\n", 1, ["expected settings"]),
+        ("mode: ask\n? [a]\n: b\n", 2, ["plain key"]),
+        ("mode: 'ask\n", 2, ["broken YAML"]),
+        ("mode: ask\n\tmode: x\n", 2, ["broken YAML"]),
+        ("a: *b\n", 1, ["broken YAML"]),
+        ("a: 1\n---\nb: 2\n", 2, ["broken YAML"]),
+        ("gate: &g\n  gate: *g\n", 1, ["found a section"]),
+    ],
+)
+def test_a_mistake_is_told_with_file_line_and_reason(
+    folder: Folder, text: str, line: int, parts: list[str]
+) -> None:
+    error = folder.refusal(text)
+    assert error.message.startswith(f"{folder.user}:{line}: ")
+    for part in parts:
+        assert part in error.message
+
+
+def test_files_that_are_no_text_or_cannot_be_read(folder: Folder) -> None:
+    folder.project.write_bytes(b"mode: ask\nkb: \xff\n")
+    assert f"{folder.project}:2: not UTF-8" in folder.refusal().message
+    folder.project.write_bytes(b"mode: \x00\n")
+    assert "broken YAML" in folder.refusal().message
+    folder.project.unlink()
+    folder.project.mkdir()
+    assert f"{folder.project} cannot be read" in folder.refusal().message
+
+
+def test_windows_editors_mark_is_no_mistake(folder: Folder) -> None:
+    folder.project.write_bytes(b"\xef\xbb\xbfmode: auto\r\n")
+    assert folder.load().mode == "auto"
+
+
+def test_a_config_file_that_is_named_must_exist(folder: Folder) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load(cwd=folder.cwd, environ={"AIOPS_CONFIG": str(folder.cwd / "nowhere.yaml")})
+
+
+@pytest.mark.parametrize(
+    "text", ["airflow:\n", "", "# nothing\n", "instances: {}\n", "instances: {a: }\n"]
+)
+def test_an_empty_file_or_section_sets_nothing(folder: Folder, text: str) -> None:
+    assert folder.load(text).mode == "ask"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "airflow: {url: http://evil}",
+        "airflow: {token_command: rm -rf .}",
+        "airflow: {username: me}",
+        "instances: {prod: {url: http://evil}}",
+        "kb: sqlite:////tmp/evil.db",
+        "embedder: ollama:evil",
+        "llm: ollama:evil-cloud",
+        "pause_dag: never_paused",
+    ],
+)
+def test_a_cloned_repository_cannot_redirect(folder: Folder, text: str) -> None:
+    error = folder.refusal("", text)
+    assert error.message.startswith(f"{folder.project}:1: ")
+    assert "may not be set by a project's file" in error.message
+    assert str(folder.user) in error.hint
+
+
+# ---- secrets ----
+
+
+@given(secret=st.from_regex(r"[A-Za-z0-9]{9,20}", fullmatch=True))
+def test_secrets_are_never_shown(tmp_path_factory: pytest.TempPathFactory, secret: str) -> None:
+    user = tmp_path_factory.mktemp("s") / "c.yaml"
+    user.write_text(
+        f"airflow: {{url: http://a, username: u, password: '{secret}'}}\n"
+        f"instances: {{b: {{url: http://b, token: '{secret}'}},"
+        f" c: {{url: http://c, token_command: 'echo {secret}'}}}}\n"
+        f"kb: postgresql://u:{secret}@h/d?password={secret}\n"
+    )
+    for name in ("default", "b", "c"):
+        settings = load(
+            cwd=user.parent, environ={"AIOPS_CONFIG": str(user)}, overrides={"instance": name}
+        )
+        assert secret in f"{settings.airflow().password}{settings.airflow().token}" or name == "c"
+        shown = f"{settings!r} {settings} {settings.describe()} {settings.warnings}"
+        assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["airflow: {password: [hunter2]}", "airflow: {token: [hunter2]}", "kb: mysql://a:hunter2@b"],
+)
+def test_a_refused_secret_is_not_shown(folder: Folder, text: str) -> None:
+    error = folder.refusal(text)
+    assert "hunter2" not in error.message + error.hint
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes")
+def test_a_readable_file_with_a_secret_is_warned_of(folder: Folder) -> None:
+    folder.user.write_text("airflow: {url: http://a, password: x}\n")
+    folder.user.chmod(0o640)
+    environ = {"AIOPS_CONFIG": str(folder.user)}
+    (warning,) = load(cwd=folder.cwd, environ=environ).warnings
+    assert f"chmod 600 {folder.user}" in warning
+    folder.user.chmod(0o600)
+    assert load(cwd=folder.cwd, environ=environ).warnings == ()
+    folder.user.write_text("mode: ask\n")
+    folder.user.chmod(0o644)
+    assert load(cwd=folder.cwd, environ=environ).warnings == ()
+
+
+def test_a_mistyped_variable_is_warned_of(folder: Folder) -> None:
+    (warning,) = folder.load(environ={"AIOPS_AIRFLOW_USER_NAME": "x"}).warnings
+    assert "AIOPS_AIRFLOW_USER_NAME" in warning
+    assert "did you mean AIOPS_AIRFLOW_USERNAME?" in warning
+
+
+def test_describe_tells_each_setting_with_its_origin(folder: Folder) -> None:
+    rows = {name: (value, origin) for name, value, origin in folder.load(TWO).describe()}
+    assert list(rows) == [setting.name for setting in SETTINGS]
+    assert rows["airflow.url"] == ("http://dev", f"{folder.user}:1")
+    assert rows["airflow.password"] == ("set, not shown", f"{folder.user}:1")
+    assert rows["airflow.token"] == ("not set", "default")
+    assert rows["interval"] == ("30s", "default")
