@@ -61,7 +61,8 @@ class Airflow(Protocol):
         """Raises AirflowNotFound."""
 
     def tries(self, ref: TaskRef) -> tuple[TaskInstance, ...]:
-        """All tries, oldest first; earlier ones without ids."""
+        """All tries, oldest first, without ids. One that was cleared and waits is not among them
+        until it starts."""
 
     def history(self, dag_id: str, task_id: str, *, limit: int = 20) -> tuple[TaskInstance, ...]:
         """The task's instances in other runs, newest run first."""
@@ -86,7 +87,8 @@ class Airflow(Protocol):
         names: Sequence[str] = (),
         limit: int = 100,
     ) -> tuple[Event, ...]:
-        """Rows of the event log, oldest first. `names` restricts to these events."""
+        """Rows of the event log: the newest `limit` of them, oldest first. `names` restricts to
+        these events."""
 
     def log(self, ref: TaskRef, try_number: int) -> Excerpt:
         """The excerpt of one try's log, redacted, read as a stream in bounded memory. A log that
@@ -100,9 +102,11 @@ class Airflow(Protocol):
         task_ids: Sequence[str | tuple[str, int]],
         *,
         dry_run: bool,
+        only_failed: bool = True,
     ) -> tuple[TaskInstance, ...]:
-        """Clear the failed (and upstream_failed) ones of these task instances in this run, and
-        nothing else: never downstream or upstream, never running ones. Returns those that were
+        """Clear the failed (and upstream_failed) ones of these task instances in this run (all of
+        them without `only_failed`), and nothing else: never downstream or upstream, never
+        running ones. Returns those that were
         (or would be) cleared; after the act they carry their new ids. An empty answer or
         AirflowConflict means that somebody else acted. Runs on the latest DAG version."""
 

@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
+from aiops_cli.airflow.parse import error_detail, not_json
 from aiops_cli.errors import (
     AirflowAnswer,
     AirflowAuth,
@@ -46,7 +47,7 @@ MAX_ERROR_BYTES = 64 * 1024
 PIECE_BYTES = 4096
 # Served without a login, so that a wrong login and a wrong address can be told apart.
 PUBLIC_PATHS = ("/api/v2/version", "/api/v2/monitor/health")
-TOKEN_PATH = "/auth/token"
+TOKEN_PATH = "/auth/token"  # noqa: S105 - an address, no secret
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ class Transport:
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
-            raise _Unreadable(_not_json(body)) from None
+            raise _Unreadable(not_json(body)) from None
 
     @contextmanager
     def _network(self, call: Call) -> Iterator[None]:
@@ -284,7 +285,7 @@ class Transport:
         self, call: Call, status: int, headers: Mapping[str, str], body: bytes
     ) -> AirflowError:
         """The error for an answer outside 2xx."""
-        detail = self._clean(_detail(body))
+        detail = self._clean(error_detail(body))
         where = f"Airflow at {self._shown_url}"
         said = f"{where} could not {call.what}: {detail}"
         changing = call.method != "GET" and call.path != TOKEN_PATH
@@ -383,40 +384,6 @@ def _pieces(response: Any) -> Iterator[bytes]:
     yield from response.stream(PIECE_BYTES, decode_content=True)
 
 
-def _detail(body: bytes) -> str:
-    """What an error body says: {"detail": text | {reason…} | [pydantic's list]}, problem+json of
-    old servers, or a web page's title. A validation error's `input` is left out: it repeats what
-    was sent, a password included."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return _not_json(body)
-    detail = document.get("detail", document.get("error")) if isinstance(document, dict) else None
-    if isinstance(detail, str):
-        # pydantic's text form repeats the input too
-        return re.sub(r"input_value=.*", "", detail)
-    if isinstance(detail, dict):
-        return "; ".join(f"{key}: {value}" for key, value in detail.items())
-    if isinstance(detail, list):
-        problems = (item for item in detail if isinstance(item, dict))
-        return "; ".join(f"{_dotted(item.get('loc'))}: {item.get('msg')}" for item in problems)
-    return "no reason given"
-
-
-def _dotted(location: Any) -> str:
-    return ".".join(map(str, location)) if isinstance(location, list) else str(location)
-
-
-def _not_json(body: bytes) -> str:
-    text = body[:MAX_ERROR_BYTES].decode("utf-8", "replace")
-    if not text.strip():
-        return "an empty body"
-    title = re.search(r"<title[^>]*>([^<]{1,200})", text, re.IGNORECASE)
-    if title or re.match(r"\s*<", text):
-        return f"a web page ({' '.join(title[1].split())})" if title else "a web page"
-    return "something that is not JSON"
-
-
 def _reason(error: BaseException) -> str:
     """The one sentence worth telling out of urllib3's nested wording."""
     name = type(error).__name__
@@ -464,8 +431,8 @@ def _load_client() -> tuple[Any, Any, Any]:
         if _PACKAGE not in sys.modules:
             try:
                 return _load_under_stubs()
-            except Exception:  # noqa: BLE001 - whatever another layout of the package breaks here, the plain import below is right
-                pass
+            except Exception:  # noqa: BLE001, S110 - whatever another layout of the package breaks
+                pass  # in the shortcut, the plain import is right
         package = importlib.import_module(_PACKAGE)
         return package.Configuration, package.ApiClient, package.ApiException
 
