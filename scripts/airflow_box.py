@@ -206,7 +206,6 @@ class AirflowBox:
             "no_proxy": "127.0.0.1,localhost",
             "NO_COLOR": "1",
             "PATH": f"{self.home / 'bin'}:{self.env / 'bin'}:{os.environ.get('PATH', '')}",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
     def _boot(self) -> None:

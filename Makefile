@@ -1,0 +1,42 @@
+# Everything here needs bash, git, make, Python >= 3.10 and a package index; uv is used if present.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test e2e bench lock clean FORCE
+
+AIRFLOWS := 3.3.2 3.1.8
+BIN := .envs/dev/bin
+
+help: ## list these targets
+	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1|\2/p' Makefile | \
+	  while IFS='|' read -r target what; do printf '  make %-6s %s\n' "$$target" "$$what"; done
+
+demo: .envs/dev .envs/airflow-3.3.2 ## diagnose and repair real failures of a real Airflow (KEEP=1 leaves it up)
+	$(BIN)/python -m scripts.demo $(if $(KEEP),--keep)
+
+test: .envs/dev ## lint, types, import contracts and every test that needs no Airflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2
+
+e2e: .envs/dev $(AIRFLOWS:%=.envs/airflow-%) ## the tests against real Airflows
+	AIOPS_E2E_VERSIONS="$(AIRFLOWS)" $(BIN)/pytest -m e2e tests/e2e
+
+bench: .envs/dev ## measure matching and start-up
+	$(BIN)/python -m bench.retrieval
+	$(BIN)/python -m bench.startup
+
+lock: ## resolve requirements/ anew (needs uv)
+	uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate --upgrade \
+	  pyproject.toml --group dev -o requirements/dev.txt
+	for version in $(AIRFLOWS); do \
+	  uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate --upgrade \
+	    - -o requirements/airflow-$$version.txt <<<"apache-airflow==$$version" || exit; \
+	done
+
+clean: ## remove environments, builds and caches
+	rm -rf .envs .demo .e2e build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.envs/%: FORCE
+	@scripts/env.sh $*
