@@ -1,19 +1,90 @@
-"""Exact, vector and text candidates → Matches."""
+"""Exact, vector and full-text candidates → Matches, by one similarity."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
-from knowledge.records import Match, Signature
+from knowledge.embedders import BUILTIN_BOUND, features
+from knowledge.records import Entry, Match, Signature
 from knowledge.stores import Candidate
 
-BUILTIN_BOUND = 0.9
+__all__ = ["BUILTIN_BOUND", "BUILTIN_MARGIN", "lead", "rank", "similarity", "tokenize"]
+
 BUILTIN_MARGIN = 0.05
+
+# Two failures whose codes contradict each other are not the same, however alike their words.
+_CONTRADICTION = 0.75
+
+_PLACEHOLDER = re.compile(r"<[a-z]{1,8}>")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_PARTS = re.compile(r"[^.\-_]+")
 
 
 def tokenize(text: str) -> list[str]:
-    """Tokens for full-text search."""
-    raise NotImplementedError
+    """The tokens of a text for full-text search, the same on every store, in their order.
+
+    Lower case, of letters, digits and `_ . -` only. A dotted, dashed or CamelCase name stands
+    whole and in its parts (`errors.UniqueViolation` → errors.uniqueviolation, errors, unique,
+    violation), codes stand whole (ora-01017); placeholders are left out.
+    """
+    tokens: list[str] = []
+    for raw in _RAW.findall(_PLACEHOLDER.sub(" ", text)):
+        whole = raw.lower()
+        tokens.append(whole)
+        parts = [part.lower() for piece in _PARTS.findall(raw) for part in _CAMEL.split(piece)]
+        if len(parts) > 1:
+            tokens.extend(parts)
+    return tokens
+
+
+_RAW = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
+
+# kind of code → how it is written in a signature; the first group is the code.
+_CODES = (
+    ("http", re.compile(r"(?i)(?:\bhttp\w*[ /.\d]{0,5}\b|\bstatus(?: ?code)?|error|response)\W{0,4}([1-5]\d\d)\b|(?<![\w<])([45]\d\d)(?=:? ?[A-Z][A-Za-z])|\(([45]\d\d)\)")),
+    ("errno", re.compile(r"(?i)\berrno (-?\d+)")),
+    ("exit", re.compile(r"(?i)\b(?:exit|return)[ _]?(?:code|status)\W{0,6}(?:is )?(-?\d+)|\bsignal (\d+)")),
+    ("vendor", re.compile(r"\b([A-Z]{2,5}-\d{3,6})\b|\b(\d{5,6}) \(\w{5}\)|\((\d{4,5}), ")),
+    ("verb", re.compile(r"\b(GET|POST|PUT|PATCH|DELETE)\b")),
+)  # fmt: skip
+
+
+@lru_cache(maxsize=4_096)
+def _codes(text: str) -> dict[str, frozenset[str]]:
+    found = {}
+    for kind, pattern in _CODES:
+        codes = frozenset(
+            _family(kind, next(group for group in match.groups() if group))
+            for match in pattern.finditer(text)
+        )
+        if codes:
+            found[kind] = codes
+    return found
+
+
+def _family(kind: str, code: str) -> str:
+    """Server errors are one family (a gateway answers 502, 503 or 504 for the same cause); every
+    other code speaks for itself."""
+    return "5xx" if kind == "http" and code.startswith("5") else code
+
+
+def similarity(a: str, b: str) -> float:
+    """How alike two signature texts are, 0.0 to 1.0: the cosine of their features, lowered where
+    both name a code of one kind and share none."""
+    if not a or not b:
+        return 0.0
+    if a == b:
+        return 1.0
+    left, right = features(a), features(b)
+    if len(left) > len(right):
+        left, right = right, left
+    cosine = sum(weight * right.get(feature, 0.0) for feature, weight in left.items())
+    ours, theirs = _codes(a), _codes(b)
+    if any(kind in theirs and not codes & theirs[kind] for kind, codes in ours.items()):
+        cosine *= _CONTRADICTION
+    return min(1.0, cosine)
 
 
 def rank(
@@ -23,10 +94,55 @@ def rank(
     *,
     limit: int = 5,
 ) -> tuple[Match, ...]:
-    """Matches, best first; one an entry."""
-    raise NotImplementedError
+    """The best `limit` matches, one an entry: exact ones first with 1.0, then by similarity.
+
+    Among equals the one whose user frame is the failure's stands first, then the newer entry.
+    An empty signature equals nothing: it has no exact matches.
+    """
+    best: dict[str, Match] = {}
+    if signature.fingerprint:
+        for candidate in exact:
+            _keep(best, Match(candidate.entry, 1.0, "exact", candidate.symptom))
+    for candidate in near:
+        text = candidate.entry.symptoms[candidate.symptom].signature.text
+        score = similarity(signature.text, text)
+        if score > 0.0:
+            _keep(best, Match(candidate.entry, score, "near", candidate.symptom))
+    ranked = sorted(best.values(), key=lambda match: _order(match, signature), reverse=True)
+    return tuple(ranked[:limit])
+
+
+def _keep(best: dict[str, Match], match: Match) -> None:
+    known = best.get(match.entry.id)
+    if known is None or (match.found == "exact", match.similarity) > (
+        known.found == "exact",
+        known.similarity,
+    ):
+        best[match.entry.id] = match
+
+
+def _order(match: Match, signature: Signature) -> tuple[bool, float, bool, float]:
+    frame = match.entry.symptoms[match.symptom].signature.frame
+    return (
+        match.found == "exact",
+        match.similarity,
+        frame is not None and frame == signature.frame,
+        match.entry.created_at.timestamp(),
+    )
 
 
 def lead(matches: Sequence[Match]) -> float | None:
-    """How far the best match is ahead of the best one with another action."""
-    raise NotImplementedError
+    """How far the best match is ahead of the best one with another action; None where no match
+    has another one. Entries without an action have no say."""
+    if not matches:
+        return None
+    others = _similarities(matches[1:], matches[0].entry)
+    return matches[0].similarity - max(others) if others else None
+
+
+def _similarities(matches: Iterable[Match], best: Entry) -> list[float]:
+    return [
+        match.similarity
+        for match in matches
+        if match.entry.action is not None and match.entry.action != best.action
+    ]

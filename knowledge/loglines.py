@@ -1,0 +1,208 @@
+"""Log text → lines without their prefixes, whatever wrote them.
+
+Airflow 2 and 3 text, Airflow 3 events (JSON, one a line), JSON of other loggers, Spark, dbt,
+Python's logging, container time stamps, and output of child processes that Airflow's operators
+log line by line. An event's `error_detail` is written out as the Python traceback it was, so
+that one parser reads both and one failure has one signature however its log came.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_LINE = 4000  # characters looked at; a traceback's lines are far shorter
+_MAX_DEPTH = 5
+_MAX_FRAMES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`text` without prefix; `number` is 1-based in the excerpt; `opens` says that a prefix
+    stood before it, so that it starts an event; the lines up to the next one belong to it and
+    carry its `level` (upper case, "" where unknown) and `source` (file or logger)."""
+
+    text: str
+    number: int
+    opens: bool = False
+    level: str = ""
+    source: str = ""
+
+
+_LEVELS = r"TRACE|DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|SEVERE|CRITICAL|FATAL"
+_STAMP = r"\d{4}[-/]\d\d[-/]\d\d[T ,]{1,2}\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?Z| ?[+-]\d\d:?\d\d| [A-Z]{2,5}\b)?"
+_ANSI = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]|\x1b\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[\x00\r]")
+
+_PREFIXES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        # Airflow 1.10 and 2: [2024-02-01T07:44:10.220+0000] {file.py:12} ERROR - …; some images
+        # double the braces; copies often lose the time.
+        rf"(?:\[{_STAMP}\] ?)?[{{]{{1,2}}(?P<source>[\w./<>-]{{1,120}}:\d{{1,6}})[}}]{{1,2}} "
+        rf"(?:(?P<level>{_LEVELS}) ?-(?: |$)|▶ ?)",
+        # Airflow 3 text: [2025-04-08T06:29:44.122618Z] ERROR - …
+        rf"\[{_STAMP}\] (?P<level>{_LEVELS}) ?-(?: |$)",
+        # structlog's console, and dbt: 2025-04-08T06:29:44Z [error    ] …
+        rf"(?:\[?{_STAMP}\]? |\d\d:\d\d:\d\d(?:\.\d{{1,6}})? )\[(?P<level>(?i:{_LEVELS})) {{0,6}}\] ?"
+        r"(?:\[[^\]]{0,60}\]: ?)?",
+        # log4j: 24/05/01 02:11:09 ERROR Executor: …
+        rf"\d\d/\d\d/\d\d(?: \d\d:\d\d:\d\d)? (?P<level>{_LEVELS}) (?P<source>[\w.$]{{1,120}}): ",
+        # Python's logging and most others: time, perhaps a name, a level.
+        rf"\[?{_STAMP}\]?(?: ?[-|:])? {{1,3}}(?:\[?(?P<source>[\w.]{{1,80}})\]? ?[-|:]? )?"
+        rf"\[?(?P<level>{_LEVELS})\]?(?: {{0,8}}[-|:]{{1,2}} ?| {{1,8}}|$)(?:\[?[\w.]{{1,80}}\]?: )?",
+        rf"(?P<level>{_LEVELS}):(?P<source>[\w.-]{{1,120}}):",
+        rf"\[(?P<level>{_LEVELS})\] {{1,4}}",
+        # The container's own time stamp; dbt's time of day.
+        rf"{_STAMP}(?: (?:stdout|stderr) [FP])?(?: |$)",
+        r"\d\d:\d\d:\d\d(?:\.\d{1,6})? {1,2}",
+    )
+)
+# What operators put before each line that a child process printed.
+_CHILD = re.compile(
+    r"(?:Job \d{1,12}: )?Subtask [\w.-]{1,250} |Subtask: |\[(?:base|[a-z][a-z0-9-]{0,60})\] (?=\S|$)"
+)
+_BYTES = re.compile(r"b(?P<quote>['\"])(?P<text>.*?)(?:\\n)?(?P=quote)$")
+# Airflow 3's text ends with the logger or key="value" pairs.
+_LOGGER = re.compile(r":? ?\[(?P<logger>[a-z][\w.]{1,120})\]$|:? source=\"?(?P<source>[\w.-]{1,120})\"?(?: .*)?$")
+
+
+def _strip(text: str) -> tuple[str, bool, str, str]:
+    """(text without its prefixes, whether there were any, level, source): of nested prefixes the
+    outermost names the source, the innermost level is kept where it is the graver one."""
+    opens, level, source = False, "", ""
+    for _ in range(4):
+        for prefix in _PREFIXES:
+            match = prefix.match(text)
+            if match is None:
+                continue
+            groups = match.groupdict()
+            found = (groups.get("level") or "").upper()
+            if not level or found in ("ERROR", "CRITICAL", "FATAL"):
+                level = found or level
+            source = source or (groups.get("source") or "")
+            opens, text = True, text[match.end() :]
+            break
+        else:
+            child = _CHILD.match(text) if opens else None
+            if child is None:
+                break
+            text = text[child.end() :]
+    if opens:
+        if quoted := _BYTES.match(text):
+            text = quoted["text"].replace("\\t", "\t")
+        text = text.split("@-@{", 1)[0]  # Cloud Composer appends its labels so
+        if tail := _LOGGER.search(text[-300:]):
+            source = source or tail["logger"] or tail["source"] or ""
+            text = text[: len(text) - len(tail.group())]
+    return text, opens, level, source
+
+
+def _text_of(value: object) -> str:
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+
+
+def _render(stacks: object, depth: int = 0) -> Iterator[str]:
+    """`error_detail` (outermost exception first, then its causes) as Python prints it."""
+    if not isinstance(stacks, list) or depth > _MAX_DEPTH:
+        return
+    known = [stack for stack in stacks[:50] if isinstance(stack, Mapping)]
+    for index, stack in enumerate(reversed(known)):
+        if index:
+            # `is_cause` is said of the cause by the exception above it.
+            direct = known[len(known) - index].get("is_cause")
+            yield (
+                "The above exception was the direct cause of the following exception:"
+                if direct
+                else "During handling of the above exception, another exception occurred:"
+            )
+        yield "Traceback (most recent call last):"
+        frames = stack.get("frames")
+        for frame in (frames if isinstance(frames, list) else [])[-_MAX_FRAMES:]:
+            if isinstance(frame, Mapping):
+                yield (
+                    f'  File "{_text_of(frame.get("filename"))}", line '
+                    f"{frame.get('lineno')}, in {_text_of(frame.get('name'))}"
+                )
+        message = _text_of(stack.get("exc_value"))
+        head = _text_of(stack.get("exc_type")) or "Exception"
+        yield from (f"{head}: {message}" if message else head).split("\n")
+        notes = stack.get("exc_notes")
+        for note in notes if isinstance(notes, list) else []:
+            yield from _text_of(note).split("\n")
+        members = stack.get("exceptions")
+        if stack.get("is_group") and isinstance(members, list) and members:
+            for number, member in enumerate(members[:10], 1):
+                yield f"+---------------- {number} ----------------"
+                yield from _render(member if isinstance(member, list) else [member], depth + 1)
+            yield "+------------------------------------"
+
+
+def _event(document: Mapping[str, Any], number: int) -> Iterator[Line]:
+    """A JSON event of Airflow 3, or of another structured logger, as lines."""
+    level = _text_of(
+        document.get("level") or document.get("levelname") or document.get("severity")
+    ).upper()
+    source = _text_of(document.get("logger") or document.get("filename") or document.get("name"))
+    info = document.get("info")  # dbt's JSON log
+    if isinstance(info, Mapping):
+        level = level or _text_of(info.get("level")).upper()
+    text = _text_of(
+        document.get("event")
+        or document.get("message")
+        or document.get("msg")
+        or (info.get("msg") if isinstance(info, Mapping) else "")
+    )
+    # What a supervisor knows of a killed process stands beside the event, not in it.
+    extra = [
+        f"{key}={document[key]}"
+        for key in ("exit_code", "signal_name", "error")
+        if isinstance(document.get(key), (str, int)) and str(document[key]) not in text
+    ]
+    lines = [line[:MAX_LINE] for line in " ".join([text, *extra]).split("\n")]
+    for key in ("exception", "exc_info", "exc_text", "stack_trace", "traceback"):
+        if isinstance(document.get(key), str):
+            lines.extend(document[key].split("\n"))
+            break
+    lines.extend(_render(document.get("error_detail")))
+    for index, line in enumerate(lines):
+        yield Line(_ANSI.sub("", line)[:MAX_LINE], number, index == 0, level, source)
+
+
+def _json_event(text: str) -> Mapping[str, Any] | None:
+    if not (text.startswith("{") and text.endswith("}")):
+        return None
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):  # not JSON after all, or nested to hurt
+        return None
+    known = ("event", "message", "msg", "info")
+    return document if isinstance(document, dict) and any(k in document for k in known) else None
+
+
+def read_lines(text: str, numbers: Sequence[int] = ()) -> list[Line]:
+    """The lines of an excerpt, prefixes gone, continuation lines with their event's level.
+
+    `numbers` are the log's own line numbers of the excerpt's lines where they are known: lines
+    of one number came in one event, so that the next number ends it.
+    """
+    lines: list[Line] = []
+    level = source = ""
+    for number, raw in enumerate(text.split("\n"), 1):
+        document = _json_event(raw.strip()) if "{" in raw[:3] else None
+        if document is not None:
+            event = list(_event(document, number))
+            lines.extend(event)
+            level, source = event[0].level, event[0].source
+            continue
+        clean = _ANSI.sub("", raw[:MAX_LINE]).rstrip()
+        stripped, opens, found, origin = _strip(clean)
+        if not opens and number > 2 and len(numbers) >= number:
+            same_before = numbers[number - 3] == numbers[number - 2] > 0
+            opens = same_before and numbers[number - 1] != numbers[number - 2]
+        if opens:
+            level, source = found, origin
+        lines.append(Line(stripped, number, opens, level, source))
+    return lines
