@@ -1,13 +1,291 @@
-"""Secrets and terminal control out of text, before it is stored, embedded, sent or shown."""
+"""Secrets and terminal control out of text, before it is stored, embedded, sent or shown.
+
+`clean` first, then `redact`: an escape sequence in the middle of a secret would hide it.
+Both never raise, are idempotent, and take time linear in the text: no pattern here starts
+with an unbounded repetition, and none starts again inside a run that it has failed on.
+
+What is kept on purpose, because it decides a diagnosis: the user and host of a URL, the name
+of a setting, empty values (`password=None`), and prose ("token: expired").
+"""
 
 from __future__ import annotations
 
+import re
+from functools import cache, partial
+
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS …
+    r"|\x1b[ -/]*[0-~]"  # two-character escapes
+)
+# C0 and C1 but tab and newline, bidi marks and overrides, invisible joints, tag characters.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff"
+    "\U000e0000-\U000e007f]"
+)
+_SEPARATORS = re.compile("[\u2028\u2029]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
 
 def clean(text: str) -> str:
-    """Text without terminal escapes, control characters (but tab and newline) and bidi marks."""
-    return text
+    """Text that cannot drive a terminal: no ANSI or OSC escapes, no control characters but tab
+    and newline, no bidi overrides or invisible characters; lone surrogates become U+FFFD.
+
+    The number of "\\n" stays the same, and `str.splitlines` splits at nothing else.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    text = _CONTROL.sub("", _ESCAPES.sub("", text))
+    return _SURROGATES.sub("\ufffd", _SEPARATORS.sub(" ", text))
 
 
 def redact(text: str) -> str:
-    """Text with every secret replaced by `<redacted:kind>`. Clean first, then redact."""
-    return text
+    """Text with every secret replaced by `<redacted:kind>`; as many lines as before."""
+    keys = KeyBlocks()
+    return "\n".join(redact_line(keys.line(line)) for line in text.split("\n"))
+
+
+class KeyBlocks:
+    """Private keys span lines: give it the lines of a text in order, and each line of a PEM
+    block comes back replaced. Cheap where there is none, so that all of a long log can pass.
+
+    A block whose end never comes (the log was cut) ends at the first line that cannot belong
+    to a key. A key on one line, with its newlines escaped, is replaced as well.
+    """
+
+    def __init__(self) -> None:
+        self._inside = False
+
+    def line(self, text: str) -> str:
+        """One line, without its newline."""
+        if not self._inside and "-----BEGIN" not in text:
+            return text
+        ends = list(_PEM_END.finditer(text))
+        done, position = "", 0
+        if self._inside:
+            if ends:
+                done, position = _mark("private_key"), ends[0].end()
+            elif _PEM_BODY.search(text):
+                return _mark("private_key") if text.strip() else text
+            self._inside = False
+        for begin in _PEM_BEGIN.finditer(text):
+            if begin.start() < position:
+                continue
+            done += text[position : begin.start()] + _mark("private_key")
+            self._inside = not ends or begin.end() > ends[-1].start()
+            body = (_PEM_RUN.match if self._inside else _PEM_END.search)(text, begin.end())
+            position = body.end() if body else len(text)
+        return done + text[position:]
+
+
+def redact_line(text: str) -> str:
+    """`redact` for one line that has been through `KeyBlocks.line`."""
+    for kind, pattern in (*_library_tokens(), *_TOKENS):
+        text = pattern.sub(_mark(kind), text)
+    if _mark("aws_key") in text:
+        text = _AWS_SECRET.sub(_mark("aws_secret"), text)
+    if _LONE_KEY_LINE.fullmatch(text):
+        return _mark("private_key")
+    for kind, pattern in _AFTER:
+        text = pattern.sub(partial(_after, kind), text)
+    return _PAIR.sub(_pair, text)
+
+
+def _mark(kind: str) -> str:
+    return f"<redacted:{kind}>"
+
+
+def _after(kind: str, found: re.Match[str]) -> str:
+    return found[1] + _hide(kind, found[2])
+
+
+def _hide(kind: str, value: str) -> str:
+    return value if _NO_SECRET.fullmatch(value) else _mark(kind)
+
+
+@cache
+def _library_tokens() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    # Imported on first use: 0.25 s, most of it `requests`, which the library verifies with.
+    from detect_secrets.plugins import (
+        aws,
+        discord,
+        github_token,
+        gitlab_token,
+        mailchimp,
+        pypi_token,
+        sendgrid,
+        slack,
+        square_oauth,
+        stripe,
+        telegram_token,
+        twilio,
+    )
+
+    # Left out: the entropy detectors (they take uuids and hashes for secrets), those that
+    # match more than the secret, and those that take quadratic time on a hostile line.
+    detectors = (
+        # Its second pattern swallows the setting's name; the pairs below do it better.
+        ("aws_key", aws.AWSKeyDetector.denylist[:1]),
+        ("discord_token", discord.DiscordBotTokenDetector.denylist),
+        ("github_token", github_token.GitHubTokenDetector.denylist),
+        ("gitlab_token", gitlab_token.GitLabTokenDetector.denylist),
+        ("mailchimp_key", mailchimp.MailchimpDetector.denylist),
+        ("pypi_token", pypi_token.PypiTokenDetector.denylist),
+        ("sendgrid_key", sendgrid.SendGridDetector.denylist),
+        ("slack_token", slack.SlackDetector.denylist),
+        ("square_token", square_oauth.SquareOAuthDetector.denylist),
+        ("stripe_key", stripe.StripeDetector.denylist),
+        ("telegram_token", telegram_token.TelegramBotTokenDetector.denylist),
+        ("twilio_key", twilio.TwilioKeyDetector.denylist),
+    )
+    return tuple((kind, pattern) for kind, patterns in detectors for pattern in patterns)
+
+
+# Token shapes that the library lacks or knows only in part; each has a fixed prefix.
+_TOKENS = tuple(
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("jwt", r"(?<![\w-])eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*){0,3}|(?<![\w-])eyJhbGciOi[\w-]*"),
+        ("github_token", r"github_pat_\w{20,}|gh[pousr]_[A-Za-z0-9]{20,}"),
+        ("gitlab_token", r"(?<![A-Za-z0-9])gl[a-z]{2,8}-[\w-]{20,}"),
+        ("slack_token", r"xox[a-z]-[\w-]{10,}|xapp-[\w-]{10,}"),
+        ("google_key", r"AIza[\w-]{35}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,}"),
+        ("azure_secret", r"(?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}"),
+        ("npm_token", r"npm_[A-Za-z0-9]{36}"),
+        ("pypi_token", r"pypi-AgE[\w-]{20,}"),
+        ("stripe_key", r"[rs]k_(?:live|test)_[0-9a-zA-Z]{10,}|whsec_[\w+/=]{20,}"),
+        ("api_key", r"(?<![A-Za-z0-9])sk-(?=[A-Za-z_-]{0,60}\d)[\w-]{20,}"),
+        ("huggingface_token", r"\bhf_[A-Za-z0-9]{30,}"),
+        ("databricks_token", r"\bdapi[0-9a-f]{32}(?:-\d+)?"),
+        ("vault_token", r"\bhv[sbr]\.[\w-]{20,}"),
+        ("docker_token", r"dckr_[a-z]{3}_[\w-]{20,}"),
+        ("digitalocean_token", r"do[opr]_v1_[0-9a-f]{40,}"),
+        ("fernet_token", r"gAAAAA[\w-]{60,}={0,2}"),
+        ("fernet_key", r"(?<![\w+/=-])[A-Za-z0-9_-]{43}=(?![\w+/=-])"),
+    )
+)
+_NOT_HEX_40 = r"(?=[A-Za-z0-9+/]{0,39}[G-Zg-z+/])"
+_AWS_SECRET = re.compile(rf"(?<![\w+/=]){_NOT_HEX_40}[A-Za-z0-9+/]{{40}}(?![\w+/=])")
+
+_PEM_BEGIN = re.compile(r"-----BEGIN[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_PEM_END = re.compile(r"-----END[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+# What may stand in a block: base64 alone on its line, or at the end of one with a log prefix.
+_PEM_BODY = re.compile(
+    r"""^[\s"'|,+>-]*(?:(?:\\+[nrt]|[A-Za-z0-9+/=])*|(?:Proc-Type|DEK-Info|Version|Comment):.*)"""
+    r"""[\s"',|\\]*$|\s[A-Za-z0-9+/]{40,}={0,2}[\s"',]*$"""
+)
+_PEM_RUN = re.compile(r"(?:\\+[nrt]|\s|[A-Za-z0-9+/=]{16,})*[A-Za-z0-9+/=]*")
+# A whole line of a key whose beginning is not here: PEM lines have 64 or, OpenSSH, 70 characters.
+_LONE_KEY_LINE = re.compile(
+    r"""[\s"']*(?=[A-Za-z0-9+/]*[G-Zg-z])(?=[A-Za-z0-9+/]*\d)[A-Za-z0-9+/]{64,70}[\s"',]*"""
+)
+
+# Names of settings that hold a secret. What stands before is not matched, so that the search
+# cannot start again inside one long name: "db_password", "AWS_SECRET_ACCESS_KEY" end like this.
+_NAME = (
+    r"(?:pass(?:w(?:or)?d|phrase|code)|(?<=[_.-])pass|(?<=[\"'])pass(?=[\"'])|pwd|token|secret"
+    r"|(?:api|access|account|private|secret|encryption|fernet|signing|storage|master)[_-]?key)"
+    r"(?:[_-]?(?:value|text|b64|base64|\d{1,2}))?(?![\w-])"
+)
+# Values that tell nothing, and values that were hidden before.
+_NO_SECRET = re.compile(
+    r"(?i:<redacted:\w+>[)\]}.,:;]*|none|null|nil|true|false|yes|no|\*+|\"\"|''|)", re.ASCII
+)
+_AFTER: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (kind, re.compile(pattern, re.IGNORECASE))
+    for kind, pattern in (
+        # Up to the last "@" before the query: passwords hold "@", "/" and "?" more often than
+        # paths hold "@". A port is none.
+        (
+            "password",
+            r"(://[^\s:/?#@\"<>]{0,256}:)(?!\d{1,5}(?:[/?#\"',\s)\]}]|$))"
+            r"((?:<redacted:\w+>|[^\s\"<>?]|\?(?![\w.%-]{1,64}=)){1,1024})(?=@)",
+        ),
+        ("password", r"((?:jdbc:oracle:\w{1,10}:|sqlplus )[\w$#]{1,128}/)([^\s@]{1,256})(?=@)"),
+        (
+            "authorization",
+            r"(authorization[\"'\\]{0,4}\s{0,8}[:=]\s{0,8}[\"'\\]{0,4}"
+            r"(?:(?:basic|bearer|token|negotiate|ntlm|apikey)\s{1,8})?)"
+            r"((?:digest|aws4-hmac-sha256)\s.*"
+            r"|(?!(?:basic|bearer|digest|is|was|not|no|header|failed|missing|required|denied|error"
+            r"|invalid|expired|has|the)\b)[^\s\"',;\\]+)",
+        ),
+        ("authorization", r"(\bbearer\s{1,8})(?=[A-Za-z._~+/-]{0,60}[\d=])([\w.~+/=-]{8,})"),
+        ("authorization", r"(\bbasic\s{1,8})(?=[A-Za-z+/]{0,60}[\d=])([A-Za-z0-9+/]{8,}={0,2})"),
+        ("cookie", r"(cookie\\*[\"']\s{0,8}:\s{0,8}\\*\")([^\"]*)"),
+        ("cookie", r"(cookie\\*[\"']\s{0,8}:\s{0,8}\\*')([^']*)"),
+        ("cookie", r"(cookie\s{0,8}:\s{0,8})(?=[\w.-]{1,200}=)(.+)"),
+        ("cookie", r"(<cookie [\w.-]{1,200}=)([^\s>]+)"),
+        # Signed URLs: Azure SAS, AWS, Google.
+        ("signature", r"([?&;](?:x-(?:amz|goog)-)?(?:sig|signature|credential)=)([^&\s\"'<>]+)"),
+        # SQL has no "=": IDENTIFIED BY 'x', PASSWORD 'x', SECRET_ACCESS_KEY 'x'.
+        ("password", r"(\bidentified\s{1,8}by\s{1,8})('[^']*'|\"[^\"]*\"|[^\s;'\"<]+)"),
+        ("password", r"(\b(?:password|secret_access_key|session_token)\s{1,8}')([^']+)(?=')"),
+        ("password", rf"(<(?!redacted:)[\w.:-]{{0,60}}?{_NAME}>)([^<>\s][^<>]*)(?=</)"),
+        # Command lines; also one printed as a list of arguments.
+        (
+            "password",
+            rf"((?<![\w-])--(?:[a-z0-9][\w-]{{0,40}}?)??{_NAME}[\"']?,?\s{{1,4}})"
+            r"('[^']*'|\"[^\"]*\"|(?!-|(?:is|was|not|option|flag|argument|or|and|to|for)\b)[^\s\"',]+)",
+        ),
+        ("password", r"((?<!\S)(?:-u|--user)[ =][\"']?[^\s:\"']{1,128}:)(?!\d+(?!\S))([^\s\"']+)"),
+        ("password", r"(\b(?:mysql\w{0,8}|sshpass|sqlcmd)\s(?:[^\n]{0,200}?\s)?-p\s?)([^\s-]\S*)"),
+        # YAML: a pass phrase has blanks and ends with the line.
+        (
+            "password",
+            r"(^\s*(?:-\s)?[\w.-]{0,60}?pass(?:word|wd|phrase):\s{1,40})"
+            r"((?!str\b|bytes\b|optional\b)[^\s\"'{\[|>&*<]\S*\s[^:=]*)$",
+        ),
+    )
+)
+_PAIR = re.compile(
+    rf"(?P<name>{_NAME})"
+    r"(?P<sep>\\*[\"']?\]?(?:\s?:\s?(?:str|bytes)(?:\s\|\sNone)?(?=\s?=))?"
+    r"\s{0,8}(?:={1,3}>?|:=?|%3D)\s{0,8}(?:[\[(](?=[\"']))?[bfru]{0,2}(?=\S))"
+    r"(?:(?P<quote>\\*[\"'])(?P<quoted>.*?)(?<!\\)(?P=quote)"
+    r"|(?P<braced>\{[^{}\"':]+\})"
+    r"|(?P<bare>(?![{\[])(?:<redacted:\w+>|[^\s,;&\"'<]|<(?!/)"
+    r"|[,;&](?!\s|$|[\"']?[\w.-]{1,40}[\"']?\s?[=:])|[\"'](?![\s,;:&)\]}\"']|$))+))",
+    re.IGNORECASE,
+)
+# The first word of what stands after "token: " in a sentence, or of a type in source text.
+_PROSE = re.compile(
+    "an?|access|and|any|are|at|authentication|authorization|bad|bool|bytes|can|cannot|check|could"
+    "|denied|does|empty|error|expired|expecting|failed|failure|for|forbidden|found|from|has|in"
+    "|incorrect|input|int|invalid|is|it|malformed|mismatch|missing|must|no|not|object|of|on|only"
+    "|optional|or|permission|please|provided|rejected|required|revoked|secretstr|should|signature"
+    "|str|string|the|this|to|type|unable|unauthorized|unexpected|unknown|unsupported|user|value"
+    "|was|when|will|with|wrong|your?",
+    re.IGNORECASE,
+)
+
+
+def _pair(found: re.Match[str]) -> str:
+    """One `name=value`, its value hidden unless it is no secret."""
+    name, sep = found["name"], found["sep"]
+    kind = re.sub(r"[_-]?\d*$", "", name.lower()).replace("-", "_")
+    if found["quote"] is not None:
+        quote = found["quote"]
+        return f"{name}{sep}{quote}{_hide(kind, found['quoted'])}{quote}"
+    if found["braced"] is not None:
+        return f"{name}{sep}{_mark(kind)}"
+    bare = found["bare"]
+    value = bare.rstrip(")]},.:;") or bare
+    if _is_prose(found, value):
+        return found[0]
+    return f"{name}{sep}{_hide(kind, value)}{bare[len(value) :]}"
+
+
+def _is_prose(found: re.Match[str], value: str) -> bool:
+    name, before = found["name"], found.string[max(0, found.start() - 12) : found.start()]
+    if name in ("pwd", "PWD"):  # the shell's working directory, not ODBC's password
+        return value.startswith("/") and not before.endswith(";")
+    if before.lower().endswith(("unexpected ", "expected ", "extraneous ")):  # a parser's token
+        return True
+    if value.startswith("arn:"):  # names a secret, is none
+        return True
+    if ":" not in found["sep"] or not re.fullmatch(r"[A-Za-z']+", value):
+        return False
+    # "InvalidToken: Signature …" is an exception, not a setting.
+    exception = name[0].isupper() and before[-1:].islower()
+    return exception or _PROSE.fullmatch(value) is not None
