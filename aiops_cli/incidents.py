@@ -128,7 +128,8 @@ class Health:
 class Diagnosis:
     """What it is and what to do. `action` is a name of the closed catalogue or None where
     nobody knows; `confidence` (0 to 1) is the similarity, lowered by a model where one spoke.
-    `entry` is the id of the entry it rests on."""
+    `entry` is the id of the entry it rests on, `lead` how far its similarity is ahead of the
+    best match with a different action (None where there is none)."""
 
     action: str | None
     cause: str
@@ -138,6 +139,7 @@ class Diagnosis:
     explanation: str = ""
     quotes: tuple[str, ...] = ()
     entry: str | None = None
+    lead: float | None = None
     matches: tuple[Match, ...] = ()
 
 

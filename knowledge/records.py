@@ -40,6 +40,13 @@ def short_hash(*parts: object) -> str:
     return base64.b32encode(digest).decode("ascii").lower()[:ID_LENGTH]
 
 
+def incident_id(
+    instance: str, dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int
+) -> str:
+    """An incident's id, known before anything of it has been read."""
+    return short_hash(instance, dag_id, run_id, task_id, map_index, try_number)
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """What a failure is, with everything that changes from run to run masked.
@@ -108,7 +115,7 @@ class Incident:
     @property
     def id(self) -> str:
         """First 10 base32 characters of a hash of the key; stable across machines."""
-        return short_hash(
+        return incident_id(
             self.instance,
             self.dag_id,
             self.run_id,

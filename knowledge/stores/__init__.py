@@ -171,6 +171,10 @@ class Store(Protocol):
         it; so is the pause. Raises DoorClosed with the check's name; then nothing changed but
         that the claim may be released."""
 
+    def retake(self, incident_id: str, token: int, lease: timedelta) -> int | None:
+        """Go on with an `acting` claim (a retry that waited for its time): returns a higher token,
+        or None where `token` is stale because another took it first."""
+
     def progress(self, incident_id: str, token: int, progress: Mapping[str, Any]) -> None:
         """Replace what is noted as done of the plan. Raises DoorClosed("claim") when stale."""
 
@@ -231,6 +235,10 @@ def open_store(url: str) -> Store:
         from knowledge.stores.sqlite import SqliteStore  # apsw only where it is used
 
         return SqliteStore.open(url.removeprefix("sqlite:///"))
+    if url == "memory:":
+        from knowledge.stores.memory import MemoryStore  # only tests use it
+
+        return MemoryStore()
     from knowledge.errors import StoreUnusable
 
     raise StoreUnusable(

@@ -1,0 +1,68 @@
+"""The closed catalogue of actions: what each is called, risks and needs.
+
+A name that is not here is never done, whoever says it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aiops_cli.errors import UsageError
+
+Tier = Literal["read", "retry", "change", "irreversible"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One entry of the catalogue. `available` is false for those that this version can propose
+    but not carry out; `params` are the names it takes."""
+
+    name: str
+    tier: Tier
+    does: str
+    params: tuple[str, ...] = ()
+    available: bool = False
+
+
+CATALOGUE: Mapping[str, Action] = {
+    action.name: action
+    for action in (
+        Action("retry", "retry", "run the failed try again", available=True),
+        Action("retry_later", "retry", "run it again after a wait", ("delay",), available=True),
+        Action("none", "read", "nothing: a person must fix the cause", available=True),
+        Action("retry_upstream", "retry", "run the stale upstream again, then it", ("task_ids",)),
+        Action(
+            "clear_xcom", "change", "delete an upstream's XCom, then retry", ("task_id", "keys")
+        ),
+        Action(
+            "update_connection",
+            "change",
+            "change a connection, then retry",
+            ("connection_id", "host", "port", "schema", "login", "extra"),
+        ),
+        Action("set_variable", "change", "set a variable, then retry", ("key", "value")),
+        Action("resize_pool", "change", "resize a pool, then retry", ("pool", "slots")),
+        Action("trigger_dag", "change", "run another DAG, then retry", ("dag_id", "conf")),
+        Action("mark_success", "irreversible", "mark the task instance as success"),
+        Action("mark_skipped", "irreversible", "mark the task instance as skipped"),
+    )
+}
+
+
+def checked(name: str, params: Mapping[str, Any]) -> Action:
+    """The action of this name, its params known to it. Raises UsageError otherwise."""
+    action = CATALOGUE.get(name)
+    if action is None:
+        raise UsageError(f"there is no action {name!r}", f"one of: {', '.join(CATALOGUE)}")
+    unknown = sorted(set(params) - set(action.params))
+    if unknown:
+        takes = ", ".join(action.params) or "no parameters"
+        raise UsageError(f"{name} does not take {', '.join(unknown)}", f"it takes {takes}")
+    if not action.available:
+        raise UsageError(
+            f"{name} cannot be carried out by this version",
+            "do it by hand in Airflow, then approve with --action retry",
+        )
+    return action

@@ -1,0 +1,114 @@
+"""`aiops approve`: a person says yes. Acts, and learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aiops_cli.commands import settings
+from aiops_cli.commands.output import confirm, console, print_json
+from aiops_cli.errors import Refused, UsageError
+
+if TYPE_CHECKING:
+    from aiops_cli.examine import Desk
+    from knowledge.records import Case
+
+
+def approve(
+    ctx: typer.Context,
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Incident ids.")],
+    action: Annotated[str | None, typer.Option(help="Instead of the proposed action.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="K=V", help="A parameter of the action.")
+    ] = None,
+    cause: Annotated[str | None, typer.Option(help="What it was, for next time.")] = None,
+    rerun_safe: Annotated[
+        bool | None,
+        typer.Option(
+            "--rerun-safe/--not-rerun-safe", help="Whether this task may run twice, ever."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Act on incidents, and learn from it. Returns after acting; watch settles."""
+    from aiops_cli import services
+    from aiops_cli.published import incident_document
+
+    params = _params(set_ or [])
+    documents = []
+    refused: Refused | None = None
+    with services.desk(settings(ctx)) as desk:
+        cases = [desk.knowledge.store.case(id_) for id_ in dict.fromkeys(ids)]
+        for case in cases:
+            try:
+                done = _one(desk, case, action, params, cause, rerun_safe, dry_run, yes, json)
+            except Refused as refusal:
+                if len(cases) == 1:
+                    raise
+                console(stderr=True).print(f"{case.incident.id}: {refusal.message}")
+                refused = refusal
+            else:
+                if done is not None:
+                    documents.append(done if dry_run else incident_document(done))
+    if json:
+        print_json(documents[0] if len(ids) == 1 and documents else {"incidents": documents})
+    if refused is not None:
+        raise typer.Exit(Refused.exit_code)
+
+
+def _params(pairs: Sequence[str]) -> dict[str, Any]:
+    params = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name:
+            raise UsageError(f"--set {pair!r} is not K=V", "such as --set delay=30m")
+        params[name] = value
+    return params
+
+
+def _one(
+    desk: Desk,
+    case: Case,
+    action: str | None,
+    params: Mapping[str, Any],
+    cause: str | None,
+    rerun_safe: bool | None,
+    dry_run: bool,
+    yes: bool,
+    json: bool,
+) -> Any:
+    """Show the plan, ask, act. Returns the case, or the plan's document for a dry run."""
+    from aiops_cli import decide, respond
+    from aiops_cli.published import plan_document
+
+    proposed = decide.proposal(case, action, params, cause)
+    talk = console(stderr=True)
+    if proposed.action == "none":
+        if not dry_run:
+            return decide.approve(desk, case, proposed, None, rerun_safe)
+        return {"action": "none", "params": {}, "clears": []}
+    plan = respond.preview(desk, case.incident, proposed.action, proposed.params)
+    document = plan_document(plan)
+    if dry_run:
+        if not json:
+            from aiops_cli.render import plan_text
+
+            console().print(plan_text(document))
+        return document
+    if not yes:
+        from aiops_cli.render import plan_text
+
+        talk.print(plan_text(document))
+        if not confirm("do this?"):
+            talk.print("nothing was done")
+            raise typer.Exit(0)
+    done = decide.approve(desk, case, proposed, plan, rerun_safe)
+    if not json:
+        talk.print(
+            f"{case.incident.id}: {proposed.action} done; `aiops watch --once` looks at what came of it"
+        )
+    return done

@@ -1,0 +1,80 @@
+"""`aiops incidents`: the queue and the history, from the knowledge base alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from aiops_cli.commands import settings
+from aiops_cli.commands.output import console, print_json
+from aiops_cli.errors import UsageError
+
+
+def incidents(
+    ctx: typer.Context,
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only these: pending, acting, resolved, failed, …")
+    ] = None,
+    dag: Annotated[str | None, typer.Option(help="DAG id or glob.")] = None,
+    since: Annotated[str | None, typer.Option(help="How far back: 90m, 24h, 7d.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many, newest first.", min=1)] = 100,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 10 where incidents wait for a person.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List incidents, newest first."""
+    from aiops_cli import services
+    from aiops_cli.published import incident_document
+    from knowledge.records import STATUSES
+
+    unknown = sorted(set(status or ()) - set(STATUSES))
+    if unknown:
+        raise UsageError(f"there is no status {unknown[0]!r}", f"one of: {', '.join(STATUSES)}")
+    start = None
+    if since is not None:
+        from aiops_cli.config import parse_duration
+
+        start = services.SystemClock().now() - parse_duration(since)
+    with services.store(settings(ctx)) as store:
+        cases = store.cases(
+            status=[name for name in STATUSES if name in (status or ())],
+            instance=ctx.obj.instance,
+            dag=dag,
+            since=start,
+            limit=limit,
+        )
+        documents = [incident_document(case) for case in cases]
+        short = {} if json else store.shortest_prefixes([doc["incident"] for doc in documents])
+        waiting = exit_code and store.cases(status=["pending", "needs_human"], limit=1)
+    if json:
+        print_json({"incidents": documents})
+    elif documents:
+        from aiops_cli.render import incident_table
+
+        console().print(incident_table(documents, short))
+    else:
+        console(stderr=True).print("no incidents")
+    if waiting:
+        raise typer.Exit(10)
+
+
+def show(
+    ctx: typer.Context,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident id, or a unique start of it.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show one incident with everything decided on it."""
+    from aiops_cli import services
+    from aiops_cli.published import incident_document
+
+    with services.store(settings(ctx)) as store:
+        document = incident_document(store.case(id_))
+        short = store.shortest_prefixes([document["incident"]])
+    if json:
+        print_json(document)
+        return
+    from aiops_cli.render import incident_card
+
+    console().print(incident_card(document, short[document["incident"]]))

@@ -1,0 +1,162 @@
+"""`aiops kb`: what is known, and from where."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aiops_cli.commands import settings
+from aiops_cli.commands.output import console, print_json
+from aiops_cli.errors import UsageError
+
+
+def seed(
+    ctx: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(help="Runbooks: YAML, Markdown, or folders.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read runbooks into the knowledge base; twice changes nothing."""
+    from aiops_cli import services
+    from knowledge.runbooks import read_runbooks
+
+    chosen = settings(ctx)
+    entries = read_runbooks(paths)  # all of it, before any of it is stored
+    with services.knowledge_base(chosen) as knowledge:
+        done = knowledge.seed(entries, by=chosen.user, at=services.SystemClock().now())
+    if json:
+        print_json(
+            {
+                "added": done.added,
+                "changed": done.changed,
+                "same": done.same,
+                "retired": done.retired,
+            }
+        )
+    else:
+        console().print(
+            f"{done.added} added, {done.changed} changed, {done.same} as they were, "
+            f"{done.retired} retired"
+        )
+
+
+def add(
+    ctx: typer.Context,
+    title: Annotated[str, typer.Option(help="What it is, in a line.")],
+    error: Annotated[list[str], typer.Option(help="A real error text; - reads stdin.")],
+    cause: Annotated[str, typer.Option(help="Why it happens.")],
+    action: Annotated[str | None, typer.Option(help="What fixes it, from the catalogue.")] = None,
+    dag: Annotated[list[str] | None, typer.Option(help="Only in these DAGs (globs).")] = None,
+    safe_to_retry: Annotated[
+        bool | None, typer.Option("--safe-to-retry/--not-safe-to-retry")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Add one entry by hand."""
+    from aiops_cli import services
+    from aiops_cli.actions import CATALOGUE
+    from aiops_cli.published import entry_document
+    from knowledge.base import symptom
+    from knowledge.records import Entry, short_hash
+
+    if action is not None and action not in CATALOGUE:
+        raise UsageError(f"there is no action {action!r}", f"one of: {', '.join(CATALOGUE)}")
+    texts = [sys.stdin.read() if text == "-" else text for text in error]
+    symptoms = tuple(symptom(text) for text in texts)
+    if not all(each.signature.text for each in symptoms):
+        raise UsageError("an error text is empty", "give the error as the log has it")
+    chosen = settings(ctx)
+    entry = Entry(
+        id=short_hash("added", title, *texts),
+        kind="runbook",
+        source=f"added by {chosen.user}",
+        title=title,
+        symptoms=symptoms,
+        cause=cause,
+        created_at=services.SystemClock().now(),
+        action=action,
+        safe_to_retry=safe_to_retry,
+        dags=tuple(dag or ()),
+        owner=chosen.user,
+    )
+    with services.knowledge_base(chosen) as knowledge:
+        knowledge.put([entry], entry.created_at)
+    if json:
+        print_json(entry_document(entry))
+    else:
+        console().print(f"added {entry.id}: {entry.title}")
+
+
+def list_(
+    ctx: typer.Context,
+    kind: Annotated[str | None, typer.Option(help="runbook, incident or history.")] = None,
+    retired: Annotated[bool, typer.Option("--retired", help="Retired ones too.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the entries."""
+    from aiops_cli import services
+    from aiops_cli.published import entry_document
+
+    if kind not in (None, "runbook", "incident", "history"):
+        raise UsageError(f"there is no kind {kind!r}", "one of: runbook, incident, history")
+    with services.knowledge_base(settings(ctx)) as knowledge:
+        entries = knowledge.store.entries(kind=kind, retired=retired)
+    _show_all([entry_document(entry) for entry in entries], json, "nothing is known yet")
+
+
+def search(
+    ctx: typer.Context,
+    text: Annotated[str, typer.Argument(help="An error text or words; - reads stdin.")],
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=50)] = 5,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find entries that fit a text."""
+    from aiops_cli import services
+    from aiops_cli.published import entry_document
+    from knowledge.base import symptom
+
+    wanted = sys.stdin.read() if text == "-" else text
+    with services.knowledge_base(settings(ctx)) as knowledge:
+        matches = knowledge.find(symptom(wanted).signature, limit=limit)
+    found = [
+        entry_document(match.entry)
+        | {"similarity": round(match.similarity, 4), "found": match.found}
+        for match in matches
+    ]
+    _show_all(found, json, "nothing fits")
+
+
+def show(
+    ctx: typer.Context,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Entry id, or a unique start of it.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show one entry and what came of it."""
+    from aiops_cli import services
+    from aiops_cli.published import entry_document
+    from knowledge.evidence import tally
+
+    with services.knowledge_base(settings(ctx)) as knowledge:
+        entry = knowledge.store.entry(id_)
+        prints = {each.signature.fingerprint for each in entry.symptoms}
+        record = tally(knowledge.store.trials(fingerprints=prints), entry.action)
+    document = entry_document(entry) | {"record": record}
+    if json:
+        print_json(document)
+        return
+    from aiops_cli.render import entry_card
+
+    console().print(entry_card(document))
+
+
+def _show_all(documents: list[dict[str, Any]], json: bool, nothing: str) -> None:
+    if json:
+        print_json({"entries": documents})
+    elif documents:
+        from aiops_cli.render import entry_table
+
+        console().print(entry_table(documents))
+    else:
+        console(stderr=True).print(nothing)

@@ -1,0 +1,41 @@
+"""`aiops log`: an incident's log excerpt as it was captured, with line numbers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from aiops_cli.commands import settings
+from aiops_cli.commands.output import console, print_json
+
+
+def log(
+    ctx: typer.Context,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident id, or a unique start of it.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show an incident's log excerpt with line numbers."""
+    from aiops_cli import services
+
+    with services.store(settings(ctx)) as store:
+        incident = store.case(id_).incident
+    excerpt = incident.excerpt
+    if json:
+        print_json(
+            {
+                "incident": incident.id,
+                "text": excerpt.text,
+                "numbers": list(excerpt.numbers),
+                "total_lines": excerpt.total_lines,
+                "cut": excerpt.cut,
+                "notice": excerpt.notice or None,
+            }
+        )
+        return
+    if excerpt.notice:
+        console(stderr=True).print(excerpt.notice)
+    if excerpt.text:
+        from aiops_cli.render import excerpt_text
+
+        console().print(excerpt_text(excerpt.text, excerpt.numbers, incident.signature.line))

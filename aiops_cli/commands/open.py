@@ -1,0 +1,35 @@
+"""`aiops open`: an incident's task in the browser."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from aiops_cli.commands import settings
+from aiops_cli.commands.output import console, print_json
+
+
+def open_(
+    ctx: typer.Context,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident id, or a unique start of it.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the address as JSON.")] = False,
+) -> None:
+    """Open an incident's task in the browser; prints its address."""
+    from aiops_cli import services
+    from aiops_cli.commands.output import is_terminal
+    from aiops_cli.examine import ref_of
+
+    chosen = settings(ctx)
+    with services.store(chosen) as store:
+        incident = store.case(id_).incident
+    link = services.airflow(chosen, incident.instance).link(ref_of(incident), incident.try_number)
+    if json:
+        print_json({"incident": incident.id, "url": link})
+        return
+    console().print(link, soft_wrap=True)
+    if is_terminal():
+        import webbrowser
+
+        if not webbrowser.open(link):
+            console(stderr=True).print("no browser could be opened: open the address by hand")

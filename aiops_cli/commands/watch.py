@@ -1,0 +1,90 @@
+"""`aiops watch`: poll, diagnose, act where the record and the grants allow it, settle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aiops_cli.commands import settings
+from aiops_cli.commands.output import console, print_json
+from aiops_cli.errors import AirflowUnreachable, UsageError
+
+if TYPE_CHECKING:
+    from aiops_cli.examine import Desk
+    from aiops_cli.watch import Mode
+    from knowledge.records import Case
+
+
+def watch(
+    ctx: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="One pass, for cron.")] = False,
+    auto: Annotated[bool, typer.Option("--auto", help="Act within the grants.")] = False,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Only write down what would have been done.")
+    ] = False,
+    ask: Annotated[bool, typer.Option("--ask", help="Leave everything to a person.")] = False,
+    interval: Annotated[str | None, typer.Option(help="Between passes: 30s, 5m.")] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 10 where incidents wait for a person.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one incident a line.")] = False,
+) -> None:
+    """Poll, diagnose, and act where the record allows it. Prints what is new or changed."""
+    from aiops_cli import services
+
+    flags = [name for name, on in (("auto", auto), ("shadow", shadow), ("ask", ask)) if on]
+    if len(flags) > 1:
+        raise UsageError("--auto, --shadow and --ask exclude each other", "give one of them")
+    chosen = settings(ctx, mode=flags[0] if flags else None, interval=interval)
+    talk = console(stderr=True)
+    with services.desk(chosen) as desk:
+        mode = _mode(desk, chosen.mode)
+        if mode != chosen.mode:
+            talk.print("no grant is in force: shadow, nothing is done alone (aiops auto grant)")
+        while True:
+            try:
+                _pass(desk, mode, json)
+            except AirflowUnreachable as error:
+                if once:
+                    raise
+                talk.print(f"{error.message}; trying again")  # a watcher outlives an outage
+            if once:
+                break
+            desk.clock.sleep(chosen.interval.total_seconds())
+        waiting = exit_code and desk.knowledge.store.cases(
+            status=["pending", "needs_human"], instance=desk.instance, limit=1
+        )
+    if waiting:
+        raise typer.Exit(10)
+
+
+def _mode(desk: Desk, mode: Mode) -> Mode:
+    """Auto with nobody's leave is shadow."""
+    now = desk.clock.now()
+    granted = any(
+        grant.revoked_at is None and (grant.until is None or grant.until > now)
+        for grant in desk.knowledge.store.grants()
+    )
+    return "shadow" if mode == "auto" and not granted else mode
+
+
+def _pass(desk: Desk, mode: Mode, json: bool) -> None:
+    from aiops_cli.watch import one_pass
+
+    talk = console(stderr=True)
+    for case in one_pass(desk, mode, talk.print):
+        _tell(desk, case, json)
+
+
+def _tell(desk: Desk, case: Case, json: bool) -> None:
+    from aiops_cli.published import incident_document
+
+    document = incident_document(case)
+    if json:
+        print_json(document)
+        return
+    from aiops_cli.render import incident_line
+
+    short = desk.knowledge.store.shortest_prefixes([case.incident.id])
+    console().print(incident_line(document, short[case.incident.id]))

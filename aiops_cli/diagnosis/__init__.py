@@ -1,0 +1,1 @@
+"""The ladder from signature to diagnosis, cheapest rung first; it fails closed."""

@@ -1,0 +1,68 @@
+"""Matches → Diagnosis: exact, near, nobody. Pure; "I don't know" is a result.
+
+The model's rung has its own file; it sits between near and nobody and can only make the
+decision more careful.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from aiops_cli.incidents import Diagnosis
+from knowledge.ranking import lead
+from knowledge.records import Entry, Incident, Match
+
+# Whose word counts first among entries that answer exactly: what a person decided about this
+# very failure, then the site's own runbooks, then mined history, then what ships with us.
+_INCIDENT, _RUNBOOK, _HISTORY, _STARTER = range(4)
+
+
+def diagnose(incident: Incident, matches: Sequence[Match], *, bound: float) -> Diagnosis:
+    """The best answer among `matches` (best first). Near ones must reach `bound`; an entry that
+    names DAGs answers only for those."""
+    fitting = tuple(match for match in matches if _fits(match.entry, incident.dag_id))
+    exact = [match for match in fitting if match.found == "exact"]
+    if exact:
+        return _from_exact(exact, fitting)
+    if fitting and fitting[0].similarity >= bound:
+        best = fitting[0]
+        return _from_entry(best, "near", lead(fitting), fitting)
+    return Diagnosis(action=None, cause="", by="nobody", matches=fitting)
+
+
+def _from_exact(exact: Sequence[Match], fitting: tuple[Match, ...]) -> Diagnosis:
+    """Exact answers stand or fall among themselves: what is merely similar does not count, and
+    what a person decided here overrides what was written beforehand."""
+    first = min(_rank(match.entry) for match in exact)
+    heard = [match for match in exact if _rank(match.entry) == first]
+    best = max(heard, key=lambda match: (match.entry.action is not None, match.entry.created_at))
+    ordered = (best, *(match for match in fitting if match is not best))
+    return _from_entry(best, "exact", lead([best, *(m for m in heard if m is not best)]), ordered)
+
+
+def _from_entry(best: Match, by: str, ahead: float | None, matches: tuple[Match, ...]) -> Diagnosis:
+    entry = best.entry
+    return Diagnosis(
+        action=entry.action,
+        cause=entry.cause,
+        by="exact" if by == "exact" else "near",
+        confidence=best.similarity,
+        params=entry.params,
+        explanation=entry.explanation,
+        entry=entry.id,
+        lead=ahead,
+        matches=matches,
+    )
+
+
+def _rank(entry: Entry) -> int:
+    if entry.kind == "incident":
+        return _INCIDENT
+    if entry.kind == "history":
+        return _HISTORY
+    return _STARTER if entry.source.startswith("starter") else _RUNBOOK
+
+
+def _fits(entry: Entry, dag_id: str) -> bool:
+    return not entry.dags or any(fnmatchcase(dag_id, pattern) for pattern in entry.dags)

@@ -1,0 +1,238 @@
+"""Failed try → stored incident with a judgement: gather, then decide in pure functions.
+
+Acts on nothing. The settings, the knowledge base and Airflow come together here; what is made
+of them is decided in `diagnosis.ladder` and `gate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from aiops_cli import capture, gate
+from aiops_cli.config import Settings
+from aiops_cli.diagnosis import ladder
+from aiops_cli.incidents import (
+    UNMAPPED,
+    Diagnosis,
+    Excerpt,
+    Incident,
+    TaskInstance,
+    TaskRef,
+)
+from aiops_cli.published import incident_document, judgement_document
+from aiops_cli.seams import Airflow, Clock
+from knowledge.base import KnowledgeBase
+from knowledge.records import Case, Judgement, Outcome, Pause, Trial
+from knowledge.signature import KILLED, LOST, sign
+
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Everything somebody on call has at hand: one Airflow, the knowledge base, the rules."""
+
+    airflow: Airflow
+    knowledge: KnowledgeBase
+    settings: Settings
+    clock: Clock
+
+    @property
+    def instance(self) -> str:
+        return self.airflow.name
+
+    @property
+    def bounds(self) -> gate.Bounds:
+        return bounds(self.knowledge, self.settings)
+
+
+def bounds(knowledge: KnowledgeBase, settings: Settings) -> gate.Bounds:
+    """The bounds in force: the embedder's own measured ones unless the settings are stricter or
+    name others."""
+    return gate.Bounds(
+        similarity=settings.gate.similarity or knowledge.embedder.bound,
+        margin=knowledge.margin if settings.gate.margin is None else settings.gate.margin,
+        confidence=settings.gate.confidence,
+    )
+
+
+def ref_of(incident: Incident) -> TaskRef:
+    return TaskRef(incident.dag_id, incident.run_id, incident.task_id, incident.map_index)
+
+
+def examine(desk: Desk, snapshot: capture.Snapshot, failed: TaskInstance) -> Case:
+    """Read the log of a new failed try, store it as an incident and judge it."""
+    incident = capture.build_incident(
+        snapshot, failed, instance=desk.instance, now=desk.clock.now()
+    )
+    if desk.knowledge.store.add_incident(incident):
+        _note_relapses(desk, incident)
+    return judge(desk, snapshot, incident, failed)
+
+
+def judge(
+    desk: Desk, snapshot: capture.Snapshot, incident: Incident, live: TaskInstance | None
+) -> Case:
+    """Diagnose and gate an incident with what is known now; store the judgement where it says
+    anything new. `live` is the task instance as Airflow has it now."""
+    document = weigh_up(desk, snapshot, incident, live)
+    case = desk.knowledge.store.case(incident.id)
+    if case.judgement is None or case.judgement.document != document:
+        judgement = Judgement(incident.id, desk.clock.now(), document)
+        desk.knowledge.store.add_judgement(judgement)
+        case = replace(case, judgement=judgement)
+    return case
+
+
+def weigh_up(
+    desk: Desk, snapshot: capture.Snapshot, incident: Incident, live: TaskInstance | None
+) -> dict[str, Any]:
+    """The diagnosis and the gate's verdict on doing what it proposes, as they are published."""
+    diagnosis = ladder.diagnose(
+        incident, desk.knowledge.find(incident.signature), bound=desk.bounds.similarity
+    )
+    circumstances = _circumstances(desk, snapshot, incident, diagnosis, live)
+    return judgement_document(
+        diagnosis,
+        gate.judge(circumstances),
+        evidence=circumstances.evidence,
+        rerun=circumstances.rerun.why,
+    )
+
+
+def _circumstances(
+    desk: Desk,
+    snapshot: capture.Snapshot,
+    incident: Incident,
+    diagnosis: Diagnosis,
+    live: TaskInstance | None,
+) -> gate.Circumstances:
+    store, settings, now = desk.knowledge.store, desk.settings, desk.clock.now()
+    dag = snapshot.dag(incident.dag_id)
+    best = diagnosis.matches[0] if diagnosis.matches and diagnosis.by != "nobody" else None
+    task = snapshot.tasks(incident.dag_id).get(incident.task_id)
+    return gate.Circumstances(
+        incident=incident,
+        diagnosis=diagnosis,
+        bounds=desk.bounds,
+        now=now,
+        killed=incident.signature.error_class in (KILLED, LOST),
+        evidence=desk.knowledge.evidence(
+            incident,
+            diagnosis.action or "",
+            diagnosis.params,
+            also={best.entry.symptoms[best.symptom].signature.fingerprint} if best else (),
+            now=now,
+            relapse_window=settings.relapse_window,
+        ),
+        rerun=gate.rerun_safety(
+            incident,
+            vouches=store.vouches(incident.instance, incident.dag_id, incident.task_id),
+            tags=dag.tags if dag else (),
+            patterns=settings.rerun_safe,
+            retries=task.retries if task else 0,
+            trust_retries=settings.gate.trust_retries,
+        ),
+        entry_safe_to_retry=best.entry.safe_to_retry if best else None,
+        suggestion_only=best.entry.suggestion_only if best else False,
+        grants=store.grants(),
+        usage=_usage(store.trials(since=now - DAY), incident, desk),
+        attempts_per_day=settings.gate.attempts_per_day,
+        protected=settings.protected,
+        base_id=store.base_id(),
+        pause=stopped(desk),
+        dag=dag,
+        run=snapshot.run(incident.dag_id, incident.run_id),
+        live=live,
+        health=snapshot.health(),
+    )
+
+
+def _usage(trials: Sequence[Trial], incident: Incident, desk: Desk) -> gate.Usage:
+    """What the tool has done alone in the last day. The store counts again, and bindingly, in
+    the transaction that opens the door."""
+    alone = [trial for trial in trials if trial.mode == "auto"]
+    hour = [trial for trial in alone if trial.at > desk.clock.now() - HOUR]
+    where = (incident.instance, incident.dag_id)
+    wrong = [trial for trial in alone if trial.outcome in ("failed", "wrong")]
+    return gate.Usage(
+        task_instance_day=sum(
+            (trial.instance, trial.dag_id, trial.run_id, trial.task_id, trial.map_index)
+            == (*where, incident.run_id, incident.task_id, incident.map_index)
+            for trial in alone
+        ),
+        hour=len(hour),
+        dag_hour=sum((trial.instance, trial.dag_id) == where for trial in hour),
+        wrong_signature_day=sum(
+            trial.fingerprint == incident.signature.fingerprint for trial in wrong
+        ),
+        wrong_day=len(wrong),
+    )
+
+
+def stopped(desk: Desk) -> Pause:
+    """Whether acting alone is stopped, by the environment or for all who share the base."""
+    if desk.settings.paused:
+        return Pause(True, by="AIOPS_PAUSED")
+    return desk.knowledge.store.pause()
+
+
+def _note_relapses(desk: Desk, incident: Incident) -> None:
+    """The same failure on the same task soon after a fix: that fix did not last."""
+    store = desk.knowledge.store
+    for trial in store.trials(
+        fingerprints={incident.signature.fingerprint},
+        task=(incident.instance, incident.dag_id, incident.task_id),
+        since=incident.failed_at - desk.settings.relapse_window,
+    ):
+        came_back = trial.map_index == incident.map_index and incident.failed_at > trial.at
+        if trial.outcome != "fixed" or not came_back:
+            continue
+        decision = store.case(trial.incident_id).decision
+        if decision is not None:
+            detail = f"the same failure came back: {incident.id}"
+            store.add_outcome(
+                Outcome(trial.incident_id, decision.seq, desk.clock.now(), "relapsed", detail)
+            )
+
+
+def examine_log(
+    knowledge: KnowledgeBase, settings: Settings, excerpt: Excerpt, name: str, now: datetime
+) -> dict[str, Any]:
+    """A log without Airflow: what is known of it, published in the form of an incident. Nothing
+    is stored, and the gate never passes what it cannot look at."""
+    incident = Incident(
+        instance="",
+        dag_id="",
+        run_id="",
+        task_id="",
+        map_index=UNMAPPED,
+        try_number=0,
+        failed_at=now,
+        seen_at=now,
+        signature=sign(excerpt.text, excerpt.numbers),
+        excerpt=excerpt,
+        context={"log": name},
+    )
+    limits = bounds(knowledge, settings)
+    diagnosis = ladder.diagnose(
+        incident, knowledge.find(incident.signature), bound=limits.similarity
+    )
+    best = diagnosis.matches[0] if diagnosis.matches and diagnosis.by != "nobody" else None
+    evidence = knowledge.evidence(
+        incident,
+        diagnosis.action or "",
+        diagnosis.params,
+        also={best.entry.symptoms[best.symptom].signature.fingerprint} if best else (),
+        now=now,
+        relapse_window=settings.relapse_window,
+    )
+    verdict = gate.judge(gate.Circumstances(incident, diagnosis, limits, now, evidence=evidence))
+    document = judgement_document(diagnosis, verdict, evidence=evidence, rerun="")
+    case = Case(incident, "pending", judgement=Judgement("", now, document))
+    absent = ("incident", "instance", "dag_id", "run_id", "task_id", "map_index", "try_number")
+    return incident_document(case) | dict.fromkeys((*absent, "status"))

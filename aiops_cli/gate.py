@@ -1,0 +1,339 @@
+"""The gate: may this be done without a person, and if not, why not. Pure; every check named.
+
+All eleven checks must pass to act alone. A check that does not apply passes with value None.
+Nothing here reads a clock, a store or Airflow: `Circumstances` holds what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from aiops_cli.incidents import Check, Dag, DagRun, Diagnosis, Health, TaskInstance, Verdict
+from knowledge import evidence as record
+from knowledge.records import Evidence, Grant, Incident, Pause, Vouch
+
+NO_GRANT = "no grant"  # the value of `action_allowed` where nothing but a grant is missing
+
+TAG_OFF = "aiops:off"
+TAG_ASK = "aiops:ask"
+TAG_RERUN_SAFE = "aiops:rerun-safe"  # or aiops:rerun-safe:<task_id> for one task of the DAG
+RERUN_ACTIONS = record.RERUN_ACTIONS
+
+# Runs whose failed tasks may be run again alone; backfills are somebody's work in progress.
+RUN_TYPES = frozenset({"scheduled", "manual", "asset_triggered"})
+
+# Acts of the tool alone that went wrong within a day open the breaker: one for the same
+# signature, three overall.
+BREAKER_SIGNATURE = 1
+BREAKER_OVERALL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The bounds in force. `similarity` and `margin` belong to the embedder that measured."""
+
+    similarity: float
+    margin: float
+    confidence: float = 0.80
+
+
+@dataclass(frozen=True, slots=True)
+class RerunSafety:
+    """Whether this task may run twice, and in whose word. `denied` marks a word against it;
+    `for_task` that the whole task is vouched for, not only for this signature."""
+
+    safe: bool
+    why: str
+    denied: bool = False
+    for_task: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Acts of the tool alone so far, against what the grant and the settings allow."""
+
+    task_instance_day: int = 0
+    hour: int = 0
+    dag_hour: int = 0
+    wrong_signature_day: int = 0
+    wrong_day: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """Everything the gate looks at. `live`, `run`, `dag` are Airflow's answers of now; None
+    where nobody asked (a log file without Airflow), which never passes."""
+
+    incident: Incident
+    diagnosis: Diagnosis
+    bounds: Bounds
+    now: datetime
+    killed: bool = False
+    evidence: Evidence = field(default_factory=lambda: Evidence("none"))
+    rerun: RerunSafety = field(default_factory=lambda: RerunSafety(False, "nobody has said so"))
+    entry_safe_to_retry: bool | None = None
+    suggestion_only: bool = False
+    grants: Sequence[Grant] = ()
+    usage: Usage = field(default_factory=Usage)
+    attempts_per_day: int = 1
+    protected: Sequence[str] = ()
+    base_id: str = ""
+    pause: Pause = field(default_factory=lambda: Pause(False))
+    dag: Dag | None = None
+    run: DagRun | None = None
+    live: TaskInstance | None = None
+    health: Health | None = None
+
+
+def judge(c: Circumstances) -> Verdict:
+    """The verdict with every check, in the order a person reads them."""
+    grant = covering_grant(c.grants, c.diagnosis.action, c.incident.dag_id, c.now)
+    checks = (
+        _similarity(c),
+        _margin(c),
+        _confidence(c),
+        _evidence(c),
+        _rerun_safe(c),
+        _action_allowed(c, grant),
+        _protected(c),
+        _attempts(c),
+        _budget(c, grant),
+        _breaker(c),
+        _live_state(c),
+    )
+    failed = [check for check in checks if not check.passed]
+    if any(check.name == "similarity" for check in failed):
+        return Verdict("novel", checks)
+    if any(check.blocks for check in failed):
+        return Verdict("blocked", checks)
+    if failed:
+        return Verdict("ask", checks)
+    return Verdict("auto", checks, grant.id if grant else None)
+
+
+def covering_grant(
+    grants: Iterable[Grant], action: str | None, dag_id: str, now: datetime
+) -> Grant | None:
+    """The newest grant in force for this action in this DAG."""
+    live = [
+        grant
+        for grant in grants
+        if grant.revoked_at is None
+        and (grant.until is None or grant.until > now)
+        and action in grant.actions
+        and any(fnmatchcase(dag_id, pattern) for pattern in grant.dags)
+    ]
+    return max(live, key=lambda grant: grant.at, default=None)
+
+
+def rerun_safety(
+    incident: Incident,
+    *,
+    vouches: Sequence[Vouch],
+    tags: Sequence[str],
+    patterns: Sequence[str],
+    retries: int,
+    trust_retries: bool,
+) -> RerunSafety:
+    """Only a person can vouch for a re-run, and the newest word counts: `approve` (for this pair
+    of task and signature, or for the task), a tag, the setting. A word against it outlives tags
+    and settings until somebody vouches again. `vouches` are the task's, oldest first."""
+    name = f"{incident.dag_id}.{incident.task_id}"
+    words = [v for v in vouches if v.fingerprint in (None, incident.signature.fingerprint)]
+    if words and not words[-1].safe:
+        word = words[-1]
+        why = f" ({word.reason})" if word.reason else ""
+        return RerunSafety(False, f"{word.by} said no on {word.at:%Y-%m-%d}{why}", denied=True)
+    if TAG_RERUN_SAFE in tags or f"{TAG_RERUN_SAFE}:{incident.task_id}" in tags:
+        return RerunSafety(True, f"tag {TAG_RERUN_SAFE}", for_task=True)
+    for pattern in patterns:
+        if fnmatchcase(name, pattern) or fnmatchcase(incident.dag_id, pattern):
+            return RerunSafety(True, f"setting rerun_safe: {pattern}", for_task=True)
+    if words:
+        word = words[-1]
+        for_task = any(v.fingerprint is None and v.safe for v in _since_last_no(words))
+        scope = "this task" if for_task else "this task and failure"
+        return RerunSafety(
+            True, f"{word.by} approved {scope} on {word.at:%Y-%m-%d}", for_task=for_task
+        )
+    if trust_retries and retries > 0:
+        return RerunSafety(True, f"retries={retries}, and gate.trust_retries is on")
+    return RerunSafety(False, f"nobody has said that {incident.task_id} may run twice")
+
+
+def _since_last_no(words: Sequence[Vouch]) -> Sequence[Vouch]:
+    last_no = max((i for i, word in enumerate(words) if not word.safe), default=-1)
+    return words[last_no + 1 :]
+
+
+def _similarity(c: Circumstances) -> Check:
+    best = c.diagnosis.matches[0].similarity if c.diagnosis.matches else 0.0
+    passed = best >= c.bounds.similarity and c.diagnosis.by != "nobody"
+    reason = (
+        f"not seen before (nearest {best:.2f} < {c.bounds.similarity:.2f})"
+        if c.diagnosis.matches
+        else "not seen before"
+    )
+    return Check("similarity", passed, round(best, 4), c.bounds.similarity, reason)
+
+
+def _margin(c: Circumstances) -> Check:
+    if c.diagnosis.lead is None:
+        return Check("margin", True, None, c.bounds.margin)
+    return Check(
+        "margin",
+        c.diagnosis.lead >= c.bounds.margin,
+        round(c.diagnosis.lead, 4),
+        c.bounds.margin,
+        "similar failures were answered differently",
+    )
+
+
+def _confidence(c: Circumstances) -> Check:
+    if c.diagnosis.by != "model":
+        return Check("confidence", True, None, c.bounds.confidence)
+    value = c.diagnosis.confidence or 0.0
+    return Check(
+        "confidence",
+        value >= c.bounds.confidence,
+        value,
+        c.bounds.confidence,
+        f"the model is not sure ({value:.2f} < {c.bounds.confidence:.2f})",
+    )
+
+
+def _evidence(c: Circumstances) -> Check:
+    action = c.diagnosis.action
+    if action is None:
+        return Check("evidence", False, 0, record.NEEDED_TO_RERUN, "no action is known")
+    bound = record.needed(action)
+    value = c.evidence.value
+    if c.evidence.contradicted:
+        return Check("evidence", False, value, bound, c.evidence.contradicted, blocks=True)
+    if action not in RERUN_ACTIONS and c.diagnosis.by != "exact":
+        return Check("evidence", False, value, bound, f"{action} needs an exact match")
+    passed = value >= bound
+    return Check(
+        "evidence", passed, value, bound, f"{value} of {bound} verified outcomes of {action}"
+    )
+
+
+def _rerun_safe(c: Circumstances) -> Check:
+    if c.diagnosis.action == "none":
+        return Check("rerun_safe", True, None, True)
+    if c.entry_safe_to_retry is False:
+        reason = "the runbook says not to run this again"
+        return Check("rerun_safe", False, False, True, reason, blocks=True)
+    if c.rerun.safe and c.killed and not c.rerun.for_task:
+        reason = "the job may still run elsewhere: only a vouched-for task is run again"
+        return Check("rerun_safe", False, False, True, reason)
+    reason = f"re-run unproven: {c.rerun.why}"
+    return Check("rerun_safe", c.rerun.safe, c.rerun.safe, True, reason, blocks=c.rerun.denied)
+
+
+def _action_allowed(c: Circumstances, grant: Grant | None) -> Check:
+    action = c.diagnosis.action
+    if c.pause.paused:
+        reason = f"paused by {c.pause.by or 'a setting'}"
+    elif action == "none":
+        reason = "a person must fix this"
+    elif action is None:
+        reason = "no action is known"
+    elif c.suggestion_only:
+        reason = "read out of prose: a suggestion, never acted on alone"
+    elif c.incident.signature.wrapper:
+        reason = "only a wrapper's message is known, not the error inside"
+    elif c.incident.kind != "task":
+        reason = f"a failed {c.incident.kind} is never acted on alone"
+    elif grant is None:
+        reason = f"no grant covers {action} in {c.incident.dag_id}"
+        return Check("action_allowed", False, NO_GRANT, action, reason)
+    else:
+        return Check("action_allowed", True, grant.id, action)
+    return Check("action_allowed", False, None, action, reason)
+
+
+def _protected(c: Circumstances) -> Check:
+    name = f"{c.incident.dag_id}.{c.incident.task_id}"
+    tags = c.dag.tags if c.dag else ()
+    for pattern in c.protected:
+        if fnmatchcase(name, pattern) or fnmatchcase(c.incident.dag_id, pattern):
+            return Check("protected", False, pattern, None, f"protected by {pattern}", blocks=True)
+    if TAG_OFF in tags:
+        return Check("protected", False, TAG_OFF, None, f"tag {TAG_OFF}", blocks=True)
+    if TAG_ASK in tags:
+        return Check("protected", False, TAG_ASK, None, f"tag {TAG_ASK}")
+    word = foreign_word(c.live.note if c.live else None, c.base_id)
+    if word:
+        return Check("protected", False, "note", None, word)
+    return Check("protected", True)
+
+
+def foreign_word(note: str | None, base_id: str) -> str:
+    """Why a task instance's note asks for a person, or "": somebody else's words, or the stamp
+    of another knowledge base. Our own stamps are lines that start with `[aiops <base id>]`."""
+    for line in (note or "").splitlines():
+        if line.startswith("[aiops ") and not line.startswith(f"[aiops {base_id}]"):
+            return "another aiops knowledge base acts on this task instance"
+        if line.strip() and not line.startswith("[aiops "):
+            return "a person left a note on the task instance"
+    return ""
+
+
+def _attempts(c: Circumstances) -> Check:
+    done, bound = c.usage.task_instance_day, c.attempts_per_day
+    reason = f"acted on this task instance {done} time(s) today already"
+    return Check("attempts", done < bound, done, bound, reason)
+
+
+def _budget(c: Circumstances, grant: Grant | None) -> Check:
+    if grant is None:
+        return Check("budget", True, None, None)
+    if c.usage.dag_hour >= grant.max_per_dag_hour:
+        reason = f"{c.usage.dag_hour} acts in this DAG in the last hour"
+        return Check("budget", False, c.usage.dag_hour, grant.max_per_dag_hour, reason)
+    reason = f"{c.usage.hour} acts in the last hour"
+    passed = c.usage.hour < grant.max_per_hour
+    return Check("budget", passed, c.usage.hour, grant.max_per_hour, reason)
+
+
+def _breaker(c: Circumstances) -> Check:
+    if c.usage.wrong_signature_day >= BREAKER_SIGNATURE:
+        value, bound = c.usage.wrong_signature_day, BREAKER_SIGNATURE
+        reason = "acting alone on this failure went wrong in the last day"
+    else:
+        value, bound = c.usage.wrong_day, BREAKER_OVERALL
+        reason = f"{value} acts alone went wrong in the last day"
+    return Check("breaker", value < bound, value, bound, reason)
+
+
+def _live_state(c: Circumstances) -> Check:
+    if c.live is None:
+        return Check("live_state", False, None, "failed", "its state in Airflow is not known")
+    reason = changed_since(c.incident, c.live)
+    if reason:
+        return Check("live_state", False, c.live.state, "failed", reason, blocks=True)
+    if c.dag is not None and c.dag.is_paused:
+        return Check("live_state", False, "paused", "failed", "the DAG is paused in Airflow")
+    if c.run is not None and c.run.state == "success":
+        return Check("live_state", False, "run success", "failed", "its run ended green")
+    if c.run is not None and c.run.run_type not in RUN_TYPES:
+        reason = f"a {c.run.run_type} run is never acted on alone"
+        return Check("live_state", False, c.run.run_type, "failed", reason)
+    if c.health is None or not c.health.healthy:
+        problems = ", ".join(c.health.problems) if c.health else "unknown"
+        return Check("live_state", False, problems, "failed", f"Airflow is not healthy: {problems}")
+    return Check("live_state", True, "failed", "failed")
+
+
+def changed_since(incident: Incident, live: TaskInstance) -> str:
+    """How the task instance differs from the failed try that was captured, or "" where it does
+    not: the one question before every act, a person's too."""
+    if incident.ti_id and live.id and live.id != incident.ti_id:
+        return f"somebody else has run it again (now {live.state or 'cleared'})"
+    if live.try_number != incident.try_number or live.state != "failed":
+        return f"it is no longer failed (now {live.state or 'cleared'}, try {live.try_number})"
+    return ""

@@ -1,0 +1,189 @@
+"""The published JSON of an incident (design, section 4). Other programs are built on it: keys
+may be added, never renamed, and are null where absent."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from aiops_cli.incidents import Check, Diagnosis, Plan, TaskInstance, Verdict
+from knowledge.records import Case, Entry, Evidence, Match
+
+
+def utc(moment: datetime | None) -> str | None:
+    """ISO 8601 in UTC with Z."""
+    if moment is None:
+        return None
+    text = moment.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def judgement_document(
+    diagnosis: Diagnosis, verdict: Verdict, *, evidence: Evidence, rerun: str
+) -> dict[str, Any]:
+    """The members `matches`, `diagnosis`, `gate`, `decision`, and beside them `evidence` (the
+    record at the narrowest scope that has any) and `rerun` (in whose word it may run again)."""
+    best = diagnosis.matches[0].similarity if diagnosis.matches else None
+    return {
+        "matches": [match_document(match) for match in diagnosis.matches],
+        "diagnosis": {
+            "action": diagnosis.action,
+            "params": dict(diagnosis.params),
+            "cause": diagnosis.cause,
+            "explanation": diagnosis.explanation,
+            "confidence": None if diagnosis.confidence is None else round(diagnosis.confidence, 4),
+            "by": diagnosis.by,
+            "quotes": list(diagnosis.quotes),
+            "entry": diagnosis.entry,
+        },
+        "gate": {
+            "passed": verdict.passed,
+            "similarity": None if best is None else round(best, 4),
+            "reasons": list(verdict.reasons),
+            "checks": [check_document(check) for check in verdict.checks],
+            "grant": verdict.grant,
+        },
+        "decision": verdict.decision,
+        "evidence": {
+            "scope": evidence.scope,
+            "fixed": evidence.fixed,
+            "failed": evidence.failed,
+            "relapsed": evidence.relapsed,
+            "rejected": evidence.rejected,
+        },
+        "rerun": rerun,
+    }
+
+
+def match_document(match: Match) -> dict[str, Any]:
+    entry = match.entry
+    return {
+        "entry": entry.id,
+        "kind": entry.kind,
+        "title": entry.title,
+        "found": match.found,
+        "similarity": round(match.similarity, 4),
+        "action": entry.action,
+        "source": entry.source,
+        "edited": entry.edited,
+        "cause": entry.cause,
+    }
+
+
+def check_document(check: Check) -> dict[str, Any]:
+    return {
+        "name": check.name,
+        "passed": check.passed,
+        "value": check.value,
+        "bound": check.bound,
+        "reason": None if check.passed else check.reason,
+    }
+
+
+def incident_document(case: Case) -> dict[str, Any]:
+    """One incident as it stands in the store."""
+    incident = case.incident
+    judged = dict(case.judgement.document) if case.judgement else {}
+    decision = case.decision
+    return {
+        "incident": incident.id,
+        "kind": incident.kind,
+        "group": incident.group,
+        "instance": incident.instance,
+        "dag_id": incident.dag_id,
+        "run_id": incident.run_id,
+        "task_id": incident.task_id,
+        "map_index": incident.map_index,
+        "try_number": incident.try_number,
+        "fingerprint": incident.signature.fingerprint,
+        "error_class": incident.signature.error_class or None,
+        "headline": incident.signature.headline or None,
+        "matches": judged.get("matches", []),
+        "diagnosis": judged.get("diagnosis"),
+        "gate": judged.get("gate"),
+        "decision": judged.get("decision"),
+        "evidence": judged.get("evidence"),
+        "rerun": judged.get("rerun"),
+        "status": case.status,
+        "outcome": case.outcome,
+        "failed_at": utc(incident.failed_at),
+        "seen_at": utc(incident.seen_at),
+        "signature": incident.signature.text,
+        "line": incident.signature.line,
+        "context": dict(incident.context),
+        "decided": None
+        if decision is None
+        else {
+            "kind": decision.kind,
+            "by": decision.by,
+            "at": utc(decision.at),
+            "action": decision.action,
+            "params": dict(decision.params),
+            "cause": decision.cause or None,
+            "reason": decision.reason or None,
+            "plan": dict(decision.plan) or None,
+        },
+        "detail": case.outcomes[-1].detail or None if case.outcomes else None,
+    }
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    return {
+        "action": plan.action,
+        "params": dict(plan.params),
+        "dag_id": plan.ref.dag_id,
+        "run_id": plan.ref.run_id,
+        "clears": [
+            {
+                "task_id": item.ref.task_id,
+                "map_index": item.ref.map_index,
+                "state": item.state,
+                "try_number": item.try_number,
+                "role": item.role,
+            }
+            for item in plan.clears
+        ],
+        "extra_tries": plan.extra_tries,
+        "version_from": plan.version_from,
+        "version_to": plan.version_to,
+    }
+
+
+def failure_document(failed: TaskInstance, instance: str, link: str) -> dict[str, Any]:
+    """One row of `aiops failures`."""
+    return {
+        "instance": instance,
+        "dag_id": failed.ref.dag_id,
+        "run_id": failed.ref.run_id,
+        "task_id": failed.ref.task_id,
+        "map_index": failed.ref.map_index,
+        "try_number": failed.try_number,
+        "max_tries": failed.max_tries,
+        "state": failed.state,
+        "operator": failed.operator,
+        "start_date": utc(failed.start_date),
+        "end_date": utc(failed.end_date),
+        "duration": None if failed.duration is None else round(failed.duration),
+        "url": link,
+    }
+
+
+def entry_document(entry: Entry) -> dict[str, Any]:
+    return {
+        "entry": entry.id,
+        "kind": entry.kind,
+        "source": entry.source,
+        "title": entry.title,
+        "symptoms": [symptom.text for symptom in entry.symptoms],
+        "cause": entry.cause,
+        "action": entry.action,
+        "params": dict(entry.params),
+        "explanation": entry.explanation,
+        "safe_to_retry": entry.safe_to_retry,
+        "dags": list(entry.dags),
+        "tags": list(entry.tags),
+        "edited": entry.edited,
+        "owner": entry.owner,
+        "retired": entry.retired,
+        "created_at": utc(entry.created_at),
+    }

@@ -1,0 +1,346 @@
+"""Published documents → Rich renderables. Never prints, never decides.
+
+Everything shown came from Airflow, a log or a person, so it is plain `Text` (never markup) with
+control characters removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from knowledge.redact import clean
+
+Document = Mapping[str, Any]
+LABEL_WIDTH = 9
+
+_STATUS_STYLE = {
+    "pending": "yellow",
+    "acting": "cyan",
+    "resolved": "green",
+    "failed": "red",
+    "needs_human": "bold red",
+}
+
+
+def plain(value: object, style: str = "") -> Text:
+    """One line of text that cannot drive the terminal."""
+    return Text(" ".join(clean(str(value)).split()), style)
+
+
+def local(moment: str | None, form: str = "%m-%d %H:%M") -> str:
+    """A published UTC time on the reader's clock; its offset is told once, in the header."""
+    if moment is None:
+        return "?"
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime(form)
+
+
+def task_name(doc: Document) -> str:
+    if doc["dag_id"] is None:  # a log file without Airflow
+        return str(doc["context"]["log"])
+    index = "" if doc["map_index"] == -1 else f"[{doc['map_index']}]"
+    return f"{doc['dag_id']}.{doc['task_id']}{index}"
+
+
+def incident_card(doc: Document, short: str) -> RenderableType:
+    """One incident as a person reads it at night: what failed and its impact, what changed, what
+    is known, what is proposed and why it may or may not happen alone, and the next keys."""
+    name = plain(task_name(doc), "bold")
+    head = name if doc["incident"] is None else Text.assemble((short, "bold cyan"), "  ", name)
+    if doc["incident"] is not None:
+        head.append("  FAILED", "bold red")
+        head.append(f" {local(doc['failed_at'], '%m-%d %H:%M %z')}, {_tries(doc)}{_run(doc)}")
+    grid = Table.grid(padding=(0, 1), pad_edge=False)
+    grid.add_column(width=LABEL_WIDTH - 1, no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    for label, text in _card_lines(doc, short):
+        grid.add_row(label, text)
+    return Group(head, grid)
+
+
+def _run(doc: Document) -> str:
+    context = doc["context"]
+    version = f"v{context['version']}" if context.get("version") else ""
+    parts = [part for part in (context.get("run_type"), version) if part]
+    return "".join(f" · {part}" for part in parts)
+
+
+def _tries(doc: Document) -> str:
+    most = doc["context"].get("max_tries")
+    return f"try {doc['try_number']}" + (f" of {most + 1}" if isinstance(most, int) else "")
+
+
+def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
+    context = doc["context"]
+    lines: list[tuple[str, Text]] = []
+    impact = []
+    if context.get("owners"):
+        impact.append("owner " + ", ".join(context["owners"]))
+    blocks = context.get("blocks") or []
+    if blocks:
+        impact.append(f"blocks {len(blocks)}: {', '.join(blocks[:4])}" + "…" * (len(blocks) > 4))
+    if impact:
+        lines.append(("", plain(" · ".join(impact))))
+    where = f"  (log line {doc['line']})" if doc.get("line") else ""
+    lines.append(("WHAT", plain((doc["headline"] or "the log says nothing of an error") + where)))
+    if context.get("notice"):
+        lines.append(("LOG", plain(context["notice"])))
+    if "changed" in context:
+        success = context.get("last_success")
+        since = f"last success {local(success)}" if success else "it has not succeeded lately"
+        said = "; ".join(context["changed"]) or "nothing that Airflow knows of"
+        lines.append(("CHANGED", plain(f"{said} ({since})")))
+    lines.append(("KNOWN", _known(doc)))
+    lines.extend(_proposal(doc))
+    if doc["incident"] is None:
+        return lines
+    if doc["status"] == "pending":
+        keys = " | ".join(f"{verb} {short}" for verb in ("approve", "reject", "log", "open"))
+        lines.append(("NEXT", Text(f"aiops {keys}", "dim")))
+    else:
+        lines.append(("STATUS", status_text(doc)))
+    return lines
+
+
+def _known(doc: Document) -> Text:
+    matches = doc["matches"]
+    diagnosis = doc["diagnosis"] or {}
+    if not matches:
+        return plain("nothing like it")
+    best = matches[0]
+    if diagnosis.get("by") == "nobody":
+        return plain(f"nothing like it; nearest {best['similarity']:.2f}: {best['title']}")
+    found = "exact" if best["found"] == "exact" else f"near {best['similarity']:.2f}"
+    record = doc.get("evidence") or {}
+    told = ", ".join(
+        f"{name} {record[name]}"
+        for name in ("fixed", "failed", "relapsed", "rejected")
+        if record.get(name)
+    )
+    scope = {"task": "here", "dag": "in this DAG", "anywhere": "elsewhere"}.get(
+        record.get("scope", ""), ""
+    )
+    proof = f"{best['action']} {told} {scope}" if told else "no outcome on record yet"
+    text = plain(f"{found}: {best['title']}; {proof}")
+    text.append("\n")
+    text.append(plain(f"{best['kind']} {best['source']}" + _edited(best), "dim"))
+    return text
+
+
+def _edited(match: Document) -> str:
+    return f", edited {match['edited']}" if match.get("edited") else ""
+
+
+def _proposal(doc: Document) -> list[tuple[str, Text]]:
+    diagnosis, gate = doc["diagnosis"], doc["gate"]
+    if diagnosis is None or gate is None:
+        return []
+    lines = []
+    if diagnosis["cause"]:
+        lines.append(("CAUSE", plain(diagnosis["cause"])))
+    if diagnosis["explanation"]:
+        lines.append(("WHY", plain(diagnosis["explanation"])))
+    action = diagnosis["action"]
+    if action not in (None, "none") and doc.get("rerun"):
+        lines.append(("RE-RUN", plain(doc["rerun"])))
+    lines.append(("PROPOSE", plain(_proposed(doc), "bold")))
+    alone = "yes" if gate["passed"] else "no: " + " · ".join(gate["reasons"])
+    lines.append(("ALONE", plain(alone)))
+    return lines
+
+
+def _proposed(doc: Document) -> str:
+    action, context = doc["diagnosis"]["action"], doc["context"]
+    if action is None:
+        return "nothing: nobody has answered this before; approve --action … or reject --cause …"
+    if action == "none":
+        return "nothing to run again: a person must fix the cause"
+    params = ", ".join(f"{name}={value}" for name, value in doc["diagnosis"]["params"].items())
+    text = f"{action} {doc['task_id']}" + (f" ({params})" if params else "")
+    blocks = context.get("blocks") or []
+    if blocks:
+        text += f", then the {len(blocks)} it blocks"
+    if context.get("retries") is not None:
+        text += f"; grants +{context['retries'] + 1} tries"
+    return text
+
+
+def status_text(doc: Document) -> Text:
+    text = Text(doc["status"], _STATUS_STYLE.get(doc["status"], ""))
+    decided = doc.get("decided")
+    parts = []
+    if decided and decided["kind"] not in ("superseded", "shadow"):
+        who = "alone" if decided["kind"] == "auto" else f"by {decided['by']}"
+        parts.append(f"{decided['kind']} {decided['action'] or ''} {who}")
+    elif decided and decided["kind"] == "shadow":
+        parts.append(f"would have done {decided['action']}")
+    if doc["outcome"]:
+        parts.append(str(doc["outcome"]))
+    said = doc.get("detail") or (decided or {}).get("reason")
+    if said:
+        parts.append(str(said))
+    if parts:
+        text.append(" · ")
+        text.append(plain(" · ".join(parts)))
+    return text
+
+
+def incident_line(doc: Document, short: str) -> Text:
+    """One incident on one line, for a stream of them."""
+    text = Text.assemble((short, "cyan"), f"  {local(doc['failed_at'])}  ")
+    text.append(plain(task_name(doc), "bold"))
+    text.append("  ")
+    text.append(status_text(doc))
+    if doc["status"] == "pending" and doc["gate"]:
+        why = "; ".join(doc["gate"]["reasons"])
+        action = doc["diagnosis"]["action"] or "?"
+        text.append(plain(f"  {doc['decision']}: {action}" + (f" ({why})" if why else "")))
+    return text
+
+
+def incident_table(docs: Sequence[Document], short: Mapping[str, str]) -> RenderableType:
+    """The queue or the history, a line each, newest first."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("ID", style="cyan", no_wrap=True)
+    table.add_column("FAILED", no_wrap=True)
+    table.add_column("TASK", overflow="fold", ratio=3)
+    table.add_column("WHAT", overflow="ellipsis", no_wrap=True, ratio=4)
+    table.add_column("PROPOSE", no_wrap=True)
+    table.add_column("STATUS", no_wrap=True)
+    for doc in docs:
+        status = Text(doc["status"], _STATUS_STYLE.get(doc["status"], ""))
+        if doc["outcome"] and doc["outcome"] not in ("superseded",):
+            status.append(f" {doc['outcome']}")
+        table.add_row(
+            short[doc["incident"]],
+            local(doc["failed_at"]),
+            plain(task_name(doc)),
+            plain(doc["headline"] or "no error in the log"),
+            plain((doc["diagnosis"] or {}).get("action") or "?"),
+            status,
+        )
+    return table
+
+
+def failure_table(docs: Sequence[Document]) -> RenderableType:
+    """Failed tries as Airflow has them."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("ENDED", no_wrap=True)
+    table.add_column("TASK", overflow="fold", ratio=3)
+    table.add_column("TRY", no_wrap=True)
+    table.add_column("OPERATOR", overflow="fold", ratio=2)
+    table.add_column("RUN", overflow="fold", ratio=3)
+    for doc in docs:
+        most = doc["max_tries"]
+        table.add_row(
+            local(doc["end_date"]),
+            plain(task_name(doc)),
+            f"{doc['try_number']}/{most + 1}",
+            plain(doc["operator"] or ""),
+            plain(doc["run_id"]),
+        )
+    return table
+
+
+def plan_text(doc: Document) -> Text:
+    """What an action would do, before the last yes."""
+    own = [item for item in doc["clears"] if item["role"] == "task"]
+    below = [item for item in doc["clears"] if item["role"] != "task"]
+    text = Text()
+    for item in own:
+        index = "" if item["map_index"] == -1 else f"[{item['map_index']}]"
+        text.append(plain(f"{doc['action']} {doc['dag_id']}.{item['task_id']}{index}", "bold"))
+        text.append(plain(f"  in {doc['run_id']} (try {item['try_number']} {item['state']})"))
+    if below:
+        names = ", ".join(item["task_id"] for item in below)
+        text.append("\n")
+        text.append(plain(f"then what it blocked: {names}"))
+    versions = doc["version_from"], doc["version_to"]
+    code = f"code v{versions[0]} → v{versions[1]}" if all(versions) else "the latest code"
+    text.append(f"\n{code}; the task gets {doc['extra_tries']} more tries")
+    return text
+
+
+def excerpt_text(text: str, numbers: Sequence[int], mark: int | None) -> Text:
+    """A log excerpt with its line numbers; `mark` is the line of the headline."""
+    width = len(str(max(numbers, default=0)))
+    shown = Text()
+    for index, line in enumerate(text.split("\n")):
+        number = numbers[index] if index < len(numbers) else 0
+        style = "bold" if number and number == mark else ""
+        shown.append(f"{number or '':>{width}} ", "dim")
+        shown.append(clean(line), style)
+        shown.append("\n")
+    shown.right_crop(1)
+    return shown
+
+
+def entry_table(docs: Sequence[Document]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    scored = any("similarity" in doc for doc in docs)
+    table.add_column("ENTRY", style="cyan", no_wrap=True)
+    if scored:
+        table.add_column("SIM", no_wrap=True)
+    table.add_column("ACTION", no_wrap=True)
+    table.add_column("TITLE", overflow="fold", ratio=4)
+    table.add_column("SOURCE", overflow="fold", ratio=3)
+    for doc in docs:
+        score = [f"{doc['similarity']:.2f}"] if scored else []
+        source = plain(doc["source"] + (" (retired)" if doc.get("retired") else ""))
+        table.add_row(
+            doc["entry"], *score, plain(doc["action"] or "?"), plain(doc["title"]), source
+        )
+    return table
+
+
+def entry_card(doc: Document) -> RenderableType:
+    """One entry, with what came of its action."""
+    record = ", ".join(f"{name} {count}" for name, count in doc["record"].items() if count)
+    safe = {True: "yes", False: "no", None: "nobody has said so"}[doc["safe_to_retry"]]
+    rows: list[tuple[str, object]] = [
+        ("entry", f"{doc['entry']}  {doc['title']}" + ("  (retired)" if doc["retired"] else "")),
+        ("source", f"{doc['kind']} {doc['source']}" + _edited(doc)),
+        ("cause", doc["cause"]),
+        ("action", doc["action"] or "not known"),
+        ("record", record or "no outcome yet"),
+        ("safe to retry", safe),
+    ]
+    if doc["params"]:
+        rows.append(("params", ", ".join(f"{k}={v}" for k, v in doc["params"].items())))
+    if doc["explanation"]:
+        rows.append(("why", doc["explanation"]))
+    if doc["dags"]:
+        rows.append(("dags", ", ".join(doc["dags"])))
+    rows.extend(("symptom", symptom) for symptom in doc["symptoms"])
+    return fields(rows)
+
+
+def fields(rows: Sequence[tuple[str, object]]) -> RenderableType:
+    """Names and values, one a line."""
+    grid = Table.grid(padding=(0, 2), pad_edge=False)
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, plain(value))
+    return grid
+
+
+def check_table(rows: Sequence[tuple[str, str, str, str]]) -> RenderableType:
+    """Doctor's findings: (mark, name, what was found, what to do)."""
+    grid = Table.grid(padding=(0, 1), pad_edge=False)
+    grid.add_column(no_wrap=True)
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    style = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+    for mark, name, found, todo in rows:
+        text = plain(found)
+        if todo:
+            text.append("\n→ ")
+            text.append(plain(todo))
+        grid.add_row(Text(mark, style.get(mark, "")), name, text)
+    return grid

@@ -1,0 +1,159 @@
+"""KnowledgeBase = Store + Embedder + ranking: the one class that callers use.
+
+Whatever goes in is signed and embedded here, and whatever is looked for is found here; the
+store only keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from knowledge import evidence, ranking
+from knowledge.embedders import Embedder
+from knowledge.errors import NotFound
+from knowledge.records import Entry, Evidence, Incident, Match, Signature, Symptom, short_hash
+from knowledge.redact import clean, redact
+from knowledge.signature import SIGNATURE_VERSION, sign
+from knowledge.stores import EmbeddedEntry, PutCounts, Store, VectorSpace
+
+# Candidates brought up by each search before the one re-ranking decides (facts: the top 60 of
+# a text search re-ranked by character grams equals ranking the whole base).
+TEXT_CANDIDATES = 60
+VECTOR_CANDIDATES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class SeedCounts:
+    """What seeding did: entries added, changed, left alone, and retired with their source."""
+
+    added: int
+    changed: int
+    same: int
+    retired: int
+
+
+class KnowledgeBase:
+    """A store together with the embedder that its vectors come from."""
+
+    def __init__(self, store: Store, embedder: Embedder) -> None:
+        self.store = store
+        self.embedder = embedder
+
+    @property
+    def space(self) -> VectorSpace:
+        return VectorSpace(self.embedder.name, self.embedder.dimensions, SIGNATURE_VERSION)
+
+    def find(self, signature: Signature, *, limit: int = 5) -> tuple[Match, ...]:
+        """The entries that answer to this signature, best first; exact ones stand at 1.0.
+
+        A signature without text matches nothing. Raises EmbedderMismatch where the stored
+        vectors come from another embedder."""
+        if not signature.text:
+            return ()
+        exact = self.store.find_exact(signature.fingerprint)
+        vector = self.embedder.embed([signature.text])[0]
+        near = (
+            *self.store.find_vector(vector, VECTOR_CANDIDATES),
+            *self.store.find_text(ranking.tokenize(signature.text), TEXT_CANDIDATES),
+        )
+        return ranking.rank(signature, exact, near, limit=limit)
+
+    @property
+    def margin(self) -> float:
+        """The lead over a differing answer that the embedder's similarity needs, measured."""
+        return ranking.BUILTIN_MARGIN
+
+    def put(self, entries: Sequence[Entry], at: datetime) -> PutCounts:
+        """Embed and append entries; what is stored already is left alone."""
+        texts = [symptom.signature.text for entry in entries for symptom in entry.symptoms]
+        vectors = iter(self.embedder.embed(texts) if texts else [])
+        embedded = [
+            EmbeddedEntry(entry, tuple(next(vectors) for _ in entry.symptoms)) for entry in entries
+        ]
+        return self.store.put_entries(embedded, self.space, at)
+
+    def seed(self, entries: Sequence[Entry], *, by: str, at: datetime) -> SeedCounts:
+        """Put runbook entries, and retire those that vanished from the same sources."""
+        counts = self.put(entries, at)
+        kept = {entry.id for entry in entries}
+        sources = {_file(entry.source) for entry in entries}
+        gone = [
+            entry.id
+            for entry in self.store.entries(kind="runbook")
+            if _file(entry.source) in sources and entry.id not in kept
+        ]
+        retired = self.store.retire_entries(gone, by, at, "vanished from its source")
+        return SeedCounts(counts.added, counts.changed, counts.same, retired)
+
+    def learn(
+        self,
+        incident: Incident,
+        *,
+        action: str,
+        params: Mapping[str, Any],
+        cause: str,
+        at: datetime,
+    ) -> Entry:
+        """Remember what a person decided about an incident, as an entry of kind `incident`.
+
+        One entry for each (fingerprint, action, params): deciding the same again changes
+        nothing. A signature that is only a wrapper is remembered too, but matches only itself.
+        """
+        entry = Entry(
+            id=short_hash(
+                "incident", incident.signature.fingerprint, action, sorted(params.items())
+            ),
+            kind="incident",
+            source=incident.id,
+            title=incident.signature.headline or f"{incident.dag_id}.{incident.task_id}",
+            symptoms=(Symptom(incident.signature.headline, incident.signature),),
+            cause=cause,
+            created_at=at,
+            action=action,
+            params=params,
+            incident_id=incident.id,
+        )
+        try:
+            return self.store.entry(entry.id)
+        except NotFound:
+            self.put([entry], at)
+            return entry
+
+    def evidence(
+        self,
+        incident: Incident,
+        action: str,
+        params: Mapping[str, Any],
+        *,
+        also: Iterable[str] = (),
+        now: datetime,
+        relapse_window: timedelta,
+    ) -> Evidence:
+        """What verified outcomes say about doing `action` on this incident's task. `also` holds
+        the matched entry's fingerprints, which count for a near match."""
+        trials = self.store.trials(fingerprints={incident.signature.fingerprint, *also})
+        return evidence.weigh(
+            trials,
+            action=action,
+            params=params,
+            instance=incident.instance,
+            dag_id=incident.dag_id,
+            task_id=incident.task_id,
+            now=now,
+            relapse_window=relapse_window,
+        )
+
+
+def symptom(text: str) -> Symptom:
+    """An error text that somebody typed or pasted, as the knowledge base keeps and finds it."""
+    safe = redact(clean(text))
+    return Symptom(safe, sign(safe))
+
+
+def _file(source: str) -> str:
+    """The file of a "path:line" source."""
+    path, _, line = source.rpartition(":")
+    return path if line.isdigit() else source

@@ -1,0 +1,127 @@
+"""Verified outcomes → Evidence: what the record says about doing this, to this, again. Pure.
+
+The narrowest scope with any settled trial decides: the task itself, then its DAG, then
+anywhere. A contradiction there is never outvoted by good news from further away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from knowledge.records import Evidence, Trial
+
+# Outcomes needed before an action may be done alone (design, section 2). Whatever changes
+# state beyond a re-run needs three, and an exact signature.
+NEEDED_TO_RERUN = 1
+NEEDED_TO_CHANGE = 3
+RERUN_ACTIONS = frozenset({"retry", "retry_later"})
+
+# A re-run that turned green and came back this often within the window is not fixing anything.
+RELAPSES_THAT_CONTRADICT = 2
+# So many clean outcomes in a row after a contradiction make the record speak for it again.
+FIXES_THAT_REHABILITATE = 3
+
+# The parameter that names the object an action changes: what fixed connection A says nothing
+# about connection B.
+_OBJECT_PARAMS = ("connection_id", "key", "pool", "dag_id", "task_id")
+
+Scope = Literal["task", "dag", "anywhere"]
+
+
+def needed(action: str) -> int:
+    """How many verified outcomes the action needs before it may be done alone."""
+    return NEEDED_TO_RERUN if action in RERUN_ACTIONS else NEEDED_TO_CHANGE
+
+
+def bound_object(params: Mapping[str, Any]) -> str:
+    """The object that params name, as comparable text; "" where they name none."""
+    return json.dumps({name: params[name] for name in _OBJECT_PARAMS if name in params})
+
+
+def weigh(
+    trials: Iterable[Trial],
+    *,
+    action: str,
+    params: Mapping[str, Any],
+    instance: str,
+    dag_id: str,
+    task_id: str,
+    now: datetime,
+    relapse_window: timedelta,
+) -> Evidence:
+    """Evidence for doing `action` on this task. `trials` are those of the incident's fingerprint
+    (and, for a near match, of the matched entry's), in any order; other actions are ignored."""
+    target = bound_object(params)
+    settled = sorted(
+        (
+            trial
+            for trial in trials
+            if trial.action == action
+            and trial.outcome not in (None, "superseded", "unknown")
+            and bound_object(trial.params) == target
+        ),
+        key=lambda trial: trial.at,
+    )
+    here = (instance, dag_id, task_id)
+    scopes: tuple[tuple[Scope, int], ...] = (("task", 3), ("dag", 2), ("anywhere", 0))
+    for scope, width in scopes:
+        found = [
+            trial
+            for trial in settled
+            if (trial.instance, trial.dag_id, trial.task_id)[:width] == here[:width]
+        ]
+        if found:
+            return _evidence(scope, found, action, now, relapse_window)
+    return Evidence(scope="none")
+
+
+def tally(trials: Iterable[Trial], action: str | None) -> dict[str, int]:
+    """How often `action` was fixed, failed, relapsed, rejected, wrong."""
+    count = dict.fromkeys(("fixed", "failed", "relapsed", "rejected", "wrong"), 0)
+    for trial in trials:
+        if trial.action == action and trial.outcome in count:
+            count[trial.outcome] += 1
+    return count
+
+
+def _evidence(
+    scope: Scope, trials: Sequence[Trial], action: str, now: datetime, window: timedelta
+) -> Evidence:
+    count = tally(trials, action)
+    return Evidence(
+        scope=scope,
+        fixed=count["fixed"],
+        failed=count["failed"],
+        relapsed=count["relapsed"],
+        rejected=count["rejected"],
+        contradicted=_contradiction(trials, action, now, window),
+    )
+
+
+def _contradiction(trials: Sequence[Trial], action: str, now: datetime, window: timedelta) -> str:
+    """Why the record speaks against the action, or "". `trials` are oldest first."""
+    if any(trial.outcome == "wrong" for trial in trials):
+        return f"a person said that {action} did harm here"
+    rerun = action in RERUN_ACTIONS
+    against = ""
+    fixes_since = 0
+    for trial in trials:
+        if trial.outcome == "fixed":
+            fixes_since += 1
+        elif trial.outcome != "relapsed" or not rerun:
+            against = {
+                "failed": f"{action} did not help",
+                "rejected": f"a person rejected {action}",
+                "relapsed": f"the failure came back after {action}",
+            }[str(trial.outcome)] + f" on {trial.at:%Y-%m-%d}"
+            fixes_since = 0
+    if against and fixes_since < FIXES_THAT_REHABILITATE:
+        return against
+    lately = sum(trial.outcome == "relapsed" and now - trial.at <= window for trial in trials)
+    if rerun and lately >= RELAPSES_THAT_CONTRADICT:
+        hours = round(window.total_seconds() / 3600)
+        return f"it came back {lately} times within {hours} h: running it again does not fix it"
+    return ""
