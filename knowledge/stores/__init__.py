@@ -3,7 +3,13 @@
 One contract, held by one test suite over every backend and the in-memory twin
 (tests/test_store_contract.py). Append-only, but for claims, watermarks, pause and vectors.
 Every method is one transaction: after a crash it has happened wholly or not at all.
-All methods raise `StoreUnusable` when the store cannot be read or written.
+All methods raise `StoreUnusable` when the store cannot be read or written, and those that take
+an incident's id (also inside a record) raise `NotFound` for one that is not stored.
+Mistakes of the caller (a naive time, a decision given to the wrong method) are ValueErrors.
+
+A claim in state `claimed` whose lease is over by the store's clock is none: its incident shows
+no claim and waits again. A decision whose claim was released is void: it gives no status, is no
+trial and counts against no limit.
 """
 
 from __future__ import annotations
@@ -68,7 +74,8 @@ class Candidate:
 
 
 class Store(Protocol):
-    """See the module. Ids given by callers may be any unique prefix of 4 or more characters."""
+    """See the module. Ids given by callers may be any unique prefix of 4 or more characters
+    (NotFound for one that fits several); those of incidents in upper case too."""
 
     location: str  # as a person may see it: no password
 
@@ -78,7 +85,8 @@ class Store(Protocol):
         """This knowledge base's own random id, made once."""
 
     def bind_instance(self, name: str, url: str) -> None:
-        """Bind an instance name to its base URL for good. Raises WrongInstance for another."""
+        """Bind an instance name to its base URL for good. Raises WrongInstance for another; a
+        trailing slash, a login in it and the case of its host make no difference."""
 
     def vector_space(self) -> VectorSpace | None:
         """The space of the stored vectors, None while there are none."""
@@ -90,25 +98,28 @@ class Store(Protocol):
     ) -> PutCounts:
         """Append entries; one whose content is stored already is left alone ("same"), one whose
         id is known with other content becomes its newest version ("changed"). A retired entry
-        stays retired unless its content changed. All or nothing.
-        Raises EmbedderMismatch where `space` is not the store's."""
+        stays retired unless its content changed. Content is all but `created_at` and `retired`.
+        All or nothing. Raises EmbedderMismatch where `space` is not the store's."""
 
     def retire_entries(self, ids: Collection[str], by: str, at: datetime, reason: str) -> int:
-        """Retired entries are never matched again but stay readable. Returns how many were live."""
+        """Retired entries are never matched again but stay readable. Returns how many were live.
+        Raises NotFound, and retires none, where one of the ids is not stored."""
 
     def entries(
         self, *, kind: str | None = None, source: str | None = None, retired: bool = False
     ) -> tuple[Entry, ...]:
-        """Newest versions, oldest entry first. `source` is a prefix; `retired` includes those."""
+        """Newest versions, oldest entry (first put) first. `source` is a prefix; `retired`
+        includes those."""
 
     def entry(self, entry_id: str) -> Entry:
         """Retired ones too. Raises NotFound."""
 
     def find_exact(self, fingerprint: str) -> tuple[Candidate, ...]:
-        """Live entries with a symptom of this fingerprint, newest first."""
+        """Live entries with a symptom of this fingerprint, the last put version first."""
 
     def find_vector(self, vector: Vector, limit: int) -> tuple[Candidate, ...]:
-        """Nearest live symptoms by cosine, nearest first. A zero vector finds nothing."""
+        """Nearest live symptoms by cosine, nearest first. A zero vector finds nothing and
+        is never found. Raises EmbedderMismatch for other dimensions than the stored ones."""
 
     def find_text(self, tokens: Sequence[str], limit: int) -> tuple[Candidate, ...]:
         """Live symptoms sharing tokens (of `knowledge.ranking.tokenize`), best BM25 first."""
@@ -122,7 +133,11 @@ class Store(Protocol):
         """Those of these full ids that are stored."""
 
     def case(self, incident_id: str) -> Case:
-        """One incident with all that was decided about it. Raises NotFound."""
+        """One incident with all that was decided about it. Raises NotFound.
+
+        `status` follows `records.status_of`. `decision` is the newest that is not void (a shadow
+        one only where there is no other), `outcome` the newest one of that decision, `outcomes`
+        all of them, oldest first, `judgement` the newest."""
 
     def cases(
         self,
@@ -140,21 +155,24 @@ class Store(Protocol):
     def add_judgement(self, judgement: Judgement) -> None: ...
 
     def shortest_prefixes(self, ids: Collection[str]) -> Mapping[str, str]:
-        """For each incident id the shortest unique prefix of 4 or more characters."""
+        """For each incident id the shortest prefix of 4 or more characters that no other stored
+        incident and no other of `ids` has."""
 
     # --- decisions, claims, outcomes -------------------------------------------------------
 
     def record(self, decision: Decision, vouches: Sequence[Vouch] = ()) -> Decision:
-        """Append a decision that acts on nothing (reject, action none, shadow, superseded).
-        Raises DoorClosed("claim") where somebody holds a claim on the incident; a shadow
-        decision is appended all the same."""
+        """Append a decision that acts on nothing (reject, action none, shadow, superseded), and
+        what was vouched with it. Raises DoorClosed("claim") where somebody holds a claim on the
+        incident; a shadow decision is appended all the same. A claim whose lease is over is
+        ended: its owner finds the door shut. The decision returned has its full id and seq."""
 
     def claim(
         self, incident_id: str, ti_id: str | None, owner: str, lease: timedelta
     ) -> int | None:
         """Take the right to act. Returns a token, or None where another holds it, where it was
         acted on already, or where `ti_id` is claimed under any incident. A `claimed` row whose
-        lease (by the store's clock) is over is taken over with a higher token."""
+        lease (by the store's clock) is over is taken over with a higher token. No token is ever
+        given out twice. A late owner may still go through the door while nobody took over."""
 
     def open_door(
         self,
@@ -167,31 +185,39 @@ class Store(Protocol):
         not_before: datetime | None = None,
     ) -> Decision:
         """The one-way door before any outside effect: claimed → acting, and the decision is
-        appended, in one transaction. `limits` (for acts of the tool alone) are counted inside
-        it; so is the pause. Raises DoorClosed with the check's name; then nothing changed but
-        that the claim may be released."""
+        appended, in one transaction; `decision.action` is not none. Raises DoorClosed with the
+        check's name, and then nothing has changed (the claim may be released): "claim" where it
+        is not held; for a decision of kind auto, "paused" while acting alone is, and "claim"
+        where a decision stands already; and where `limits` are given, "attempts" and "budget",
+        counting decisions of kind auto by the store's clock."""
 
     def retake(self, incident_id: str, token: int, lease: timedelta) -> int | None:
         """Go on with an `acting` claim (a retry that waited for its time): returns a higher token,
-        or None where `token` is stale because another took it first."""
+        or None where `token` is stale because another took it first. What was noted as done
+        and the decision stay."""
 
     def progress(self, incident_id: str, token: int, progress: Mapping[str, Any]) -> None:
-        """Replace what is noted as done of the plan. Raises DoorClosed("claim") when stale."""
+        """Replace what is noted as done of the plan, past the door. Raises DoorClosed("claim")
+        for a stale token and before the door."""
 
     def settle(
         self, incident_id: str, token: int, state: ClaimState, outcome: Outcome | None = None
     ) -> None:
         """Close an `acting` claim as done or needs_human and append the outcome, together.
-        Raises DoorClosed("claim") for a stale token."""
+        The outcome is one of the claim's decision. Raises DoorClosed("claim") for a stale token
+        and for a claim that is not `acting`."""
 
     def release(self, incident_id: str, token: int) -> None:
-        """Give a claim back because nothing was done under it. A stale token is ignored."""
+        """Give a claim back because nothing was done under it, before the door or past it: it
+        may be claimed anew, and its decision is void. A stale token and a closed claim are
+        ignored."""
 
     def claims(self, states: Collection[ClaimState]) -> tuple[Claim, ...]:
-        """Oldest first."""
+        """As they are written, those whose lease is over too; oldest first."""
 
     def add_outcome(self, outcome: Outcome) -> None:
-        """Append a later word on a settled decision (relapsed)."""
+        """Append a later word on a settled decision (relapsed). Raises NotFound where the incident
+        has no such decision or it is void, DoorClosed("claim") while it is acted on."""
 
     def trials(
         self,
@@ -200,8 +226,11 @@ class Store(Protocol):
         task: tuple[str, str, str] | None = None,
         since: datetime | None = None,
     ) -> tuple[Trial, ...]:
-        """Acts (person's and the tool's own, action not none) and rejections, oldest first.
-        `task` is (instance, dag_id, task_id)."""
+        """Acts (person's and the tool's own) and rejections, oldest first, but for those whose
+        action is None or none: a rejection's `action` is the one that was rejected.
+        `task` is (instance, dag_id, task_id), `since` bounds the decision's `at` from below.
+        `relapsed_same_run` is true of a relapse whose task instance failed again, with the same
+        fingerprint, in a later try of the same run."""
 
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
         """Oldest first."""
@@ -211,7 +240,7 @@ class Store(Protocol):
     def add_grant(self, grant: Grant) -> None: ...
 
     def revoke_grant(self, grant_id: str, by: str, at: datetime) -> Grant:
-        """Raises NotFound."""
+        """Raises NotFound. A second revocation changes nothing."""
 
     def grants(self) -> tuple[Grant, ...]:
         """All, revoked and expired ones too, oldest first."""

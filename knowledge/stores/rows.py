@@ -1,0 +1,279 @@
+"""Records ↔ rows: how each record is written as columns and read back, on any SQL store.
+
+Rows are dicts. Times are UTC ISO 8601 text with `Z`, always to the microsecond, so that the
+order of the texts is the order of the times. Nested values are canonical JSON text, pure ASCII:
+a lone surrogate or a NUL out of a hostile log must neither fail nor change on the way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+from knowledge.records import (
+    Claim,
+    Decision,
+    Entry,
+    Excerpt,
+    Grant,
+    Incident,
+    Judgement,
+    Outcome,
+    Pause,
+    Signature,
+    Symptom,
+    Trial,
+    Vouch,
+)
+
+Row = Mapping[str, Any]
+Params = dict[str, Any]
+
+
+def time_text(at: datetime) -> str:
+    """Raises ValueError for a naive time: guessing its zone would move it silently."""
+    if at.tzinfo is None:
+        raise ValueError(f"a time without a zone cannot be stored: {at!r}")
+    return at.astimezone(timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def optional_time_text(at: datetime | None) -> str | None:
+    return None if at is None else time_text(at)
+
+
+def parse_time(text: str) -> datetime:
+    # Python 3.10's fromisoformat does not know the Z.
+    return datetime.fromisoformat(text[:-1] + "+00:00")
+
+
+def optional_parse_time(text: str | None) -> datetime | None:
+    return None if text is None else parse_time(text)
+
+
+def json_text(value: Any) -> str:
+    """Canonical: equal values give equal text. Raises ValueError for NaN and infinities."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+# --- entries ---------------------------------------------------------------------------------
+
+
+def entry_content(entry: Entry) -> str:
+    """What makes an entry this version of it: all but when it was made and whether it lives."""
+    content = asdict(entry)
+    del content["created_at"], content["retired"]
+    return json_text(content)
+
+
+def read_entry(row: Row) -> Entry:
+    content = json.loads(row["content"])
+    content["symptoms"] = tuple(
+        Symptom(symptom["text"], Signature(**symptom["signature"]))
+        for symptom in content["symptoms"]
+    )
+    for name in ("dags", "tags"):
+        content[name] = tuple(content[name])
+    return Entry(**content, created_at=parse_time(row["created_at"]), retired=bool(row["retired"]))
+
+
+# --- incidents and what is thought of them ---------------------------------------------------
+
+
+def incident_params(incident: Incident) -> Params:
+    return {
+        "id": incident.id,
+        "kind": incident.kind,
+        "instance": incident.instance,
+        "dag_id": incident.dag_id,
+        "run_id": incident.run_id,
+        "task_id": incident.task_id,
+        "map_index": incident.map_index,
+        "try_number": incident.try_number,
+        "ti_id": incident.ti_id,
+        "failed_at": time_text(incident.failed_at),
+        "seen_at": time_text(incident.seen_at),
+        "fingerprint": incident.signature.fingerprint,
+        "signature": json_text(asdict(incident.signature)),
+        "excerpt": json_text(asdict(incident.excerpt)),
+        "context": json_text(incident.context),
+        "group_id": incident.group,
+    }
+
+
+def read_incident(row: Row) -> Incident:
+    excerpt = json.loads(row["excerpt"])
+    return Incident(
+        instance=row["instance"],
+        dag_id=row["dag_id"],
+        run_id=row["run_id"],
+        task_id=row["task_id"],
+        map_index=row["map_index"],
+        try_number=row["try_number"],
+        failed_at=parse_time(row["failed_at"]),
+        seen_at=parse_time(row["seen_at"]),
+        signature=Signature(**json.loads(row["signature"])),
+        excerpt=Excerpt(**{**excerpt, "numbers": tuple(excerpt["numbers"])}),
+        kind=row["kind"],
+        ti_id=row["ti_id"],
+        context=json.loads(row["context"]),
+        group=row["group_id"],
+    )
+
+
+def judgement_params(judgement: Judgement) -> Params:
+    return {
+        "incident_id": judgement.incident_id,
+        "at": time_text(judgement.at),
+        "document": json_text(judgement.document),
+    }
+
+
+def read_judgement(row: Row) -> Judgement:
+    return Judgement(row["incident_id"], parse_time(row["at"]), json.loads(row["document"]))
+
+
+# --- decisions, claims, outcomes -------------------------------------------------------------
+
+
+def decision_params(decision: Decision, recorded_at: datetime) -> Params:
+    """`recorded_at` is the store's clock: the brakes never trust a caller's."""
+    return {
+        "incident_id": decision.incident_id,
+        "kind": decision.kind,
+        "at": time_text(decision.at),
+        "recorded_at": time_text(recorded_at),
+        "by": decision.by,
+        "action": decision.action,
+        "params": json_text(decision.params),
+        "cause": decision.cause,
+        "reason": decision.reason,
+        "plan": json_text(decision.plan),
+        "grant_id": decision.grant,
+    }
+
+
+def read_decision(row: Row) -> Decision:
+    return Decision(
+        incident_id=row["incident_id"],
+        kind=row["kind"],
+        at=parse_time(row["at"]),
+        by=row["by"],
+        action=row["action"],
+        params=json.loads(row["params"]),
+        cause=row["cause"],
+        reason=row["reason"],
+        plan=json.loads(row["plan"]),
+        grant=row["grant_id"],
+        seq=row["seq"],
+    )
+
+
+def outcome_params(outcome: Outcome) -> Params:
+    return {**asdict(outcome), "at": time_text(outcome.at)}
+
+
+def read_outcome(row: Row) -> Outcome:
+    return Outcome(
+        incident_id=row["incident_id"],
+        decision=row["decision"],
+        at=parse_time(row["at"]),
+        outcome=row["outcome"],
+        detail=row["detail"],
+        try_number=row["try_number"],
+    )
+
+
+def read_claim(row: Row) -> Claim:
+    return Claim(
+        incident_id=row["incident_id"],
+        state=row["state"],
+        token=row["token"],
+        owner=row["owner"],
+        lease_until=parse_time(row["lease_until"]),
+        ti_id=row["ti_id"],
+        decision=row["decision"],
+        not_before=optional_parse_time(row["not_before"]),
+        progress=json.loads(row["progress"]),
+    )
+
+
+def read_trial(row: Row) -> Trial:
+    return Trial(
+        incident_id=row["incident_id"],
+        instance=row["instance"],
+        dag_id=row["dag_id"],
+        run_id=row["run_id"],
+        task_id=row["task_id"],
+        map_index=row["map_index"],
+        fingerprint=row["fingerprint"],
+        action=row["action"],
+        params=json.loads(row["params"]),
+        mode="auto" if row["kind"] == "auto" else "person",
+        at=parse_time(row["at"]),
+        outcome="rejected" if row["kind"] == "reject" else row["outcome"],
+        relapsed_same_run=row["outcome"] == "relapsed" and bool(row["came_back"]),
+    )
+
+
+def vouch_params(vouch: Vouch) -> Params:
+    return {**asdict(vouch), "safe": int(vouch.safe), "at": time_text(vouch.at)}
+
+
+def read_vouch(row: Row) -> Vouch:
+    return Vouch(
+        instance=row["instance"],
+        dag_id=row["dag_id"],
+        task_id=row["task_id"],
+        fingerprint=row["fingerprint"],
+        safe=bool(row["safe"]),
+        by=row["by"],
+        at=parse_time(row["at"]),
+        reason=row["reason"],
+    )
+
+
+# --- leave to act alone ----------------------------------------------------------------------
+
+
+def grant_params(grant: Grant) -> Params:
+    return {
+        "id": grant.id,
+        "actions": json_text(grant.actions),
+        "dags": json_text(grant.dags),
+        "by": grant.by,
+        "at": time_text(grant.at),
+        "max_per_hour": grant.max_per_hour,
+        "max_per_dag_hour": grant.max_per_dag_hour,
+        "until": optional_time_text(grant.until),
+    }
+
+
+def read_grant(row: Row) -> Grant:
+    return Grant(
+        id=row["id"],
+        actions=tuple(json.loads(row["actions"])),
+        dags=tuple(json.loads(row["dags"])),
+        by=row["by"],
+        at=parse_time(row["at"]),
+        max_per_hour=row["max_per_hour"],
+        max_per_dag_hour=row["max_per_dag_hour"],
+        until=optional_parse_time(row["until"]),
+        revoked_at=optional_parse_time(row["revoked_at"]),
+        revoked_by=row["revoked_by"],
+    )
+
+
+def pause_params(pause: Pause) -> Params:
+    return {
+        "paused": int(pause.paused),
+        "by": pause.by,
+        "at": optional_time_text(pause.at),
+        "reason": pause.reason,
+    }
+
+
+def read_pause(row: Row) -> Pause:
+    return Pause(bool(row["paused"]), row["by"], optional_parse_time(row["at"]), row["reason"])

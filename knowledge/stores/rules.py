@@ -1,0 +1,239 @@
+"""The rules that every store keeps, stated once: what a caller may ask, and in which words it
+is refused. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from urllib.parse import urlsplit
+
+from knowledge.errors import DoorClosed, EmbedderMismatch, NotFound, WrongInstance
+from knowledge.records import ClaimState, Decision, Limits, Outcome, Pause
+from knowledge.stores import EmbeddedEntry, VectorSpace
+
+Clock = Callable[[], datetime]
+
+MIN_PREFIX = 4
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+# Unit vectors are computed in 32-bit floats by some embedders.
+UNIT_TOLERANCE = 1e-3
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+# --- ids -------------------------------------------------------------------------------------
+
+
+def the_one(what: str, prefix: str, fitting: Sequence[str]) -> str:
+    """The id that is meant: the whole one, or the only one that fits a prefix of at least
+    MIN_PREFIX characters. Raises NotFound for none or several."""
+    if prefix in fitting:
+        return prefix
+    if len(prefix) < MIN_PREFIX or not fitting:
+        hint = "" if len(prefix) >= MIN_PREFIX else f"give at least {MIN_PREFIX} characters of it"
+        raise NotFound(f"no {what} {prefix!r} in this knowledge base", hint)
+    if len(fitting) > 1:
+        raise NotFound(
+            f"{prefix!r} fits more than one {what}: {', '.join(fitting)}",
+            "give more characters of its id",
+        )
+    return fitting[0]
+
+
+def shortest_prefixes(
+    ids: Collection[str], neighbours: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """The shortest prefix of each id that fits neither its `neighbours` (the stored ids next to
+    it in order) nor another of `ids`."""
+    ordered = sorted(set(ids))
+    result = {}
+    for place, one in enumerate(ordered):
+        near = (
+            *neighbours[one],
+            *ordered[max(0, place - 1) : place],
+            *ordered[place + 1 : place + 2],
+        )
+        shared = max((_shared(one, other) for other in near if other != one), default=0)
+        result[one] = one[: max(MIN_PREFIX, shared + 1)]
+    return result
+
+
+def _shared(a: str, b: str) -> int:
+    return next((i for i in range(min(len(a), len(b))) if a[i] != b[i]), min(len(a), len(b)))
+
+
+# --- entries ---------------------------------------------------------------------------------
+
+
+def check_entries(
+    entries: Sequence[EmbeddedEntry], space: VectorSpace, stored: VectorSpace | None
+) -> None:
+    """Raises EmbedderMismatch for another space than the stored one, ValueError for vectors
+    that are not what `space` says."""
+    if stored is not None and stored != space:
+        raise _mismatch(stored, space_text(space))
+    for one in entries:
+        if len(one.vectors) != len(one.entry.symptoms):
+            raise ValueError(f"entry {one.entry.id}: one vector for each symptom is needed")
+        for vector in one.vectors:
+            if len(vector) != space.dimensions:
+                raise ValueError(f"entry {one.entry.id}: a vector of {len(vector)} dimensions")
+            length = norm(vector)
+            if length and not abs(length - 1) < UNIT_TOLERANCE:
+                raise ValueError(f"entry {one.entry.id}: not a unit vector (length {length:.4f})")
+
+
+def check_query(vector: Sequence[float], stored: VectorSpace) -> None:
+    """Raises EmbedderMismatch for a query vector of another length than the stored ones."""
+    if len(vector) != stored.dimensions:
+        raise _mismatch(stored, f"{len(vector)} dimensions")
+
+
+def _mismatch(stored: VectorSpace, given: str) -> EmbedderMismatch:
+    return EmbedderMismatch(
+        f"this knowledge base holds vectors of {space_text(stored)}, not of {given}",
+        "set the embedder back, or run: aiops kb reindex",
+    )
+
+
+def space_text(space: VectorSpace) -> str:
+    return (
+        f"{space.embedder} ({space.dimensions} dimensions, "
+        f"signature version {space.signature_version})"
+    )
+
+
+def norm(vector: Sequence[float]) -> float:
+    return math.sqrt(math.fsum(x * x for x in vector))
+
+
+def points_somewhere(vector: Sequence[float]) -> bool:
+    """A zero vector has no direction and NaN no value: neither is near anything, though
+    sqlite-vec would answer both with arbitrary rows."""
+    length = norm(vector)
+    return math.isfinite(length) and length > 0
+
+
+# --- globs and URLs --------------------------------------------------------------------------
+
+
+def glob_pattern(glob: str) -> str:
+    """A glob in which only * and ? are special, for SQLite's GLOB and fnmatch alike."""
+    return glob.replace("[", "[[]")
+
+
+def normal_url(url: str) -> str:
+    """The base URL without login, trailing slash, query or differences of case in its host."""
+    parts = urlsplit(url.strip())
+    host = parts.netloc.rpartition("@")[2].lower()
+    return f"{parts.scheme.lower()}://{host}{parts.path.rstrip('/')}"
+
+
+def wrong_instance(name: str, bound: str, wanted: str) -> WrongInstance:
+    return WrongInstance(
+        f"the Airflow {name!r} of this knowledge base is {bound}, not {wanted}",
+        "give the other Airflow a name of its own in the settings (instances: …)",
+    )
+
+
+# --- decisions -------------------------------------------------------------------------------
+
+
+def acts(decision: Decision) -> bool:
+    """Whether carrying it out touches anything."""
+    return decision.kind in ("approve", "auto") and decision.action not in (None, "none")
+
+
+def check_records_only(decision: Decision) -> None:
+    if decision.kind in ("approve", "auto") and decision.action != "none":
+        raise ValueError(f"{decision.kind} {decision.action} acts: it goes through open_door")
+
+
+def check_acts(decision: Decision, incident_id: str) -> None:
+    if not acts(decision):
+        raise ValueError(f"{decision.kind} {decision.action} acts on nothing: record it")
+    if decision.incident_id != incident_id:
+        raise ValueError(f"a decision about {decision.incident_id}, not {incident_id}")
+
+
+def check_settles(state: ClaimState) -> None:
+    if state not in ("done", "needs_human"):
+        raise ValueError(f"a claim is settled as done or needs_human, not {state}")
+
+
+def check_outcome_of(outcome: Outcome, decision: int | None) -> None:
+    if outcome.decision != decision:
+        raise ValueError(f"an outcome of decision {outcome.decision}, not {decision}")
+
+
+def check_pause(pause: Pause) -> None:
+    if pause.paused:
+        raise DoorClosed(
+            "paused",
+            f"acting alone is paused by {pause.by}" + (f": {pause.reason}" if pause.reason else ""),
+            "run: aiops resume",
+        )
+
+
+def check_limits(limits: Limits, *, task_instance: int, dag: int, everywhere: int) -> None:
+    """The counts are of what the tool did alone: this task instance's in the last 24 h, its
+    DAG's and everything in the last hour."""
+    if task_instance >= limits.per_task_instance_day:
+        raise DoorClosed(
+            "attempts",
+            f"acted alone on this task instance {task_instance} times in 24 h "
+            f"(limit {limits.per_task_instance_day})",
+            "a person may still approve it",
+        )
+    if dag >= limits.per_dag_hour:
+        raise _over_budget(f"in this DAG {dag}", limits.per_dag_hour)
+    if everywhere >= limits.per_hour:
+        raise _over_budget(str(everywhere), limits.per_hour)
+
+
+def _over_budget(count: str, limit: int) -> DoorClosed:
+    return DoorClosed(
+        "budget",
+        f"acted alone {count} times in the last hour (limit {limit})",
+        "a person may still approve it",
+    )
+
+
+def claim_lost(incident_id: str) -> DoorClosed:
+    return DoorClosed(
+        "claim",
+        f"the claim on incident {incident_id} is no longer held",
+        f"somebody else may be acting on it: aiops incidents show {incident_id}",
+    )
+
+
+def claim_held(incident_id: str, owner: str) -> DoorClosed:
+    return DoorClosed(
+        "claim",
+        f"{owner} is acting on incident {incident_id}",
+        f"wait for its outcome: aiops incidents show {incident_id}",
+    )
+
+
+def decided_meanwhile(incident_id: str) -> DoorClosed:
+    return DoorClosed(
+        "claim",
+        f"incident {incident_id} was decided on meanwhile",
+        f"see: aiops incidents show {incident_id}",
+    )
+
+
+def not_settled(incident_id: str) -> DoorClosed:
+    return DoorClosed(
+        "claim",
+        f"incident {incident_id} is still being acted on",
+        f"wait for its outcome: aiops incidents show {incident_id}",
+    )
+
+
+def no_decision(incident_id: str, decision: int) -> NotFound:
+    return NotFound(f"incident {incident_id} has no decision {decision} that stands")

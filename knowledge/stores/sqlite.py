@@ -1,0 +1,223 @@
+"""The knowledge base in one SQLite file: the default store.
+
+Append-only but for claims, watermarks and what search needs; the schema's own triggers hold it
+(migrations/sqlite). Only on a local disk: SQLite's locks do not work over a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from knowledge.records import Case, Incident, Judgement, Outcome, Status
+from knowledge.stores import rows, rules
+from knowledge.stores.rows import json_text, time_text
+from knowledge.stores.sqlite_acting import ActingTables
+from knowledge.stores.sqlite_engine import Database, open_database
+from knowledge.stores.sqlite_entries import EntryTables
+
+# records.status_of in SQL; the tests hold the two together.
+STATUS = """
+CASE
+    WHEN claim = 'needs_human' THEN 'needs_human'
+    WHEN claim IN ('claimed', 'acting') THEN 'acting'
+    WHEN decision IS NULL OR decision = 'shadow' THEN 'pending'
+    WHEN decision = 'reject' THEN 'rejected'
+    WHEN decision = 'superseded' OR outcome = 'superseded' THEN 'superseded'
+    WHEN outcome IS NULL THEN CASE WHEN action = 'none' THEN 'resolved' ELSE 'pending' END
+    WHEN outcome = 'fixed' THEN 'resolved'
+    WHEN outcome = 'unknown' THEN 'needs_human'
+    ELSE 'failed'
+END
+"""
+
+# A claim that nobody used in its lease is none: its incident waits again. A shadow decision
+# stands only where there is no other.
+CASES = f"""
+SELECT facts.*, {STATUS} AS status
+FROM (
+    SELECT
+        i.*,
+        c.state AS claim,
+        d.seq AS decision_seq,
+        d.kind AS decision,
+        d.action AS action,
+        (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
+            ORDER BY o.seq DESC LIMIT 1) AS outcome
+    FROM incidents AS i
+    LEFT JOIN claims AS c
+        ON c.incident_id = i.id AND NOT (c.state = 'claimed' AND c.lease_until <= :now)
+    LEFT JOIN decisions AS d
+        ON d.seq = (SELECT s.seq FROM standing_decisions AS s WHERE s.incident_id = i.id
+            ORDER BY s.kind = 'shadow', s.seq DESC LIMIT 1)
+) AS facts
+"""  # noqa: S608 (joined from the constant above)
+
+
+class SqliteStore(EntryTables, ActingTables):
+    """See `knowledge.stores.Store`."""
+
+    def __init__(self, database: Database, location: str, now: rules.Clock) -> None:
+        super().__init__(database, now)
+        self.location = location
+
+    @classmethod
+    def open(cls, path: str, now: rules.Clock = rules.utc_now) -> SqliteStore:
+        """Raises StoreUnusable or SchemaTooNew. `now` is the store's clock."""
+        file = Path(path).expanduser()
+        return cls(open_database(file), f"sqlite:///{file}", now)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def base_id(self) -> str:
+        with self._db.read():
+            return str(self._db.rows("SELECT id FROM base")[0]["id"])
+
+    def bind_instance(self, name: str, url: str) -> None:
+        wanted = rules.normal_url(url)
+        with self._db.read():
+            bound = self._db.row("SELECT url FROM instances WHERE name = ?", [name])
+        if bound is None:
+            with self._db.write():
+                bound = self._db.row("SELECT url FROM instances WHERE name = ?", [name])
+                if bound is None:
+                    self._db.insert("instances", {"name": name, "url": wanted})
+                    return
+        if bound["url"] != wanted:
+            raise rules.wrong_instance(name, bound["url"], wanted)
+
+    # --- incidents: what was seen ----------------------------------------------------------
+
+    def add_incident(self, incident: Incident) -> bool:
+        with self._db.write():
+            if self._db.row("SELECT 1 FROM incidents WHERE id = ?", [incident.id]):
+                return False
+            self._db.insert("incidents", rows.incident_params(incident))
+            return True
+
+    def known_incidents(self, ids: Collection[str]) -> set[str]:
+        with self._db.read():
+            found = self._db.rows(
+                "SELECT id FROM incidents WHERE id IN (SELECT value FROM json_each(?))",
+                [json_text(list(ids))],
+            )
+        return {row["id"] for row in found}
+
+    def case(self, incident_id: str) -> Case:
+        with self._db.read():
+            full = self._incident_id(incident_id)
+            return self._cases("SELECT * FROM cases WHERE id = :id", {"id": full})[0]
+
+    def cases(
+        self,
+        *,
+        status: Collection[Status] = (),
+        instance: str | None = None,
+        dag: str | None = None,
+        task: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> tuple[Case, ...]:
+        with self._db.read():
+            return self._cases(
+                """
+                SELECT * FROM cases
+                WHERE failed_at >= :since
+                  AND (:instance IS NULL OR instance = :instance)
+                  AND dag_id GLOB :dag AND task_id GLOB :task
+                  AND (NOT :filtered OR status IN (SELECT value FROM json_each(:status)))
+                ORDER BY failed_at DESC, seq DESC
+                LIMIT :limit
+                """,
+                {
+                    "since": "" if since is None else time_text(since),
+                    "instance": instance,
+                    "dag": rules.glob_pattern("*" if dag is None else dag),
+                    "task": rules.glob_pattern("*" if task is None else task),
+                    "filtered": bool(status),
+                    "status": json_text(list(status)),
+                    "limit": -1 if limit is None else limit,
+                },
+            )
+
+    def _cases(self, query: str, values: Mapping[str, Any]) -> tuple[Case, ...]:
+        """Incidents with all that was decided about them, in five queries however many."""
+        found = self._db.rows(
+            f"WITH cases AS ({CASES}) {query}", {**values, "now": time_text(self._now())}
+        )
+        listed = {
+            "ids": json_text([row["id"] for row in found]),
+            "decisions": json_text([row["decision_seq"] for row in found]),
+        }
+        decisions = self._db.rows(
+            "SELECT * FROM decisions WHERE seq IN (SELECT value FROM json_each(:decisions))", listed
+        )
+        claims = self._db.rows(
+            "SELECT * FROM claims WHERE incident_id IN (SELECT value FROM json_each(:ids))", listed
+        )
+        judgements = self._db.rows(
+            "SELECT *, max(seq) FROM judgements "
+            "WHERE incident_id IN (SELECT value FROM json_each(:ids)) GROUP BY incident_id",
+            listed,
+        )
+        outcomes: dict[str, list[Outcome]] = {}
+        for row in self._db.rows(
+            "SELECT * FROM outcomes "
+            "WHERE incident_id IN (SELECT value FROM json_each(:ids)) ORDER BY seq",
+            listed,
+        ):
+            outcomes.setdefault(row["incident_id"], []).append(rows.read_outcome(row))
+        decision_of = {row["seq"]: rows.read_decision(row) for row in decisions}
+        claim_of = {row["incident_id"]: rows.read_claim(row) for row in claims}
+        judgement_of = {row["incident_id"]: rows.read_judgement(row) for row in judgements}
+        return tuple(
+            Case(
+                incident=rows.read_incident(row),
+                status=row["status"],
+                outcome=row["outcome"],
+                judgement=judgement_of.get(row["id"]),
+                decision=decision_of.get(row["decision_seq"]),
+                outcomes=tuple(outcomes.get(row["id"], ())),
+                claim=claim_of[row["id"]] if row["claim"] else None,
+            )
+            for row in found
+        )
+
+    def add_judgement(self, judgement: Judgement) -> None:
+        with self._db.write():
+            full = self._incident_id(judgement.incident_id)
+            self._db.insert("judgements", {**rows.judgement_params(judgement), "incident_id": full})
+
+    def shortest_prefixes(self, ids: Collection[str]) -> Mapping[str, str]:
+        with self._db.read():
+            neighbours = self._db.rows(
+                """
+                SELECT value AS id,
+                    (SELECT max(i.id) FROM incidents AS i WHERE i.id < value) AS before,
+                    (SELECT min(i.id) FROM incidents AS i WHERE i.id > value) AS after
+                FROM json_each(?)
+                """,
+                [json_text(list(ids))],
+            )
+        return rules.shortest_prefixes(
+            ids,
+            {n["id"]: [one for one in (n["before"], n["after"]) if one] for n in neighbours},
+        )
+
+    # --- where the polling stands ----------------------------------------------------------
+
+    def watermark(self, instance: str) -> datetime | None:
+        with self._db.read():
+            row = self._db.row("SELECT at FROM watermarks WHERE instance = ?", [instance])
+        return None if row is None else rows.parse_time(row["at"])
+
+    def set_watermark(self, instance: str, at: datetime) -> None:
+        with self._db.write():
+            self._db.rows(
+                "INSERT INTO watermarks (instance, at) VALUES (?, ?) "
+                "ON CONFLICT (instance) DO UPDATE SET at = excluded.at",
+                [instance, time_text(at)],
+            )

@@ -1,0 +1,320 @@
+"""What is decided and done: claims, decisions, outcomes, and leave to act alone, in SQLite.
+
+The claim makes an act happen at most once: one row an incident, taken, then moved through a
+one-way door before anything outside is touched. What is past the door is never taken again by
+itself, not even after its lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from knowledge.records import (
+    Claim,
+    ClaimState,
+    Decision,
+    Grant,
+    Limits,
+    Outcome,
+    Pause,
+    Trial,
+    Vouch,
+)
+from knowledge.stores import rows, rules
+from knowledge.stores.rows import json_text, optional_time_text, time_text
+from knowledge.stores.sqlite_engine import Tables
+
+
+class ActingTables(Tables):
+    """The part of the store about acting."""
+
+    def record(self, decision: Decision, vouches: Sequence[Vouch] = ()) -> Decision:
+        rules.check_records_only(decision)
+        with self._db.write():
+            full = self._incident_id(decision.incident_id)
+            if decision.kind != "shadow":
+                self._end_lapsed_claim(full)
+                held = self._db.row(
+                    "SELECT owner FROM claims "
+                    "WHERE incident_id = ? AND state IN ('claimed', 'acting')",
+                    [full],
+                )
+                if held:
+                    raise rules.claim_held(full, held["owner"])
+            return self._append(replace(decision, incident_id=full), vouches)
+
+    def _end_lapsed_claim(self, incident_id: str) -> None:
+        """Its owner, should it wake up, must find the door shut once somebody has decided."""
+        self._db.rows(
+            "DELETE FROM claims WHERE incident_id = ? AND state = 'claimed' AND lease_until <= ?",
+            [incident_id, time_text(self._now())],
+        )
+
+    def _append(self, decision: Decision, vouches: Sequence[Vouch]) -> Decision:
+        seq = self._db.insert("decisions", rows.decision_params(decision, self._now()))
+        for vouch in vouches:
+            self._db.insert("vouches", {**rows.vouch_params(vouch), "decision": seq})
+        return replace(decision, seq=seq)
+
+    def claim(
+        self, incident_id: str, ti_id: str | None, owner: str, lease: timedelta
+    ) -> int | None:
+        with self._db.write():
+            now = self._now()
+            values = {
+                "id": self._incident_id(incident_id),
+                "ti_id": ti_id,
+                "owner": owner,
+                "now": time_text(now),
+                "lease_until": time_text(now + lease),
+            }
+            # No row is no claim: the incident or the task instance is claimed already.
+            taken = self._db.row(
+                """
+                INSERT INTO claims (incident_id, ti_id, state, token, owner, lease_until)
+                SELECT :id, :ti_id, 'claimed', last + 1, :owner, :lease_until
+                FROM claim_tokens WHERE true
+                ON CONFLICT DO NOTHING RETURNING token
+                """,
+                values,
+            ) or self._db.row(
+                """
+                UPDATE claims
+                SET token = (SELECT last + 1 FROM claim_tokens), owner = :owner,
+                    lease_until = :lease_until, ti_id = coalesce(:ti_id, ti_id)
+                WHERE incident_id = :id AND state = 'claimed' AND lease_until <= :now
+                  AND NOT EXISTS (
+                      SELECT 1 FROM claims AS o WHERE o.ti_id = :ti_id AND o.incident_id <> :id)
+                RETURNING token
+                """,
+                values,
+            )
+            return self._drawn(taken)
+
+    def _drawn(self, taken: Mapping[str, Any] | None) -> int | None:
+        """The token of a claim just written; it is never given out again."""
+        if taken is None:
+            return None
+        self._db.rows("UPDATE claim_tokens SET last = ?", [taken["token"]])
+        return int(taken["token"])
+
+    def open_door(
+        self,
+        incident_id: str,
+        token: int,
+        decision: Decision,
+        *,
+        limits: Limits | None = None,
+        vouches: Sequence[Vouch] = (),
+        not_before: datetime | None = None,
+    ) -> Decision:
+        with self._db.write():
+            full = self._incident_id(incident_id)
+            rules.check_acts(decision, full)
+            opened = self._db.row(
+                "UPDATE claims SET state = 'acting', not_before = ? "
+                "WHERE incident_id = ? AND token = ? AND state = 'claimed' RETURNING token",
+                [optional_time_text(not_before), full, token],
+            )
+            if opened is None:
+                raise rules.claim_lost(full)
+            if decision.kind == "auto":
+                rules.check_pause(self._pause())
+                if self._db.row(
+                    "SELECT 1 FROM standing_decisions WHERE incident_id = ? AND kind <> 'shadow'",
+                    [full],
+                ):
+                    raise rules.decided_meanwhile(full)
+            if limits is not None:
+                rules.check_limits(limits, **self._acts_alone(full))
+            decision = self._append(decision, vouches)
+            self._db.rows(
+                "UPDATE claims SET decision = ? WHERE incident_id = ?", [decision.seq, full]
+            )
+            return decision
+
+    def _acts_alone(self, incident_id: str) -> dict[str, int]:
+        """What the tool has done alone near this incident, by the store's clock."""
+        now = self._now()
+        counted = self._db.rows(
+            """
+            SELECT
+                count(*) FILTER (WHERE d.recorded_at > :hour) AS everywhere,
+                count(*) FILTER (WHERE d.recorded_at > :hour
+                    AND (i.instance, i.dag_id) = (me.instance, me.dag_id)) AS dag,
+                count(*) FILTER (WHERE
+                    (i.instance, i.dag_id, i.run_id, i.task_id, i.map_index)
+                    = (me.instance, me.dag_id, me.run_id, me.task_id, me.map_index)
+                ) AS task_instance
+            FROM incidents AS me
+            JOIN standing_decisions AS d
+            JOIN incidents AS i ON i.id = d.incident_id
+            WHERE me.id = :id AND d.kind = 'auto' AND d.recorded_at > :day
+            """,
+            {
+                "id": incident_id,
+                "hour": time_text(now - rules.HOUR),
+                "day": time_text(now - rules.DAY),
+            },
+        )
+        return counted[0]
+
+    def retake(self, incident_id: str, token: int, lease: timedelta) -> int | None:
+        with self._db.write():
+            taken = self._db.row(
+                "UPDATE claims SET token = (SELECT last + 1 FROM claim_tokens), lease_until = ? "
+                "WHERE incident_id = ? AND token = ? AND state = 'acting' RETURNING token",
+                [time_text(self._now() + lease), self._incident_id(incident_id), token],
+            )
+            return self._drawn(taken)
+
+    def progress(self, incident_id: str, token: int, progress: Mapping[str, Any]) -> None:
+        with self._db.write():
+            full = self._incident_id(incident_id)
+            noted = self._db.row(
+                "UPDATE claims SET progress = ? "
+                "WHERE incident_id = ? AND token = ? AND state = 'acting' RETURNING token",
+                [json_text(progress), full, token],
+            )
+            if noted is None:
+                raise rules.claim_lost(full)
+
+    def settle(
+        self, incident_id: str, token: int, state: ClaimState, outcome: Outcome | None = None
+    ) -> None:
+        rules.check_settles(state)
+        with self._db.write():
+            full = self._incident_id(incident_id)
+            closed = self._db.row(
+                "UPDATE claims SET state = ? "
+                "WHERE incident_id = ? AND token = ? AND state = 'acting' RETURNING decision",
+                [state, full, token],
+            )
+            if closed is None:
+                raise rules.claim_lost(full)
+            if outcome is not None:
+                rules.check_outcome_of(outcome, closed["decision"])
+                self._db.insert("outcomes", {**rows.outcome_params(outcome), "incident_id": full})
+
+    def release(self, incident_id: str, token: int) -> None:
+        with self._db.write():
+            given_back = self._db.row(
+                "DELETE FROM claims WHERE incident_id = ? AND token = ? "
+                "AND state IN ('claimed', 'acting') RETURNING decision",
+                [self._incident_id(incident_id), token],
+            )
+            if given_back and given_back["decision"] is not None:
+                self._db.insert(
+                    "voided", {"decision": given_back["decision"], "at": time_text(self._now())}
+                )
+
+    def claims(self, states: Collection[ClaimState]) -> tuple[Claim, ...]:
+        with self._db.read():
+            found = self._db.rows(
+                "SELECT * FROM claims WHERE state IN (SELECT value FROM json_each(?)) "
+                "ORDER BY token",
+                [json_text(list(states))],
+            )
+        return tuple(map(rows.read_claim, found))
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        with self._db.write():
+            full = self._incident_id(outcome.incident_id)
+            decision = self._db.row(
+                """
+                SELECT EXISTS (SELECT 1 FROM claims AS c
+                    WHERE c.decision = d.seq AND c.state = 'acting') AS acting
+                FROM standing_decisions AS d WHERE d.seq = ? AND d.incident_id = ?
+                """,
+                [outcome.decision, full],
+            )
+            if decision is None:
+                raise rules.no_decision(full, outcome.decision)
+            if decision["acting"]:
+                raise rules.not_settled(full)
+            self._db.insert("outcomes", {**rows.outcome_params(outcome), "incident_id": full})
+
+    def trials(
+        self,
+        *,
+        fingerprints: Collection[str] | None = None,
+        task: tuple[str, str, str] | None = None,
+        since: datetime | None = None,
+    ) -> tuple[Trial, ...]:
+        instance, dag_id, task_id = task or (None, None, None)
+        with self._db.read():
+            found = self._db.rows(
+                """
+                SELECT d.*, i.instance, i.dag_id, i.run_id, i.task_id, i.map_index, i.fingerprint,
+                    (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
+                        ORDER BY o.seq DESC LIMIT 1) AS outcome,
+                    EXISTS (SELECT 1 FROM incidents AS n
+                        WHERE (n.instance, n.dag_id, n.task_id, n.run_id, n.map_index)
+                            = (i.instance, i.dag_id, i.task_id, i.run_id, i.map_index)
+                          AND n.fingerprint = i.fingerprint
+                          AND n.try_number > i.try_number) AS came_back
+                FROM standing_decisions AS d JOIN incidents AS i ON i.id = d.incident_id
+                WHERE d.kind IN ('approve', 'auto', 'reject') AND d.action <> 'none'
+                  AND (:fingerprints IS NULL
+                       OR i.fingerprint IN (SELECT value FROM json_each(:fingerprints)))
+                  AND (:instance IS NULL
+                       OR (i.instance, i.dag_id, i.task_id) = (:instance, :dag_id, :task_id))
+                  AND d.at >= :since
+                ORDER BY d.seq
+                """,
+                {
+                    "fingerprints": None if fingerprints is None else json_text(list(fingerprints)),
+                    "instance": instance,
+                    "dag_id": dag_id,
+                    "task_id": task_id,
+                    "since": "" if since is None else time_text(since),
+                },
+            )
+        return tuple(map(rows.read_trial, found))
+
+    def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
+        with self._db.read():
+            found = self._db.rows(
+                "SELECT * FROM vouches WHERE (instance, dag_id, task_id) = (?, ?, ?) ORDER BY seq",
+                [instance, dag_id, task_id],
+            )
+        return tuple(map(rows.read_vouch, found))
+
+    # --- leave to act alone ----------------------------------------------------------------
+
+    def add_grant(self, grant: Grant) -> None:
+        with self._db.write():
+            self._db.insert("grants", rows.grant_params(grant))
+
+    def revoke_grant(self, grant_id: str, by: str, at: datetime) -> Grant:
+        with self._db.write():
+            full = self._full_id("grant", "grants", grant_id)
+            if not self._db.row("SELECT 1 FROM revocations WHERE grant_id = ?", [full]):
+                self._db.insert("revocations", {"grant_id": full, "by": by, "at": time_text(at)})
+            return next(grant for grant in self._grants() if grant.id == full)
+
+    def grants(self) -> tuple[Grant, ...]:
+        with self._db.read():
+            return self._grants()
+
+    def _grants(self) -> tuple[Grant, ...]:
+        found = self._db.rows(
+            "SELECT g.*, r.at AS revoked_at, r.by AS revoked_by "
+            "FROM grants AS g LEFT JOIN revocations AS r ON r.grant_id = g.id ORDER BY g.seq"
+        )
+        return tuple(map(rows.read_grant, found))
+
+    def pause(self) -> Pause:
+        with self._db.read():
+            return self._pause()
+
+    def _pause(self) -> Pause:
+        row = self._db.row("SELECT * FROM pauses ORDER BY seq DESC LIMIT 1")
+        return rows.read_pause(row) if row else Pause(paused=False)
+
+    def set_pause(self, pause: Pause) -> None:
+        with self._db.write():
+            self._db.insert("pauses", rows.pause_params(pause))
