@@ -274,7 +274,7 @@ def _failure(error: Exception) -> Failure:
         return Failure(code, error.message, error.hint, exit_code)
     if isinstance(error, ClickException):
         ctx = getattr(error, "ctx", None)
-        hint = f"see {ctx.command_path} --help" if ctx else ""
+        hint = f"see {ctx.command_path if ctx else 'aiops'} --help"
         return Failure(UsageError.code, error.format_message(), hint, UsageError.exit_code)
     return _bug(error)
 
@@ -304,26 +304,27 @@ def _bug(error: Exception) -> Failure:
 
 
 def _tell(failure: Failure, as_json: bool) -> int:
+    from knowledge.redact import clean, redact  # only where there is an error to tell
+
+    message = redact(clean(failure.message))  # it may quote a log or an answer of the server
     if as_json:
-        print_json(
-            {"error": {"code": failure.code, "message": failure.message, "hint": failure.hint}}
-        )
-    for label, text in (("error", failure.message), ("hint", failure.hint)):
-        if text:
-            typer.echo(_wrapped(f"{label}: {text}"), err=True)
+        error = {"code": failure.code, "message": message, "hint": failure.hint}
+        print_json({"error": error})
+    for line in (f"error: {message}", f"hint: {clean(failure.hint)}" if failure.hint else ""):
+        if line:
+            typer.echo(_wrapped(line), err=True)
     return failure.exit_code
 
 
 def _wrapped(text: str) -> str:
-    """Plain text that fits the terminal; a message may quote a log, so no control characters."""
-    plain = "".join(
-        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
+    """Text that fits the terminal; elsewhere a message stays one line, to be searched for."""
     if not (sys.stderr and sys.stderr.isatty()):
-        return plain  # one message, one line: to be searched for
+        return text
     width = min(shutil.get_terminal_size().columns, 100)
     lines = [
-        textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False)
-        for line in plain.splitlines()
+        textwrap.fill(
+            line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        for line in text.splitlines()
     ]
     return "\n".join(lines)
