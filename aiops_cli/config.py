@@ -29,7 +29,10 @@ PROJECT_FILE = "aiops.yaml"
 def _default_kb() -> str:
     from platformdirs import user_data_path  # only where no knowledge base is named
 
-    return f"sqlite:///{user_data_path('aiops', appauthor=False) / 'knowledge.db'}"
+    path = user_data_path("aiops", appauthor=False) / "knowledge.db"
+    if not path.is_absolute():  # "~/…": a container's user without a home
+        raise ConfigError("there is no home folder for the knowledge base", "set AIOPS_KB")
+    return f"sqlite:///{path}"
 
 
 def _login_name() -> str:
@@ -230,7 +233,8 @@ def load(
     user_file = _user_file(environ)
     flags = _given({name: (f"flag --{name}", text) for name, text in (overrides or {}).items()})
     environment = _given(
-        {s.name: (f"environment {s.env}", environ.get(s.env)) for s in SETTINGS if s.env}
+        # An empty variable is one that is not set; an empty flag is a mistake in a script.
+        {s.name: (f"environment {s.env}", environ.get(s.env) or None) for s in SETTINGS if s.env}
     )
     user = _read(user_file, user_file, project=False)
     project_file = cwd / PROJECT_FILE
@@ -290,11 +294,11 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _given(texts: Mapping[str, tuple[str, str | None]]) -> _Source:
-    """Flags or variables, name -> (origin, text); an empty text is one that is not set."""
+    """The values of flags or variables, name -> (origin, text), but of those that are None."""
     return {
         name: _Found(_parse(_BY_NAME[name], text, origin), origin)
         for name, (origin, text) in texts.items()
-        if text
+        if text is not None
     }
 
 

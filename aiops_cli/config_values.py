@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -92,8 +93,8 @@ def kb(text: str) -> str:
     if text.startswith(("postgresql://", "postgres://")):
         return text
     path = Path(text.removeprefix("sqlite:///"))
-    if path.parts[:1] == ("~",):
-        path = Path.home().joinpath(*path.parts[1:])
+    with suppress(RuntimeError):  # no home; refused below, being relative
+        path = path.expanduser()
     if not text.startswith("sqlite:///") or path == Path():
         raise ValueError("expected sqlite:////absolute/path/knowledge.db or postgresql://…")
     if not path.is_absolute():

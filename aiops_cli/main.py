@@ -267,16 +267,23 @@ def guarded(run: Callable[[], None], *, as_json: bool) -> int:
 
 def _failure(error: Exception) -> Failure:
     if isinstance(error, AiopsError):
-        return Failure(error.code, error.message, error.hint, error.exit_code)
+        return Failure(error.code, _safe(error.message), error.hint, error.exit_code)
     if isinstance(error, KnowledgeError):
         unusable = (KnowledgeBaseError.code, KnowledgeBaseError.exit_code)
         code, exit_code = _KNOWLEDGE.get(type(error), unusable)
-        return Failure(code, error.message, error.hint, exit_code)
+        return Failure(code, _safe(error.message), error.hint, exit_code)
     if isinstance(error, ClickException):
         ctx = getattr(error, "ctx", None)
         hint = f"see {ctx.command_path if ctx else 'aiops'} --help"
         return Failure(UsageError.code, error.format_message(), hint, UsageError.exit_code)
     return _bug(error)
+
+
+def _safe(message: str) -> str:
+    """A message may quote a log or a server's answer."""
+    from knowledge.redact import clean, redact  # its detectors take 0.1 s to import
+
+    return redact(clean(message))
 
 
 def _bug(error: Exception) -> Failure:
@@ -304,15 +311,14 @@ def _bug(error: Exception) -> Failure:
 
 
 def _tell(failure: Failure, as_json: bool) -> int:
-    from knowledge.redact import clean, redact  # only where there is an error to tell
+    from knowledge.redact import clean  # only where there is something to tell
 
-    message = redact(clean(failure.message))  # it may quote a log or an answer of the server
+    message, hint = clean(failure.message), clean(failure.hint)
     if as_json:
-        error = {"code": failure.code, "message": message, "hint": failure.hint}
-        print_json({"error": error})
-    for line in (f"error: {message}", f"hint: {clean(failure.hint)}" if failure.hint else ""):
-        if line:
-            typer.echo(_wrapped(line), err=True)
+        print_json({"error": {"code": failure.code, "message": message, "hint": hint}})
+    typer.echo(_wrapped(f"error: {message}"), err=True)
+    if hint:
+        typer.echo(_wrapped(f"hint: {hint}"), err=True)
     return failure.exit_code
 
 

@@ -117,6 +117,22 @@ def test_an_empty_variable_and_a_null_are_not_set(folder: Folder) -> None:
     assert (settings.mode, settings.llm) == ("shadow", "none")
 
 
+def test_an_empty_flag_is_a_mistake(folder: Folder) -> None:
+    with pytest.raises(ConfigError, match=r"flag --instance: instance is ''"):
+        folder.load(instance="")
+
+
+def test_without_a_home_the_knowledge_base_must_be_named(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import platformdirs
+
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda *_, **__: Path("~/.local/share"))
+    error = folder.refusal()
+    assert "AIOPS_KB" in error.hint
+    assert folder.load("kb: sqlite:////srv/kb.db").kb_path() == Path("/srv/kb.db")
+
+
 def test_what_protects_adds_up_and_cannot_be_undone_by_a_project(folder: Folder) -> None:
     settings = folder.load(
         "read_only: true\nprotected: [pay_*]\n", "read_only: false\nprotected: [tmp_*]\n"
@@ -261,7 +277,10 @@ def test_knowledge_base_addresses(folder: Folder) -> None:
     assert settings.kb_path() is None
 
 
-@pytest.mark.parametrize("kb", ["/srv/kb.db", "sqlite:///", "mysql://a", "sqlite:///kb.db"])
+@pytest.mark.parametrize(
+    "kb",
+    ["/srv/kb.db", "sqlite:///", "mysql://a", "sqlite:///kb.db", "sqlite:///~nobody-here/kb.db"],
+)
 def test_refused_knowledge_bases(folder: Folder, kb: str) -> None:
     assert "expected" in folder.refusal(AIOPS_KB=kb).message
 

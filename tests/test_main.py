@@ -226,6 +226,17 @@ def test_a_message_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str])
     assert "no task" in err
 
 
+def test_a_message_shows_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    for error in (
+        errors.AirflowAnswer("postgresql://me:hunter2hunter2@db/x"),
+        knowledge_errors.StoreUnusable("postgresql://me:hunter2hunter2@db/x"),
+    ):
+        guarded(fail(error), as_json=True)
+        out, err = capsys.readouterr()
+        assert "@db/x" in out
+        assert "hunter2hunter2" not in out + err
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), typer.Abort()])
 def test_an_interrupt_says_that_nothing_was_lost(
     capsys: pytest.CaptureFixture[str], error: BaseException
