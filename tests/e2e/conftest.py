@@ -11,8 +11,18 @@ import pytest
 
 from scripts.airflow_box import AirflowBox
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 VERSIONS = os.environ.get("AIOPS_E2E_VERSIONS", "3.3.2 3.1.8").split()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder needs a real Airflow, whose start counts as the first test's."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session", params=VERSIONS)
@@ -22,7 +32,9 @@ def airflow(
     """A running Airflow with the examples. `airflow.dags` is a copy that a test may add to; one
     that adds a broken file removes it again."""
     home = tmp_path_factory.mktemp(f"airflow-{request.param}")
-    shutil.copytree(ROOT / "examples" / "dags", home / "dags")
+    shutil.copytree(
+        ROOT / "examples" / "dags", home / "dags", ignore=shutil.ignore_patterns("__pycache__")
+    )
     env = ROOT / ".envs" / f"airflow-{request.param}"
     with AirflowBox(env, home, home / "dags", version=request.param) as box:
         yield box

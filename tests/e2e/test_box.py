@@ -34,19 +34,16 @@ def promises() -> Iterator[Promise]:
         tree = ast.parse(file.read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and (doc := ast.get_docstring(node)):
-                name, texts = node.name, [doc]
+                name = node.name
             elif isinstance(node, ast.Call) and ast.unparse(node.func) == "prices":
                 name, doc = (ast.literal_eval(argument) for argument in node.args)
-                texts = [doc]
             else:
                 continue
-            for text in texts:
-                for task_id, index, words in FAILS.findall(text):
-                    yield Promise(name, task_id, int(index or -1), words)
+            for task_id, index, words in FAILS.findall(doc):
+                yield Promise(name, task_id, int(index or -1), words)
 
 
 PROMISES = tuple(promises())
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +54,6 @@ def runs(airflow: AirflowBox) -> dict[str, str]:
     for dag_id, run_id in started.items():
         airflow.wait(dag_id, run_id, seconds=300)
     return started
-
-
-def test_there_are_many_ways_of_failing() -> None:
-    assert len({promise.words for promise in PROMISES}) >= 12
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.dag_id)
@@ -74,6 +67,11 @@ def test_an_example_fails_as_it_says(
     assert airflow.run_state(promise.dag_id, run_id) == "failed"
     log = airflow.log(promise.dag_id, run_id, promise.task_id, 1, promise.map_index)
     assert promise.words in log
+
+
+def test_every_example_makes_a_promise(runs: dict[str, str]) -> None:
+    without_failed_task = {"prices_weekly", "nightly_close"}  # these have tests of their own
+    assert {promise.dag_id for promise in PROMISES} | without_failed_task == set(runs)
 
 
 def test_what_airflow_retries_itself_does_not_fail(
