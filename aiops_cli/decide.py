@@ -13,7 +13,7 @@ from typing import Any
 
 from aiops_cli import respond
 from aiops_cli.actions import checked
-from aiops_cli.errors import UsageError
+from aiops_cli.errors import Refused, UsageError
 from aiops_cli.examine import Desk
 from aiops_cli.incidents import Plan
 from knowledge.base import KnowledgeBase
@@ -35,7 +35,12 @@ def proposal(
     case: Case, action: str | None, params: Mapping[str, Any], cause: str | None
 ) -> Proposal:
     """The diagnosis' action and params unless the person names others. Raises UsageError where
-    no action is known, or where it cannot be carried out."""
+    no action is known or it cannot be carried out, and Refused where it is decided already."""
+    if case.status not in UNDECIDED:
+        raise Refused(
+            f"{case.incident.id} is {case.status}: nothing was done",
+            f"see: aiops incidents show {case.incident.id}",
+        )
     diagnosis = case.judgement.document["diagnosis"] if case.judgement else {}
     chosen = action or diagnosis.get("action")
     if chosen is None:
@@ -92,10 +97,10 @@ def reject(
     cause: str = "",
 ) -> Case:
     """Write down that the proposal is wrong. With action `none` and a cause, that is remembered
-    as the answer. Raises UsageError for an incident that is decided already."""
+    as the answer. Raises Refused for an incident that is decided already."""
     incident = case.incident
     if case.status not in UNDECIDED:
-        raise UsageError(
+        raise Refused(
             f"{incident.id} is {case.status}: there is nothing to reject",
             f"see: aiops incidents show {incident.id}",
         )

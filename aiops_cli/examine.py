@@ -6,7 +6,7 @@ of them is decided in `diagnosis.ladder` and `gate`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -81,11 +81,18 @@ def judge(
     anything new. `live` is the task instance as Airflow has it now."""
     document = weigh_up(desk, snapshot, incident, live)
     case = desk.knowledge.store.case(incident.id)
-    if case.judgement is None or case.judgement.document != document:
+    if case.judgement is None or gist(case.judgement.document) != gist(document):
         judgement = Judgement(incident.id, desk.clock.now(), document)
         desk.knowledge.store.add_judgement(judgement)
         case = replace(case, judgement=judgement)
     return case
+
+
+def gist(document: Mapping[str, Any]) -> tuple[object, ...]:
+    """What makes a judgement another one: the answer and what stands against it, not the third
+    decimal of a similarity."""
+    failed = [check["name"] for check in document["gate"]["checks"] if not check["passed"]]
+    return document["decision"], document["diagnosis"], document["rerun"], failed
 
 
 def weigh_up(

@@ -171,7 +171,8 @@ class Verdict:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        return tuple(check.reason for check in self.checks if not check.passed)
+        """Each once: where no action is known, several checks say so."""
+        return tuple(dict.fromkeys(check.reason for check in self.checks if not check.passed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ control characters removed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -30,7 +31,14 @@ _STATUS_STYLE = {
 
 def plain(value: object, style: str = "") -> Text:
     """One line of text that cannot drive the terminal."""
-    return Text(" ".join(clean(str(value)).split()), style)
+    return Text(re.sub(r"[\r\n\t]+", " ", clean(str(value))), style)
+
+
+def one_line(value: object, style: str = "") -> Text:
+    """A cell that is cut with an ellipsis where the column is narrow, never wrapped."""
+    text = plain(value, style)
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
 
 
 def local(moment: str | None, form: str = "%m-%d %H:%M") -> str:
@@ -79,8 +87,9 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
     context = doc["context"]
     lines: list[tuple[str, Text]] = []
     impact = []
-    if context.get("owners"):
-        impact.append("owner " + ", ".join(context["owners"]))
+    owners = [owner for owner in context.get("owners") or [] if owner != "airflow"]  # the default
+    if owners:
+        impact.append("owner " + ", ".join(owners))
     blocks = context.get("blocks") or []
     if blocks:
         impact.append(f"blocks {len(blocks)}: {', '.join(blocks[:4])}" + "…" * (len(blocks) > 4))
@@ -149,7 +158,9 @@ def _proposal(doc: Document) -> list[tuple[str, Text]]:
     if action not in (None, "none") and doc.get("rerun"):
         lines.append(("RE-RUN", plain(doc["rerun"])))
     lines.append(("PROPOSE", plain(_proposed(doc), "bold")))
-    alone = "yes" if gate["passed"] else "no: " + " · ".join(gate["reasons"])
+    # What is new fails most checks: that it is new says it all.
+    reasons = gate["reasons"][:1] if doc["decision"] == "novel" else gate["reasons"]
+    alone = "yes" if gate["passed"] else "no: " + " · ".join(reasons)
     lines.append(("ALONE", plain(alone)))
     return lines
 
@@ -197,52 +208,54 @@ def incident_line(doc: Document, short: str) -> Text:
     text.append("  ")
     text.append(status_text(doc))
     if doc["status"] == "pending" and doc["gate"]:
-        why = "; ".join(doc["gate"]["reasons"])
-        action = doc["diagnosis"]["action"] or "?"
-        text.append(plain(f"  {doc['decision']}: {action}" + (f" ({why})" if why else "")))
+        text.append(f" · {doc['decision']}", "yellow")
+        text.append(plain(f" {doc['headline'] or 'no error in the log'}"))
+        if doc["diagnosis"]["action"]:
+            text.append(plain(f" → {doc['diagnosis']['action']}"))
+        if doc["decision"] not in ("novel", "auto"):
+            text.append(plain(f" ({'; '.join(doc['gate']['reasons'])})", "dim"))
     return text
 
 
 def incident_table(docs: Sequence[Document], short: Mapping[str, str]) -> RenderableType:
     """The queue or the history, a line each, newest first."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    table.add_column("ID", style="cyan", no_wrap=True)
-    table.add_column("FAILED", no_wrap=True)
-    table.add_column("TASK", overflow="fold", ratio=3)
-    table.add_column("WHAT", overflow="ellipsis", no_wrap=True, ratio=4)
-    table.add_column("PROPOSE", no_wrap=True)
-    table.add_column("STATUS", no_wrap=True)
+    table = _table("ID", "FAILED", ("TASK", 12), ("WHAT", 20), "PROPOSE", "STATUS")
     for doc in docs:
         status = Text(doc["status"], _STATUS_STYLE.get(doc["status"], ""))
-        if doc["outcome"] and doc["outcome"] not in ("superseded",):
+        if doc["outcome"] in ("relapsed", "unknown"):
             status.append(f" {doc['outcome']}")
         table.add_row(
-            short[doc["incident"]],
-            local(doc["failed_at"]),
-            plain(task_name(doc)),
-            plain(doc["headline"] or "no error in the log"),
+            Text(short[doc["incident"]], "cyan"),
+            local(doc["failed_at"], "%m-%d %H:%M"),
+            one_line(task_name(doc)),
+            one_line(doc["headline"] or "no error in the log"),
             plain((doc["diagnosis"] or {}).get("action") or "?"),
             status,
         )
     return table
 
 
+def _table(*columns: str | tuple[str, int]) -> Table:
+    """A table without rules. Columns given with a least width share what room there is."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        if isinstance(column, str):
+            table.add_column(column, no_wrap=True)
+        else:
+            table.add_column(column[0], min_width=column[1])
+    return table
+
+
 def failure_table(docs: Sequence[Document]) -> RenderableType:
     """Failed tries as Airflow has them."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    table.add_column("ENDED", no_wrap=True)
-    table.add_column("TASK", overflow="fold", ratio=3)
-    table.add_column("TRY", no_wrap=True)
-    table.add_column("OPERATOR", overflow="fold", ratio=2)
-    table.add_column("RUN", overflow="fold", ratio=3)
+    table = _table("ENDED", ("TASK", 24), "TRY", ("OPERATOR", 8), ("RUN", 16))
     for doc in docs:
-        most = doc["max_tries"]
         table.add_row(
             local(doc["end_date"]),
-            plain(task_name(doc)),
-            f"{doc['try_number']}/{most + 1}",
-            plain(doc["operator"] or ""),
-            plain(doc["run_id"]),
+            one_line(task_name(doc)),
+            f"{doc['try_number']}/{doc['max_tries'] + 1}",
+            one_line(doc["operator"] or ""),
+            one_line(doc["run_id"]),
         )
     return table
 
@@ -281,19 +294,16 @@ def excerpt_text(text: str, numbers: Sequence[int], mark: int | None) -> Text:
 
 
 def entry_table(docs: Sequence[Document]) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     scored = any("similarity" in doc for doc in docs)
-    table.add_column("ENTRY", style="cyan", no_wrap=True)
-    if scored:
-        table.add_column("SIM", no_wrap=True)
-    table.add_column("ACTION", no_wrap=True)
-    table.add_column("TITLE", overflow="fold", ratio=4)
-    table.add_column("SOURCE", overflow="fold", ratio=3)
+    table = _table("ENTRY", *(["SIM"] if scored else []), "ACTION", ("TITLE", 20), ("SOURCE", 12))
     for doc in docs:
         score = [f"{doc['similarity']:.2f}"] if scored else []
-        source = plain(doc["source"] + (" (retired)" if doc.get("retired") else ""))
         table.add_row(
-            doc["entry"], *score, plain(doc["action"] or "?"), plain(doc["title"]), source
+            Text(doc["entry"], "cyan"),
+            *score,
+            plain(doc["action"] or "?"),
+            one_line(doc["title"]),
+            one_line(doc["source"] + (" (retired)" if doc.get("retired") else "")),
         )
     return table
 

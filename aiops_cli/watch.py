@@ -59,7 +59,7 @@ def one_pass(desk: Desk, mode: Mode, warn: Warn) -> Iterator[Case]:
         changed = _look_again(desk, snapshot, case, failed.get(case.incident.id), warn)
         if changed is not None:
             after = _follow_up(desk, mode, changed, warn)
-            if after.status != case.status or changed.judgement != case.judgement:
+            if after.status != case.status or _answer(after) != _answer(case):
                 yield after
     if complete:
         store.set_watermark(desk.instance, started)
@@ -132,6 +132,11 @@ def _follow_up(desk: Desk, mode: Mode, case: Case, warn: Warn) -> Case:
     except (AirflowError, Refused, DoorClosed) as refusal:
         warn(f"{case.incident.id}: not acted on: {refusal.message}")
         return desk.knowledge.store.case(case.incident.id)
+
+
+def _answer(case: Case) -> tuple[object, object]:
+    document = case.judgement.document if case.judgement else {}
+    return document.get("decision"), document.get("diagnosis", {}).get("action")
 
 
 def _would_act(document: Mapping[str, Any]) -> bool:

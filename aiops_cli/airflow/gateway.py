@@ -7,7 +7,7 @@ running servers of 3.1.8 and 3.3.2; samples are in tests/recorded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -18,7 +18,7 @@ from aiops_cli.airflow import parse
 from aiops_cli.airflow.logs import read_excerpt
 from aiops_cli.airflow.parse import Document
 from aiops_cli.airflow.transport import Transport
-from aiops_cli.errors import AirflowAnswer, AirflowNotFound
+from aiops_cli.errors import AirflowAnswer, AirflowForbidden, AirflowNotFound
 from aiops_cli.incidents import (
     UNMAPPED,
     Dag,
@@ -34,6 +34,7 @@ from aiops_cli.incidents import (
 OLDEST = (3, 1)
 # Where clearTaskInstances knows `prevent_running_task`; 3.1 refuses the whole call for it.
 PREVENTS_RUNNING = (3, 3)
+NO_SUCH_DAG = "aiops.probe.no.such.dag"
 PAGE = 100  # the server's default cap: it cuts a bigger page silently
 NOTE_LENGTH = 1000
 
@@ -77,6 +78,29 @@ class Gateway:
         return parse.health(
             Document(self._get("/api/v2/monitor/health", "tell its health"), "health")
         )
+
+    def rights(self) -> tuple[tuple[str, str, bool], ...]:
+        """(right, what needs it, whether this login has it), tried without changing anything:
+        rights are checked before a name is looked up, so asking for a DAG that cannot exist is
+        answered 404 to those who may and 403 to those who may not."""
+        probes: tuple[tuple[str, str, Callable[[], object]], ...] = (
+            ("read task instances", "everything", self._probe_read),
+            ("read the event log", "what changed, lost workers", self._probe_events),
+            ("clear task instances", "retry, approve", self._probe_clear),
+        )
+        return tuple((right, use, _allowed(probe)) for right, use, probe in probes)
+
+    def _probe_read(self) -> object:
+        query = [("limit", "1")]
+        return self._get(
+            f"{_RUN}/taskInstances", "list tasks", {"dag_id": "~", "run_id": "~"}, query
+        )
+
+    def _probe_events(self) -> object:
+        return self._get("/api/v2/eventLogs", "list its event log", {}, [("limit", "1")])
+
+    def _probe_clear(self) -> object:
+        return self.clear(NO_SUCH_DAG, NO_SUCH_DAG, [NO_SUCH_DAG], dry_run=True)
 
     # ---- questions ----
 
@@ -201,6 +225,7 @@ class Gateway:
         task_ids: Sequence[str | tuple[str, int]],
         *,
         dry_run: bool,
+        only_failed: bool = True,
     ) -> tuple[TaskInstance, ...]:
         if not task_ids:
             return ()  # the API might take "none named" for "all"
@@ -209,7 +234,7 @@ class Gateway:
             # Without run and tasks it would clear the failed tasks of all runs.
             "dag_run_id": run_id,
             "task_ids": [_named(task) for task in task_ids],
-            "only_failed": True,
+            "only_failed": only_failed,
             "include_upstream": False,
             "include_downstream": False,
             "include_future": False,
@@ -289,6 +314,16 @@ class Gateway:
                 position = ("offset", str(seen))
             else:
                 return
+
+
+def _allowed(probe: Callable[[], object]) -> bool:
+    try:
+        probe()
+    except AirflowForbidden:
+        return False
+    except AirflowNotFound:
+        return True
+    return True
 
 
 def _release(version: str) -> tuple[int, int]:

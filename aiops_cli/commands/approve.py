@@ -99,16 +99,14 @@ def _one(
 
             console().print(plan_text(document))
         return document
-    if not yes:
+    if not json:
         from aiops_cli.render import plan_text
 
         talk.print(plan_text(document))
-        if not confirm("do this?"):
-            talk.print("nothing was done")
-            raise typer.Exit(0)
+    if not yes and not confirm("do this?"):
+        talk.print("nothing was done")
+        raise typer.Exit(0)
     done = decide.approve(desk, case, proposed, plan, rerun_safe)
     if not json:
-        talk.print(
-            f"{case.incident.id}: {proposed.action} done; `aiops watch --once` looks at what came of it"
-        )
+        talk.print(f"{case.incident.id}: {proposed.action} done; aiops watch --once tells the end")
     return done

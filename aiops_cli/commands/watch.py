@@ -87,4 +87,4 @@ def _tell(desk: Desk, case: Case, json: bool) -> None:
     from aiops_cli.render import incident_line
 
     short = desk.knowledge.store.shortest_prefixes([case.incident.id])
-    console().print(incident_line(document, short[case.incident.id]))
+    console().print(incident_line(document, short[case.incident.id]), soft_wrap=True)
