@@ -61,8 +61,8 @@ class Login:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds. `read` and `log` are the longest silence; a whole JSON answer may take four
-    times `read`. Airflow sorts a big log for half a minute before its first byte."""
+    """Seconds. `read` and `log` are the longest silence: Airflow sorts a big log for half a
+    minute before its first byte."""
 
     connect: float = 5.0
     read: float = 30.0
@@ -204,7 +204,7 @@ class Transport:
             try:
                 if 200 <= response.status < 300:
                     return consume(response)
-                body = _read(response, MAX_ERROR_BYTES, self._timeouts.read)[:MAX_ERROR_BYTES]
+                body = _read(response, MAX_ERROR_BYTES)
             finally:
                 response.close()  # what was read to its end is back in the pool already
         raise self._refusal(call, response.status, response.headers, body)
@@ -244,7 +244,7 @@ class Transport:
             return self._opened
 
     def _json(self, response: Any) -> Any:
-        body = _read(response, MAX_JSON_BYTES, 4 * self._timeouts.read)
+        body = _read(response, MAX_JSON_BYTES)
         if len(body) > MAX_JSON_BYTES:
             raise _Unreadable(f"more than {MAX_JSON_BYTES >> 20} MB")
         if not body and response.status == 204:
@@ -366,17 +366,13 @@ class _Unreadable(Exception):
 # ---- bodies ----
 
 
-def _read(response: Any, limit: int, seconds: float) -> bytes:
-    """The unpacked body, cut soon after `limit` bytes. A body that trickles is given up after
-    `seconds`, because the read timeout only bounds each silence."""
+def _read(response: Any, limit: int) -> bytes:
+    """The unpacked body, cut soon after `limit` bytes."""
     body = bytearray()
-    deadline = time.monotonic() + seconds
     for piece in _pieces(response):
         body += piece
         if len(body) > limit:
             break
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the answer was not complete after {seconds:.0f} s")
     return bytes(body)
 
 
