@@ -1,0 +1,31 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from knowledge.stores import Store
+from knowledge.stores.memory import MemoryStore
+from knowledge.stores.sqlite import SqliteStore
+from tests.samples import SetClock
+
+
+@pytest.fixture
+def store_clock() -> SetClock:
+    """The clock of the `store` fixture; it stands still until a test moves it."""
+    return SetClock()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, store_clock: SetClock) -> Iterator[Store]:
+    """An empty store of each kind."""
+    made: Store = (
+        MemoryStore(store_clock.now)
+        if request.param == "memory"
+        else SqliteStore.open(str(tmp_path / "kb" / "knowledge.db"), store_clock.now)
+    )
+    yield made
+    made.close()

@@ -1,0 +1,109 @@
+"""The narrowest scope with any settled outcome decides, and a contradiction there blocks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from knowledge.evidence import needed, tally, weigh
+from knowledge.records import Evidence, Trial
+from tests.builders import NOW, trial
+
+DAY = timedelta(days=1)
+
+
+def weighed(
+    *trials: Trial, action: str = "retry", params: dict[str, Any] | None = None
+) -> Evidence:
+    return weigh(
+        trials,
+        action=action,
+        params=params or {},
+        instance="prod",
+        dag_id="orders_etl",
+        task_id="load",
+        now=NOW + timedelta(hours=1),
+        relapse_window=DAY,
+    )
+
+
+def test_no_trials_no_evidence() -> None:
+    assert weighed() == Evidence("none")
+
+
+@pytest.mark.parametrize("outcome", [None, "superseded", "unknown"])
+def test_what_is_not_settled_is_no_evidence(outcome: str | None) -> None:
+    assert weighed(trial(outcome)).scope == "none"
+
+
+def test_another_action_is_no_evidence() -> None:
+    assert weighed(trial(action="set_variable")).scope == "none"
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "scope"),
+    [
+        ({}, "task"),
+        ({"task_id": "extract"}, "dag"),
+        ({"dag_id": "sales_etl"}, "anywhere"),
+        ({"instance": "staging"}, "anywhere"),
+    ],
+)
+def test_scopes(elsewhere: dict[str, Any], scope: str) -> None:
+    found = weighed(trial(**elsewhere))
+    assert (found.scope, found.value) == (scope, 1)
+
+
+def test_news_from_far_away_does_not_outvote_what_happened_here() -> None:
+    far = [trial(dag_id="sales_etl") for _ in range(50)]
+    found = weighed(*far, trial("failed"))
+    assert found.scope == "task"
+    assert found.fixed == 0
+    assert "did not help" in found.contradicted
+
+
+@pytest.mark.parametrize("outcome", ["failed", "rejected"])
+def test_a_contradiction_holds_until_three_clean_outcomes_follow(outcome: str) -> None:
+    later = [trial(at=NOW + timedelta(minutes=minute)) for minute in range(1, 4)]
+    assert weighed(trial(outcome), *later[:2]).contradicted
+    assert not weighed(trial(outcome), *later).contradicted
+    assert weighed(*later, trial(outcome, at=NOW + timedelta(minutes=9))).contradicted
+
+
+def test_harm_is_never_outvoted() -> None:
+    later = [trial(at=NOW + timedelta(minutes=minute)) for minute in range(1, 50)]
+    assert "harm" in weighed(trial("wrong"), *later).contradicted
+
+
+def test_one_relapse_of_a_re_run_is_told_two_within_the_window_contradict() -> None:
+    once = weighed(trial("relapsed"))
+    assert (once.relapsed, once.value, once.contradicted) == (1, 1, "")
+    assert "came back 2 times" in weighed(trial("relapsed"), trial("relapsed")).contradicted
+    long_ago = trial("relapsed", at=NOW - 2 * DAY)
+    assert not weighed(long_ago, trial("relapsed")).contradicted
+
+
+def test_any_relapse_contradicts_a_change_of_state() -> None:
+    params = {"key": "batch_size", "value": "10"}
+    relapsed = trial("relapsed", action="set_variable", params=params)
+    found = weighed(relapsed, action="set_variable", params=params)
+    assert "came back" in found.contradicted
+
+
+def test_what_fixed_connection_a_says_nothing_about_connection_b() -> None:
+    fixed_a = trial(action="update_connection", params={"connection_id": "a", "port": 1})
+    port_of_a = {"connection_id": "a", "port": 2}
+    assert weighed(fixed_a, action="update_connection", params=port_of_a).value == 1
+    assert weighed(fixed_a, action="update_connection", params={"connection_id": "b"}).value == 0
+
+
+def test_the_bar_is_higher_for_changes() -> None:
+    assert [needed(action) for action in ("retry", "retry_later")] == [1, 1]
+    assert needed("update_connection") == 3
+
+
+def test_tally_counts_this_action_only() -> None:
+    count = tally([trial(), trial("failed"), trial(action="retry_later")], "retry")
+    assert count == {"fixed": 1, "failed": 1, "relapsed": 0, "rejected": 0, "wrong": 0}

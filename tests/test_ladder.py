@@ -1,0 +1,67 @@
+"""Exact, near, nobody: which answer is given, and by whom."""
+
+from __future__ import annotations
+
+from aiops_cli.diagnosis.ladder import diagnose
+from tests.builders import entry, incident, match
+
+BOUND = 0.9
+
+
+def test_nothing_known_is_a_result() -> None:
+    found = diagnose(incident(), (), bound=BOUND)
+    assert (found.by, found.action, found.confidence) == ("nobody", None, None)
+
+
+def test_below_the_bound_the_nearest_is_shown_but_not_answered() -> None:
+    found = diagnose(incident(), (match(similarity=0.89),), bound=BOUND)
+    assert (found.by, found.action) == ("nobody", None)
+    assert found.matches[0].similarity == 0.89
+
+
+def test_near() -> None:
+    matches = (match(similarity=0.95), match("none", similarity=0.91))
+    found = diagnose(incident(), matches, bound=BOUND)
+    assert (found.by, found.action, found.confidence) == ("near", "retry", 0.95)
+    assert found.lead is not None
+    assert round(found.lead, 4) == 0.04
+
+
+def test_an_exact_answer_is_not_disturbed_by_similar_ones() -> None:
+    matches = (match(), match("none", similarity=0.99))
+    found = diagnose(incident(), matches, bound=BOUND)
+    assert (found.by, found.action, found.lead) == ("exact", "retry", None)
+
+
+def test_two_runbooks_that_differ_leave_no_lead() -> None:
+    matches = (match(), match("none"))
+    assert diagnose(incident(), matches, bound=BOUND).lead == 0
+
+
+def test_what_a_person_decided_here_overrides_what_was_written_beforehand() -> None:
+    starter = match("retry_later", source="starter/network.yaml:3")
+    runbook = match("none")
+    decided = match("retry", kind="incident", source="abcdefghij")
+    found = diagnose(incident(), (starter, runbook, decided), bound=BOUND)
+    assert (found.action, found.lead) == ("retry", None)
+    assert diagnose(incident(), (starter, runbook), bound=BOUND).action == "none"
+
+
+def test_two_people_who_decided_differently_leave_no_lead() -> None:
+    matches = (
+        match("retry", kind="incident", id="one"),
+        match("none", kind="incident", id="two"),
+    )
+    assert diagnose(incident(), matches, bound=BOUND).lead == 0
+
+
+def test_an_entry_that_names_dags_answers_only_for_those() -> None:
+    elsewhere = match(dags=("sales_*",))
+    assert diagnose(incident(), (elsewhere,), bound=BOUND).by == "nobody"
+    here = match(dags=("sales_*", "orders_*"))
+    assert diagnose(incident(), (here,), bound=BOUND).by == "exact"
+
+
+def test_a_known_cause_without_an_action_is_told() -> None:
+    found = diagnose(incident(), (match(None),), bound=BOUND)
+    assert (found.by, found.action, found.cause) == ("exact", None, entry().cause)

@@ -1,0 +1,240 @@
+"""What every Store promises about decisions that act on nothing, and about the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from knowledge.errors import (
+    KnowledgeError,
+)
+from knowledge.records import (
+    Incident,
+    Limits,
+    Outcome,
+    Status,
+    Vouch,
+)
+from knowledge.stores import Store
+from tests.samples import (
+    DAY,
+    HOUR,
+    LEASE,
+    NOW,
+    SetClock,
+    acted,
+    added,
+    claimed,
+    decision,
+    incident,
+    opened,
+    refused,
+    signature,
+)
+
+# --- decisions that act on nothing -------------------------------------------------------------
+
+
+def test_record_appends_a_decision_with_its_number(store: Store) -> None:
+    added(store, incident())
+    full = decision(
+        incident().id[:7], "reject", params={"a": [1]}, cause="c", reason="r", plan={"p": 1}
+    )
+    first = store.record(full)
+    second = store.record(decision(incident(), "approve", action="none", grant="g"))
+    assert first == replace(full, incident_id=incident().id, seq=first.seq)
+    assert second.seq > first.seq > 0
+    assert store.case(incident().id).decision == second
+    assert store.case(incident().id).status == "resolved"
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "status"),
+    [
+        ("reject", "retry", "rejected"),
+        ("reject", None, "rejected"),
+        ("superseded", None, "superseded"),
+        ("shadow", "retry", "pending"),
+        ("approve", "none", "resolved"),
+    ],
+)
+def test_status_of_what_acts_on_nothing(
+    store: Store, kind: str, action: str | None, status: Status
+) -> None:
+    added(store, incident())
+    store.record(decision(incident(), kind, action=action))  # type: ignore[arg-type]
+    assert store.case(incident().id).status == status
+
+
+def test_a_shadow_decision_never_covers_another(store: Store) -> None:
+    added(store, incident())
+    store.record(decision(incident(), "shadow", reason="first"))
+    newest = store.record(decision(incident(), "shadow", reason="second"))
+    assert store.case(incident().id).decision == newest
+    real = store.record(decision(incident(), "reject"))
+    store.record(decision(incident(), "shadow", reason="third"))
+    assert store.case(incident().id).decision == real
+
+
+def test_what_acts_goes_through_the_door_and_nothing_else_does(store: Store) -> None:
+    added(store, incident())
+    for kind in ("approve", "auto"):
+        with pytest.raises(ValueError, match="open_door"):
+            store.record(decision(incident(), kind))
+    token = claimed(store, incident())
+    for wrong in (
+        decision(incident(), "reject"),
+        decision(incident(), "shadow"),
+        decision(incident(), "approve", action="none"),
+        decision(incident(), "approve", action=None),
+        decision(incident(1)),
+    ):
+        with pytest.raises(ValueError, match=r"record it|not "):
+            store.open_door(incident().id, token, wrong)
+    assert store.case(incident().id).decision is None
+
+
+@pytest.mark.parametrize("past_the_door", [False, True])
+def test_record_is_refused_while_somebody_holds_the_claim(
+    store: Store, past_the_door: bool
+) -> None:
+    added(store, incident())
+    token = claimed(store, incident())
+    if past_the_door:
+        store.open_door(incident().id, token, decision(incident()))
+    error = refused("claim", lambda: store.record(decision(incident(), "reject")))
+    assert "w1" in error.message
+    shadow = store.record(decision(incident(), "shadow"))
+    assert shadow.seq > 0
+    assert store.case(incident().id).status == "acting"
+
+
+def test_a_decision_ends_a_claim_whose_lease_is_over(store: Store, store_clock: SetClock) -> None:
+    added(store, incident())
+    token = claimed(store, incident())
+    store_clock.advance(LEASE)
+    store.record(decision(incident(), "shadow"))
+    assert store.claims(["claimed"]) != ()
+    store.record(decision(incident(), "reject"))
+    assert store.claims(["claimed"]) == ()
+    refused("claim", lambda: store.open_door(incident().id, token, decision(incident())))
+    assert store.case(incident().id).status == "rejected"
+
+
+def test_a_person_may_still_reject_what_was_settled(store: Store) -> None:
+    added(store, incident())
+    acted(store, incident(), "failed")
+    store.record(decision(incident(), "reject"))
+    assert store.case(incident().id).status == "rejected"
+
+
+# --- the record ----------------------------------------------------------------------------------
+
+
+def test_trials_are_acts_and_rejections(store: Store) -> None:
+    several = [incident(number) for number in range(8)]
+    added(store, *several)
+    acted(store, several[0], "fixed")
+    acted(store, several[1], "failed", kind="auto")
+    store.record(decision(several[2], "reject", action="mark_success", params={"x": 1}))
+    opened(store, several[3])
+    store.record(decision(several[4], "shadow"))
+    store.record(decision(several[5], "approve", action="none"))
+    store.record(decision(several[6], "reject", action=None))
+    store.record(decision(several[7], "superseded", action=None))
+    assert [(t.incident_id, t.action, t.mode, t.outcome) for t in store.trials()] == [
+        (several[0].id, "retry", "person", "fixed"),
+        (several[1].id, "retry", "auto", "failed"),
+        (several[2].id, "mark_success", "person", "rejected"),
+        (several[3].id, "retry", "person", None),
+    ]
+    third = store.trials()[2]
+    assert third.params == {"x": 1}
+    assert third.at == NOW
+    assert third.fingerprint == several[2].signature.fingerprint
+    assert (third.instance, third.dag_id, third.run_id, third.task_id, third.map_index) == (
+        "default", "orders_etl", "scheduled__2025-03-01", "t2", -1,
+    )  # fmt: skip
+
+
+def test_a_trial_has_the_newest_outcome(store: Store) -> None:
+    added(store, incident())
+    made = acted(store, incident(), "fixed")
+    store.add_outcome(Outcome(incident().id, made.seq, NOW, "relapsed"))
+    assert [one.outcome for one in store.trials()] == ["relapsed"]
+
+
+def test_trials_are_filtered(store: Store) -> None:
+    a = incident(0)
+    b = incident(1, signature=signature("Other: x"))
+    c = incident(2, instance="prod")
+    added(store, a, b, c)
+    for one, at in ((a, NOW), (b, NOW + HOUR), (c, NOW + DAY)):
+        store.record(decision(one, "reject", at=at))
+
+    def found(**filters: object) -> list[str]:
+        return [one.task_id for one in store.trials(**filters)]  # type: ignore[arg-type]
+
+    assert found(fingerprints=[a.signature.fingerprint]) == ["t0", "t2"]
+    assert found(fingerprints={a.signature.fingerprint, b.signature.fingerprint}) == [
+        "t0", "t1", "t2",
+    ]  # fmt: skip
+    assert found(fingerprints=[]) == []
+    assert found(task=("default", "orders_etl", "t0")) == ["t0"]
+    assert found(task=("default", "orders_etl", "t2")) == []
+    assert found(since=NOW + HOUR) == ["t1", "t2"]
+    assert found(since=NOW + HOUR, fingerprints=[a.signature.fingerprint]) == ["t2"]
+
+
+@pytest.mark.parametrize(
+    ("later", "same_run"),
+    [
+        (incident(try_number=2), True),
+        (incident(try_number=2, signature=signature("Other: x")), False),
+        (incident(try_number=2, run_id="next"), False),
+        (incident(try_number=2, map_index=1), False),
+        (incident(1, try_number=2), False),
+        (incident(try_number=0), False),
+    ],
+)
+def test_a_relapse_in_the_same_run_is_told_apart(
+    store: Store, later: Incident, same_run: bool
+) -> None:
+    added(store, incident(), later)
+    made = acted(store, incident(), "fixed")
+    assert not store.trials()[0].relapsed_same_run
+    store.add_outcome(Outcome(incident().id, made.seq, NOW, "relapsed"))
+    assert store.trials()[0].relapsed_same_run is same_run
+
+
+def test_vouches_are_kept_with_their_decision(store: Store) -> None:
+    added(store, incident(0), incident(1))
+    task = Vouch("default", "orders_etl", "t0", None, True, "me", NOW, "idempotent")
+    pair = Vouch("default", "orders_etl", "t0", "fp", True, "me", NOW)
+    back = Vouch("default", "orders_etl", "t0", None, False, "you", NOW + HOUR)
+    other = Vouch("default", "orders_etl", "t1", None, True, "me", NOW)
+    token = claimed(store, incident(0))
+    store.open_door(incident(0).id, token, decision(incident(0)), vouches=[task, pair])
+    store.record(decision(incident(1), "reject"), [back, other])
+    assert store.vouches("default", "orders_etl", "t0") == (task, pair, back)
+    assert store.vouches("default", "orders_etl", "t1") == (other,)
+    assert store.vouches("prod", "orders_etl", "t0") == ()
+
+
+def test_every_refusal_says_what_to_do(store: Store) -> None:
+    added(store, incident())
+    token = claimed(store, incident())
+    acts: tuple[Callable[[], object], ...] = (
+        lambda: store.record(decision(incident(), "reject")),
+        lambda: store.open_door(incident().id, token + 1, decision(incident())),
+        lambda: store.open_door(
+            incident().id, token, decision(incident(), "auto"), limits=Limits(0, 0, 0)
+        ),
+    )
+    for act in acts:
+        with pytest.raises(KnowledgeError) as caught:
+            act()
+        assert caught.value.message
+        assert caught.value.hint
