@@ -36,7 +36,9 @@ ID_LENGTH = 10
 
 def short_hash(*parts: object) -> str:
     """The first 10 lower-case base32 characters of the SHA-256 of the parts, unit-separated."""
-    digest = hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).digest()
+    text = "\x1f".join(str(part) for part in parts)
+    # Log text may hold lone surrogates (JSON can spell them), which plain UTF-8 refuses.
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return base64.b32encode(digest).decode("ascii").lower()[:ID_LENGTH]
 
 

@@ -1,7 +1,7 @@
 """The Store seam: where knowledge, incidents, decisions, outcomes and claims are kept.
 
 One contract, held by one test suite over every backend and the in-memory twin
-(tests/test_store_contract.py). Append-only, but for claims, watermarks, pause and vectors.
+(tests/test_store_contract*.py). Append-only, but for claims, watermarks, pause and vectors.
 Every method is one transaction: after a crash it has happened wholly or not at all.
 All methods raise `StoreUnusable` when the store cannot be read or written, and those that take
 an incident's id (also inside a record) raise `NotFound` for one that is not stored.

@@ -1,6 +1,7 @@
 """The store's contract in plain Python: the twin that tests use and that SQL is checked against.
 
-Every method checks first and changes last, so that a refusal leaves nothing half done.
+Every method checks first and changes last, so that a refusal leaves nothing half done. Records
+are made into rows for the check alone: what SQL cannot store is refused here too.
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ from knowledge.records import (
     Vouch,
     status_of,
 )
-from knowledge.stores import Candidate, EmbeddedEntry, PutCounts, Vector, VectorSpace, rules
-from knowledge.stores.rows import entry_content
+from knowledge.stores import Candidate, EmbeddedEntry, PutCounts, Vector, VectorSpace, rows, rules
 
 # BM25's usual constants, which SQLite's FTS5 has built in.
 BM25_K1 = 1.2
@@ -99,10 +99,12 @@ class MemoryStore:
         at: datetime,  # noqa: ARG002 (nobody asks the twin when)
     ) -> PutCounts:
         rules.check_entries(entries, space, self._space)
+        for one in entries:
+            rows.entry_content(one.entry)
         counts = {"added": 0, "changed": 0, "same": 0}
         for one in entries:
             known = self._entries.get(one.entry.id)
-            if known and entry_content(known) == entry_content(one.entry):
+            if known and rows.entry_content(known) == rows.entry_content(one.entry):
                 counts["same"] += 1
                 continue
             counts["changed" if known else "added"] += 1
@@ -218,6 +220,7 @@ class MemoryStore:
     def add_incident(self, incident: Incident) -> bool:
         if incident.id in self._incidents:
             return False
+        rows.incident_params(incident)
         self._incidents[incident.id] = incident
         return True
 
@@ -290,6 +293,7 @@ class MemoryStore:
 
     def add_judgement(self, judgement: Judgement) -> None:
         full = self._incident_id(judgement.incident_id)
+        rows.judgement_params(judgement)
         self._judgements[full] = replace(judgement, incident_id=full)
 
     def shortest_prefixes(self, ids: Collection[str]) -> Mapping[str, str]:
@@ -309,6 +313,7 @@ class MemoryStore:
         return self._append(replace(decision, incident_id=full), vouches)
 
     def _append(self, decision: Decision, vouches: Sequence[Vouch]) -> Decision:
+        rows.decision_params(decision, self._now())
         decision = replace(decision, seq=len(self._decisions) + 1)
         self._decisions.append((decision, self._now()))
         self._vouches.extend(vouches)
