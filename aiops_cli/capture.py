@@ -171,8 +171,9 @@ def what_changed(airflow: Airflow, incident: Incident) -> dict[str, Any]:
     """What is different since the task last succeeded: `last_success`, `changed` (sentences),
     `earlier` (states of the task in earlier runs, newest first). Two or three requests."""
     history = airflow.history(incident.dag_id, incident.task_id, limit=20)
+    history = tuple(past for past in history if past.ref.run_id != incident.run_id)
     success = next((past for past in history if past.state == "success" and past.end_date), None)
-    earlier = [past.state for past in history if past.ref.run_id != incident.run_id]
+    earlier = [past.state for past in history]
     if success is None or success.end_date is None:
         return {"last_success": None, "changed": [], "earlier": earlier}
     changed = []

@@ -29,7 +29,7 @@ def values(text: bytes, path: Path) -> Iterator[Value]:
     setting has.
     """
     try:
-        root = yaml.compose(text.decode("utf-8-sig"), Loader=yaml.SafeLoader)
+        root = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: not UTF-8 text") from None

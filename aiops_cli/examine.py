@@ -92,7 +92,8 @@ def gist(document: Mapping[str, Any]) -> tuple[object, ...]:
     """What makes a judgement another one: the answer and what stands against it, not the third
     decimal of a similarity."""
     failed = [check["name"] for check in document["gate"]["checks"] if not check["passed"]]
-    return document["decision"], document["diagnosis"], document["rerun"], failed
+    answer = {key: value for key, value in document["diagnosis"].items() if key != "confidence"}
+    return document["decision"], answer, document["rerun"], failed
 
 
 def weigh_up(

@@ -42,7 +42,7 @@ def one_line(value: object, style: str = "") -> Text:
 
 
 def local(moment: str | None, form: str = "%m-%d %H:%M") -> str:
-    """A published UTC time on the reader's clock; its offset is told once, in the header."""
+    """A published UTC time on the reader's clock; the header tells its offset once."""
     if moment is None:
         return "?"
     return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime(form)
@@ -55,6 +55,13 @@ def task_name(doc: Document) -> str:
     return f"{doc['dag_id']}.{doc['task_id']}{index}"
 
 
+def header(instance: str, problems: Sequence[str], user: str, mode: str, now: str) -> Text:
+    """Where one is: which Airflow and how it is, as whom one decides, and how auto stands."""
+    health = f"Airflow unhealthy: {', '.join(problems)}" if problems else "Airflow healthy"
+    clock = local(now, "%H:%M %z")
+    return plain(f"{instance} · {clock} · {health} · you: {user} · auto: {mode}", "dim")
+
+
 def incident_card(doc: Document, short: str) -> RenderableType:
     """One incident as a person reads it at night: what failed and its impact, what changed, what
     is known, what is proposed and why it may or may not happen alone, and the next keys."""
@@ -62,7 +69,7 @@ def incident_card(doc: Document, short: str) -> RenderableType:
     head = name if doc["incident"] is None else Text.assemble((short, "bold cyan"), "  ", name)
     if doc["incident"] is not None:
         head.append("  FAILED", "bold red")
-        head.append(f" {local(doc['failed_at'], '%m-%d %H:%M %z')}, {_tries(doc)}{_run(doc)}")
+        head.append(f" {local(doc['failed_at'])}, {_tries(doc)}{_run(doc)}")
     grid = Table.grid(padding=(0, 1), pad_edge=False)
     grid.add_column(width=LABEL_WIDTH - 1, no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
@@ -109,7 +116,10 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
     if doc["incident"] is None:
         return lines
     if doc["status"] == "pending":
-        keys = " | ".join(f"{verb} {short}" for verb in ("approve", "reject", "log", "open"))
+        verbs = ["approve", "reject", "log", "open"]
+        if (doc["diagnosis"] or {}).get("action") is None:
+            verbs[:2] = ["approve --action retry", "reject --reason …"]
+        keys = " | ".join(f"{verb} {short}" for verb in verbs)
         lines.append(("NEXT", Text(f"aiops {keys}", "dim")))
     else:
         lines.append(("STATUS", status_text(doc)))

@@ -151,7 +151,7 @@ class Gateway:
         path, ids = _address(ref)
         answer = Document(self._get(f"{path}/tries", f"list the tries of {ref}", ids), "tries")
         tries: dict[int, TaskInstance] = {}
-        for row in answer.items("task_instances"):
+        for row in answer.rows("task_instances"):
             instance = parse.task_instance(row)
             # One that was cleared and waits repeats the number of its last try, after it.
             tries.setdefault(instance.try_number, instance)
@@ -181,7 +181,7 @@ class Gateway:
 
     def tasks(self, dag_id: str) -> Mapping[str, Task]:
         answer = self._get(f"{_DAG}/tasks", f"list the tasks of {dag_id}", _ids(dag_id=dag_id))
-        tasks = map(parse.task, Document(answer, "tasks").items("tasks"))
+        tasks = map(parse.task, Document(answer, "tasks").rows("tasks"))
         return {task.task_id: task for task in tasks}
 
     def events(
@@ -253,7 +253,7 @@ class Gateway:
             ids,
             body,
         )
-        rows = Document(answer, "cleared tasks").items("task_instances")
+        rows = Document(answer, "cleared tasks").rows("task_instances")
         return tuple(map(parse.task_instance, rows))
 
     def append_note(self, ref: TaskRef, text: str) -> None:
@@ -303,7 +303,7 @@ class Gateway:
         position, cursor, seen = ("cursor", ""), None, 0
         while True:
             answer = Document(self._get(path, what, ids, [*fixed, position]), key)
-            rows = list(answer.items(key))
+            rows = answer.rows(key)
             yield from rows
             seen += len(rows)
             last, cursor = cursor, answer.text("next_cursor")

@@ -88,15 +88,22 @@ class Document:
     def mapping(self, field: str) -> Mapping[str, Any]:
         return self._typed(field, dict) or {}
 
-    def list(self, field: str) -> list[Any]:
+    def sequence(self, field: str) -> list[Any]:
         return self._typed(field, list) or []
+
+    def rows(self, field: str) -> list[Document]:
+        """The list that was asked for. It must be there: a proxy's friendly {"status": "ok"}
+        must not read as "nothing failed"."""
+        if self._fields.get(field) is None:
+            raise self._wrong(field, "missing")
+        return list(self.items(field))
 
     def inner(self, field: str) -> Document | None:
         value = self._fields.get(field)
         return None if value is None else Document(value, f"{self._name}.{field}")
 
     def items(self, field: str) -> Iterator[Document]:
-        for index, value in enumerate(self.list(field)):
+        for index, value in enumerate(self.sequence(field)):
             yield Document(value, f"{self._name}.{field}[{index}]")
 
     def _typed(self, field: str, kind: type[T]) -> T | None:
@@ -167,7 +174,7 @@ def dag(answer: Document) -> Dag:
         dag_id=answer.need("dag_id"),
         is_paused=answer.flag("is_paused"),
         tags=tuple(tag.need("name") for tag in answer.items("tags")),
-        owners=tuple(str(owner) for owner in answer.list("owners")),
+        owners=tuple(str(owner) for owner in answer.sequence("owners")),
         version=version.whole("version_number") if version else None,
         fileloc=answer.text("fileloc"),
     )
@@ -177,7 +184,7 @@ def task(answer: Document) -> Task:
     return Task(
         task_id=answer.need("task_id"),
         retries=answer.whole("retries") or 0,
-        downstream=tuple(str(task_id) for task_id in answer.list("downstream_task_ids")),
+        downstream=tuple(str(task_id) for task_id in answer.sequence("downstream_task_ids")),
         operator=answer.text("operator_name"),
         pool=answer.text("pool"),
         owner=answer.text("owner"),

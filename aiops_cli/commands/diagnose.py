@@ -47,6 +47,8 @@ def diagnose(
     with services.desk(chosen) as desk:
         documents, single = _of_airflow(desk, target, task, run, since)
         short = desk.knowledge.store.shortest_prefixes([doc["incident"] for doc in documents])
+        if not json:
+            tell_where(desk)
     _show(documents, dict(short), json, single=single)
     if not documents and not json:
         console(stderr=True).print(f"no failed tries in the last {since}")

@@ -11,6 +11,8 @@ from aiops_cli.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aiops_cli.examine import Desk
+
 
 def print_json(value: Any) -> None:
     """One line of JSON on stdout, at once.
@@ -29,6 +31,18 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console  # 60 ms: not for --json
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def tell_where(desk: Desk) -> None:
+    """One line of talk above what is shown: which Airflow, how it is, and how auto stands."""
+    from aiops_cli.examine import stopped
+    from aiops_cli.published import utc
+    from aiops_cli.render import header
+
+    mode = "paused" if stopped(desk).paused else desk.settings.mode
+    problems, now = desk.airflow.health().problems, str(utc(desk.clock.now()))
+    line = header(desk.instance, problems, desk.settings.user, mode, now)
+    console(stderr=True).print(line)
 
 
 def is_terminal() -> bool:

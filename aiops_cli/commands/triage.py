@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiops_cli.commands import settings
-from aiops_cli.commands.output import confirm, console, is_terminal
+from aiops_cli.commands.output import confirm, console, is_terminal, tell_where
 from aiops_cli.errors import AiopsError, UsageError
 from knowledge.errors import KnowledgeError
 
@@ -41,6 +41,7 @@ def triage(
     with services.desk(settings(ctx)) as desk:
         for _ in watch.one_pass(desk, "ask", talk.print):
             pass  # settled and captured; what waits is asked for below
+        tell_where(desk)
         store = desk.knowledge.store
         waiting = [
             case.incident.id
