@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from aiops_cli.commands import settings
-from aiops_cli.commands.output import console, print_json
+from aiops_cli.commands.output import console, print_json, tell_where
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, UsageError
 
 if TYPE_CHECKING:
