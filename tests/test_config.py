@@ -340,6 +340,8 @@ def test_a_password_from_the_environment_completes_the_files_user(folder: Folder
     user = "airflow: {url: http://a, username: me}"
     airflow = folder.load(user, environ={"AIOPS_AIRFLOW_PASSWORD": "pw"}).airflow()
     assert (airflow.url, airflow.username, airflow.password) == ("http://a", "me", "pw")
+    airflow = folder.load(user, environ={"AIOPS_AIRFLOW_USERNAME": "you"}).airflow()
+    assert (airflow.url, airflow.username) == ("http://a", "you")
 
 
 def test_no_airflow_says_what_to_set_and_where(folder: Folder) -> None:
@@ -478,8 +480,11 @@ def test_a_refused_secret_is_not_shown(folder: Folder, text: str) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes")
-def test_a_readable_file_with_a_secret_is_warned_of(folder: Folder) -> None:
-    folder.user.write_text("airflow: {url: http://a, password: x}\n")
+@pytest.mark.parametrize(
+    "text", ["airflow: {url: http://a, password: x}\n", "kb: postgresql://me:x@db/kb\n"]
+)
+def test_a_readable_file_with_a_secret_is_warned_of(folder: Folder, text: str) -> None:
+    folder.user.write_text(text)
     folder.user.chmod(0o640)
     environ = {"AIOPS_CONFIG": str(folder.user)}
     (warning,) = load(cwd=folder.cwd, environ=environ).warnings

@@ -174,6 +174,12 @@ def test_usage_errors_end_with_2_and_say_where_help_is(
     assert said == []
 
 
+def test_json_behind_two_dashes_is_an_argument() -> None:
+    code, out, err = run("zzz", "--", "--json")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+
+
 # ---- the error boundary ----
 
 
@@ -289,15 +295,30 @@ def test_a_bug_is_told_even_where_no_report_can_be_kept(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes")
-@pytest.mark.parametrize("args", [["--help"], ["zzz", "--json"]])
-def test_a_reader_that_goes_away_ends_it_quietly(args: list[str]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["-m", "aiops_cli", "--help"],
+        ["-m", "aiops_cli", "zzz", "--json"],
+        [
+            "-c",
+            "from aiops_cli.main import guarded; exit(guarded(lambda: print(1), as_json=False))",
+        ],
+        ["-c", "from aiops_cli.main import guarded; exit(guarded(help, as_json=False))"],
+    ],
+    ids=["help", "error", "short", "long"],
+)
+def test_a_reader_that_goes_away_ends_it_quietly(args: list[str], unbuffered: str) -> None:
     read, write = os.pipe()
     os.close(read)
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "aiops_cli", *args],
+            [sys.executable, *args],
+            stdin=subprocess.DEVNULL,
             stdout=write,
             stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
             check=False,
         )
     finally:
@@ -322,7 +343,7 @@ def test_no_code_page_ends_a_command(text: str) -> None:
 def test_a_message_is_wrapped_to_the_terminal_only(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    error = errors.UsageError("word " * 30 + "http://a.example/" + "x" * 60)
+    error = errors.UsageError("word " * 30 + "http://a.example/" + "x-" * 30)
     guarded(fail(error), as_json=False)
     assert len(capsys.readouterr().err.splitlines()) == 1
     monkeypatch.setenv("COLUMNS", "60")
@@ -331,7 +352,7 @@ def test_a_message_is_wrapped_to_the_terminal_only(
     *lines, address = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert all(len(line) <= 60 for line in lines)
-    assert address == "  http://a.example/" + "x" * 60  # whole: to be clicked on
+    assert address == "  http://a.example/" + "x-" * 30  # whole: to be clicked on
 
 
 # ---- how commands speak ----
