@@ -119,8 +119,12 @@ class World:
     ) -> Json:
         """A failed task instance with its log, in a failed run; `blocks` names the downstream
         tasks that are upstream_failed. Returns the instance, whose fields may be changed."""
-        if task_id not in self.tasks.get(dag_id, {}):
+        if dag_id not in self.dags:
             self.add_dag(dag_id, {task_id: blocks})
+        elif task_id not in self.tasks[dag_id]:
+            other = next(iter(self.tasks[dag_id].values()))
+            new = {"task_id": task_id, "downstream_task_ids": list(blocks)}
+            self.tasks[dag_id][task_id] = {**other, **new}
         ended = ended or datetime.now(timezone.utc) - timedelta(minutes=5)
         run = {"dag_id": dag_id, "dag_run_id": run_id, "state": "failed", "run_type": "scheduled"}
         self.runs.setdefault((dag_id, run_id), {**self.samples["run"]["answer"], **run})
@@ -130,9 +134,9 @@ class World:
         row |= {"start_date": started, "end_date": _stamp(ended), "duration": 3.0, **fields}
         self.set_log(row, try_number, [*events] or [exception("ValueError", "no reason given")])
         for blocked in blocks:
-            other = self._instance(dag_id, run_id, blocked, -1)
-            other |= {"state": "upstream_failed", "try_number": 0, "max_tries": 0}
-            other |= {"start_date": _stamp(ended), "end_date": _stamp(ended), "duration": 0.0}
+            symptom = self._instance(dag_id, run_id, blocked, -1)
+            symptom |= {"state": "upstream_failed", "try_number": 0, "max_tries": 0}
+            symptom |= {"start_date": _stamp(ended), "end_date": _stamp(ended), "duration": 0.0}
         return row
 
     def set_log(self, row: Json, try_number: int, log: Sequence[Json] | Lines) -> None:
@@ -304,6 +308,10 @@ class World:
         limit = min(int(query.get("limit", ["50"])[0]), self.page_limit)
         return {"event_logs": rows[start : start + limit], "total_entries": len(rows)}
 
+    def list_tasks(self, request: Request, dag_id: str) -> Json:
+        tasks = list(self.one(self.tasks, dag_id).values())
+        return {"tasks": tasks, "total_entries": len(tasks)}
+
     def one(self, table: Mapping[Any, Json], key: Any) -> Json:
         if key not in table:
             raise Problem(404, f"`{key}` was not found")
@@ -321,16 +329,8 @@ _ROUTES: tuple[tuple[str, str, Callable[..., Json | Lines]], ...] = (
     ("GET", _TI + r"/([^/]+)/logs/(\d+)", World.log),
     ("POST", _DAG + "/clearTaskInstances", World.clear),
     ("GET", _DAG + "/details", lambda world, _, dag: world.one(world.dags, dag)),
-    (
-        "GET",
-        _DAG + "/tasks",
-        lambda world, _, dag: {"tasks": list(world.one(world.tasks, dag).values())},
-    ),
-    (
-        "GET",
-        _DAG + "/dagRuns/([^/]+)",
-        lambda world, _, dag, run: world.one(world.runs, (dag, run)),
-    ),
+    ("GET", _DAG + "/tasks", World.list_tasks),
+    ("GET", _DAG + "/dagRuns/([^/]+)", lambda world, _, *ids: world.one(world.runs, ids)),
     ("GET", "/api/v2/eventLogs", World.list_events),
 )
 
