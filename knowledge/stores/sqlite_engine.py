@@ -214,9 +214,9 @@ def _make_private(path: Path) -> None:
             raise StoreUnusable(
                 f"knowledge base {path}: {path.parent} is not a folder", "name another place"
             ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise StoreUnusable(
-            f"knowledge base {path} cannot be made: {error.strerror}",
+            f"knowledge base {path} cannot be made: {getattr(error, 'strerror', error)}",
             "check the folder and its rights, or name another place",
         ) from error
 

@@ -1,0 +1,453 @@
+"""What only a file can get wrong: crashes, other processes, damage, rights, older versions."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from shutil import copytree
+
+import apsw
+import pytest
+
+from knowledge.errors import SchemaTooNew, StoreUnusable
+from knowledge.records import (
+    ClaimState,
+    DecisionKind,
+    Grant,
+    Judgement,
+    OutcomeName,
+    Pause,
+    Vouch,
+    status_of,
+)
+from knowledge.stores import open_store, sqlite_engine
+from knowledge.stores.sqlite import STATUS, SqliteStore
+from knowledge.stores.sqlite_engine import MIGRATIONS, open_database
+from tests import claim_worker
+from tests.samples import NOW, SPACE, acted, added, decision, embedded, incident, opened, unit
+
+CHANGEABLE = {"claims", "claim_tokens", "watermarks", "vector_space"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "kb" / "knowledge.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore.open(str(path))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def full(store: SqliteStore) -> SqliteStore:
+    """A store with a row in every table."""
+    store.bind_instance("prod", "https://airflow.example")
+    store.set_watermark("prod", NOW)
+    store.put_entries([embedded("entry-a", ("A: x", unit(1, 0, 0)))], SPACE, NOW)
+    store.retire_entries(["entry-a"], "me", NOW, "stale")
+    store.put_entries([embedded("entry-b", ("B: x", unit(1, 0, 0)))], SPACE, NOW)
+    added(store, incident(0), incident(1))
+    store.add_judgement(Judgement(incident(0).id, NOW, {}))
+    acted(store, incident(0))
+    vouch = Vouch("default", "orders_etl", "t0", None, True, "me", NOW)
+    store.record(decision(incident(0), "reject"), [vouch])
+    token, _ = opened(store, incident(1))
+    store.release(incident(1).id, token)
+    opened(store, incident(1))
+    store.add_grant(Grant("grantone", ("retry",), ("*",), "me", NOW))
+    store.revoke_grant("grantone", "me", NOW)
+    store.set_pause(Pause(True, "me", NOW))
+    return store
+
+
+def raw(path: Path) -> apsw.Connection:
+    """A connection of another program that has the file open."""
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(5000)
+    return connection
+
+
+def tables(connection: apsw.Connection) -> list[str]:
+    return [
+        str(name)
+        for (name,) in connection.execute(
+            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' "
+            "AND name NOT GLOB 'sqlite_*' AND name NOT GLOB 'vec_*'"
+        )
+    ]
+
+
+# --- append-only -------------------------------------------------------------------------------
+
+
+def test_every_table_is_strict_and_has_a_row_in_these_tests(full: SqliteStore, path: Path) -> None:
+    connection = raw(path)
+    for table in tables(connection):
+        assert connection.execute(
+            "SELECT strict FROM pragma_table_list WHERE name = ?", [table]
+        ).fetchone() == (1,), table
+        assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() != (0,), table
+    connection.close()
+
+
+def test_what_is_written_can_be_neither_changed_nor_deleted_nor_replaced(
+    full: SqliteStore, path: Path
+) -> None:
+    connection = raw(path)
+    guarded = [table for table in tables(connection) if table not in CHANGEABLE]
+    assert len(guarded) >= 14
+    for table in guarded:
+        columns = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
+        before = connection.execute(f"SELECT * FROM {table}").fetchall()
+        unique = unique_keys(connection, table)
+        copied = ", ".join(columns)
+        shifted = [
+            ", ".join(
+                f"{column} + 1000" if column in others and column in ("seq", "id") else column
+                for column in columns
+            )
+            for others in ([key for key in unique if key != kept] for kept in unique)
+        ]
+        for statement in (
+            f"UPDATE {table} SET {columns[-1]} = {columns[-1]}",
+            f"UPDATE OR REPLACE {table} SET {columns[0]} = {columns[0]}",
+            f"DELETE FROM {table}",
+            f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}",
+            f"REPLACE INTO {table} SELECT * FROM {table}",
+            f"INSERT INTO {table} ({copied}) SELECT * FROM {table} WHERE true "
+            f"ON CONFLICT DO UPDATE SET {columns[-1]} = {columns[-1]}",
+            *(
+                f"REPLACE INTO {table} ({copied}) SELECT {values} FROM {table}"
+                for values in shifted
+            ),
+        ):
+            with pytest.raises(apsw.ConstraintError, match="append-only"):
+                connection.execute(statement)
+        assert connection.execute(f"SELECT * FROM {table}").fetchall() == before
+    connection.close()
+
+
+def unique_keys(connection: apsw.Connection, table: str) -> list[str]:
+    """The columns that REPLACE could collide on: the primary key and every unique one."""
+    primary = [
+        str(name)
+        for _, name, _, _, _, key in connection.execute(f"PRAGMA table_info({table})")
+        if key
+    ]
+    for _, index, unique, *_ in connection.execute(f"PRAGMA index_list({table})").fetchall():
+        if unique:
+            indexed = connection.execute(f"PRAGMA index_info({index})").fetchall()
+            primary += [str(name) for _, _, name in indexed]
+    return list(dict.fromkeys(primary))
+
+
+def test_every_unique_key_is_guarded_against_replace(store: SqliteStore, path: Path) -> None:
+    connection = raw(path)
+    for table in tables(connection):
+        if table in CHANGEABLE:
+            continue
+        (guard,) = connection.execute(
+            "SELECT sql FROM sqlite_schema WHERE name = ?", [f"{table}_no_replace"]
+        ).fetchone() or [""]
+        for key in unique_keys(connection, table):
+            assert f"{key} = NEW.{key}" in str(guard), (table, key)
+    connection.close()
+
+
+def test_a_row_cannot_be_slipped_in_before_the_first(full: SqliteStore, path: Path) -> None:
+    connection = raw(path)
+    for seq in (0, -1):
+        with pytest.raises(apsw.ConstraintError):
+            connection.execute(
+                "INSERT INTO pauses (seq, paused, by, at, reason) VALUES (?, 1, '', NULL, '')",
+                [seq],
+            )
+    connection.close()
+
+
+# --- status ------------------------------------------------------------------------------------
+
+
+def test_status_in_sql_is_the_one_rule() -> None:
+    claims: list[ClaimState | None] = [None, "claimed", "acting", "done", "needs_human"]
+    kinds: list[DecisionKind | None] = [
+        None, "approve", "reject", "auto", "shadow", "superseded",
+    ]  # fmt: skip
+    outcomes: list[OutcomeName | None] = [
+        None, "fixed", "failed", "relapsed", "superseded", "unknown",
+    ]  # fmt: skip
+    connection = apsw.Connection(":memory:")
+    for claim, kind, action, outcome in itertools.product(
+        claims, kinds, [None, "none", "retry"], outcomes
+    ):
+        (given,) = connection.execute(
+            f"SELECT {STATUS} FROM (SELECT ? AS claim, ? AS decision, ? AS action, ? AS outcome)",
+            [claim, kind, action, outcome],
+        ).fetchall()[0]
+        assert given == status_of(claim, kind, action, outcome), (claim, kind, action, outcome)
+    connection.close()
+
+
+# --- opening -----------------------------------------------------------------------------------
+
+
+def test_a_new_file_is_private_and_set_up_for_safety(store: SqliteStore, path: Path) -> None:
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert store.location == f"sqlite:///{path}"
+    with store._db.read():
+        assert {
+            name: store._db.rows(f"PRAGMA {name}")[0].popitem()[1]
+            for name in ("journal_mode", "synchronous", "foreign_keys", "page_size")
+        } == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "page_size": 16384}
+
+
+def test_what_is_stored_outlives_the_process(full: SqliteStore, path: Path) -> None:
+    cases, base = full.cases(), full.base_id()
+    full.close()
+    again = open_store(f"sqlite:///{path}")
+    assert again.cases() == cases
+    assert again.base_id() == base
+    assert [one.entry.id for one in again.find_vector(unit(1, 0, 0), 5)] == ["entry-b"]
+    assert [one.entry.id for one in again.find_text(["x"], 5)] == ["entry-b"]
+    again.close()
+
+
+def test_reading_the_queue_loads_neither_vectors_nor_the_interpreters_sqlite(path: Path) -> None:
+    SqliteStore.open(str(path)).close()
+    probe = (
+        "import sys; from knowledge.stores import open_store;"
+        "assert 'apsw' not in sys.modules;"
+        f"store = open_store('sqlite:///{path}');"
+        "store.cases(status=['pending'], limit=50); store.claims(['acting']); store.pause();"
+        "dear = {'sqlite3', 'sqlite_vec', 'knowledge.ranking', 'importlib.resources'};"
+        "print(*dear & sys.modules.keys())"
+    )
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert run.stdout == "\n"
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, b"\0" * 5000])
+def test_a_file_that_is_no_database_is_left_alone(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(StoreUnusable) as caught:
+        SqliteStore.open(str(path))
+    assert "is not a knowledge base" in caught.value.message
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+    assert path.read_bytes() == content
+
+
+def test_the_database_of_another_program_is_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    connection = raw(path)
+    connection.execute("CREATE TABLE bookmarks (url TEXT); PRAGMA user_version = 1")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreUnusable, match="another program"):
+        SqliteStore.open(str(path))
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_page_is_told(full: SqliteStore, path: Path) -> None:
+    full.close()
+    content = bytearray(path.read_bytes())
+    content[16384:] = b"\xff" * (len(content) - 16384)
+    path.write_bytes(content)
+    with pytest.raises(StoreUnusable, match="damaged"):
+        SqliteStore.open(str(path)).cases()
+
+
+def test_a_cut_file_is_told(full: SqliteStore, path: Path) -> None:
+    full.close()
+    path.write_bytes(path.read_bytes()[: 16384 * 2])
+    with pytest.raises(StoreUnusable):
+        SqliteStore.open(str(path)).cases()
+
+
+@pytest.mark.parametrize(
+    "place", ["file/knowledge.db", "file/below/knowledge.db", "folder", "\0", "x" * 300]
+)
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("here already")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreUnusable) as caught:
+        SqliteStore.open(str(tmp_path / place))
+    assert caught.value.hint
+    assert (tmp_path / "file").read_text() == "here already"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_the_right_to_write_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(StoreUnusable, match="cannot be made"):
+            SqliteStore.open(str(tmp_path / "kb" / "knowledge.db"))
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_full_disk_loses_nothing(store: SqliteStore) -> None:
+    added(store, incident(0))
+    with store._db.read():
+        pages = store._db.rows("PRAGMA page_count")[0]["page_count"]
+        store._db.rows(f"PRAGMA max_page_count = {pages}")
+    big = {"text": "x" * 1_000_000}
+    with pytest.raises(StoreUnusable, match="full"):
+        store.add_incident(incident(1, context=big))
+    assert [case.incident for case in store.cases()] == [incident(0)]
+    with store._db.read():
+        store._db.rows("PRAGMA max_page_count = 1000000")
+    assert store.add_incident(incident(1, context=big))
+
+
+def test_a_file_that_cannot_be_written_can_still_be_read(store: SqliteStore) -> None:
+    added(store, incident(0))
+    with store._db.read():
+        store._db.rows("PRAGMA query_only = ON")
+    with pytest.raises(StoreUnusable, match="cannot be written"):
+        store.add_incident(incident(1))
+    assert len(store.cases()) == 1
+
+
+def test_a_lock_held_too_long_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_engine, "BUSY_TIMEOUT_MS", 20)
+    store = SqliteStore.open(str(path))
+    other = raw(path)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnusable, match="locked by another process"):
+        store.add_incident(incident())
+    assert store.cases() == ()
+    other.execute("ROLLBACK")
+    assert store.add_incident(incident())
+    other.close()
+    store.close()
+
+
+# --- versions ----------------------------------------------------------------------------------
+
+
+def test_a_newer_file_is_refused_and_left_alone(store: SqliteStore, path: Path) -> None:
+    store.close()
+    connection = raw(path)
+    connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(SchemaTooNew) as caught:
+        SqliteStore.open(str(path))
+    assert "999" in caught.value.message
+    assert "upgrade" in caught.value.hint
+    assert path.read_bytes() == before
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> tuple[Path, int]:
+    """A folder with one more migration, and the version that it leads to."""
+    folder = tmp_path / "migrations"
+    copytree(MIGRATIONS, folder)
+    version = max(int(file.name[:4]) for file in folder.glob("*.sql")) + 1
+    (folder / f"{version:04}_more.sql").write_text("CREATE TABLE more (x INTEGER) STRICT;")
+    return folder, version
+
+
+def test_an_older_file_is_backed_up_and_brought_up_to_date(
+    full: SqliteStore, path: Path, newer: tuple[Path, int]
+) -> None:
+    cases = full.cases()
+    folder, version = newer
+    database = open_database(path, folder)  # while another process has it open
+    with database.write():
+        database.insert("more", {"x": 1})
+    database.close()
+    assert full.cases() == cases
+    backup = path.with_name(f"{path.name}.bak-{version - 1}")
+    assert backup.stat().st_mode & 0o777 == 0o600
+    copy = SqliteStore.open(str(backup))
+    assert copy.cases() == cases
+    copy.close()
+    with pytest.raises(SchemaTooNew):
+        SqliteStore.open(str(path))
+    assert sorted(file.name for file in path.parent.glob("*.part")) == []
+
+
+def test_a_migration_that_fails_changes_nothing(
+    full: SqliteStore, path: Path, newer: tuple[Path, int]
+) -> None:
+    cases = full.cases()
+    folder, version = newer
+    (folder / f"{version + 1:04}_broken.sql").write_text(
+        "CREATE TABLE also (x INTEGER) STRICT; SELECT no_such_function();"
+    )
+    with pytest.raises(apsw.SQLError, match="no_such_function"):
+        open_database(path, folder)
+    assert full.cases() == cases
+    reopened = SqliteStore.open(str(path))
+    assert reopened.cases() == cases
+    reopened.close()
+
+
+def test_a_new_file_needs_no_backup(store: SqliteStore, path: Path) -> None:
+    assert list(path.parent.glob("*.bak*")) == []
+
+
+# --- others at the same time -------------------------------------------------------------------
+
+
+def test_many_may_open_a_new_file_at_once(path: Path) -> None:
+    probe = (
+        f"from knowledge.stores import open_store; print(open_store('sqlite:///{path}').base_id())"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", probe], stdout=subprocess.PIPE) for _ in range(6)
+    ]
+    answers = [process.communicate(timeout=60)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * 6
+    assert len(set(answers)) == 1
+    assert answers[0].strip()
+
+
+def test_threads_may_share_a_store(store: SqliteStore) -> None:
+    def add(number: int) -> bool:
+        return store.add_incident(incident(number % 20)) and len(store.cases()) > 0
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(add, range(80))) == 20
+    assert len(store.cases()) == 20
+
+
+def test_an_interrupted_write_leaves_nothing(store: SqliteStore) -> None:
+    def interrupted() -> None:
+        with store._db.write():
+            store._db.insert("instances", {"name": "x", "url": "y"})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    store.bind_instance("x", "http://other")
+
+
+def test_killed_processes_never_act_twice_and_lose_nothing(path: Path, tmp_path: Path) -> None:
+    store = SqliteStore.open(str(path))
+    every = [incident(number) for number in range(200)]
+    added(store, *every)
+    store.close()
+    tally = claim_worker.run(
+        f"sqlite:///{path}", tmp_path / "acts", processes=4, kills=6, tries=200, seed=7
+    )
+    assert set(tally.acts.values()) == {1}
+    assert tally.done | tally.needs_human == {one.id for one in every}
+    assert not tally.done & tally.needs_human
+    assert tally.done <= tally.acts.keys()
+    assert len(tally.done) > 150
+    connection = raw(path)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()

@@ -1,0 +1,225 @@
+"""The SQL store and its twin in plain Python give the same answers to any sequence of questions."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from operator import methodcaller
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from knowledge.errors import DoorClosed, KnowledgeError
+from knowledge.records import (
+    STATUSES,
+    ClaimState,
+    DecisionKind,
+    Limits,
+    Outcome,
+    OutcomeName,
+    Pause,
+    Vouch,
+)
+from knowledge.stores import Store
+from knowledge.stores.memory import MemoryStore
+from knowledge.stores.sqlite import SqliteStore
+from tests.samples import LEASE, SPACE, SetClock, decision, embedded, incident, signature, unit
+
+TEXTS = ("KeyError: amount", "ConnectionError: refused by db", "Timeout: db")
+INCIDENTS = [
+    # Two tries of a task, a mapped one, another DAG, and one task instance under two names.
+    incident(0),
+    incident(0, try_number=2),
+    incident(0, map_index=1, ti_id=None, signature=signature(TEXTS[0])),
+    incident(1, dag_id="reporting", signature=signature(TEXTS[1])),
+    incident(1, dag_id="reporting", instance="also", signature=signature(TEXTS[1])),
+]
+ALL_STATES: list[ClaimState] = ["claimed", "acting", "done", "needs_human"]
+
+incidents = st.sampled_from(INCIDENTS)
+tokens = st.integers(min_value=1, max_value=6)
+kinds: st.SearchStrategy[DecisionKind] = st.sampled_from(
+    ["approve", "auto", "reject", "shadow", "superseded"]
+)
+actions = st.sampled_from(["retry", "none", None])
+outcomes: st.SearchStrategy[OutcomeName] = st.sampled_from(
+    ["fixed", "failed", "relapsed", "superseded", "unknown"]
+)
+vectors = st.tuples(*[st.integers(-2, 2)] * 3).filter(any).map(lambda xs: unit(*xs))
+few = st.integers(min_value=0, max_value=3)
+
+
+def answer(ask: Callable[[], Any]) -> Any:
+    """What a store says, be it a refusal."""
+    try:
+        return ask()
+    except DoorClosed as refusal:
+        return "closed", refusal.check, refusal.message
+    except (KnowledgeError, ValueError) as refusal:
+        return type(refusal).__name__, str(refusal)
+
+
+class Twins(RuleBasedStateMachine):
+    """Every rule asks both stores the same and compares what they say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = SetClock()
+        self.folder = Path(tempfile.mkdtemp())
+        self.stores: Sequence[Store] = (
+            MemoryStore(self.clock.now),
+            SqliteStore.open(str(self.folder / "kb.db"), self.clock.now),
+        )
+
+    def teardown(self) -> None:
+        for store in self.stores:
+            store.close()
+        shutil.rmtree(self.folder)
+
+    def same(self, ask: Callable[[Store], Any]) -> Any:
+        twin, sql = (answer(partial(ask, store)) for store in self.stores)
+        assert twin == sql
+        return sql
+
+    @initialize(several=st.lists(incidents, unique_by=lambda one: one.id, min_size=1))
+    def see(self, several: list[Any]) -> None:
+        for one in several:
+            self.same(methodcaller("add_incident", one))
+
+    @rule(one=incidents)
+    def add(self, one: Any) -> None:
+        self.same(lambda store: store.add_incident(one))
+
+    @rule(lease_parts=st.integers(min_value=1, max_value=15))
+    def wait(self, lease_parts: int) -> None:
+        self.clock.advance(lease_parts * LEASE / 2)
+
+    @rule(hours=st.integers(min_value=1, max_value=24))
+    def wait_long(self, hours: int) -> None:
+        self.clock.advance(timedelta(hours=hours))
+
+    @rule(one=incidents)
+    def claim(self, one: Any) -> None:
+        self.same(lambda store: store.claim(one.id, one.ti_id, "w", LEASE))
+
+    @rule(
+        one=incidents,
+        token=tokens,
+        kind=kinds,
+        action=actions,
+        limits=st.none() | st.builds(Limits, few, few, few),
+        vouched=st.booleans(),
+    )
+    def open_door(
+        self,
+        one: Any,
+        token: int,
+        kind: DecisionKind,
+        action: str | None,
+        limits: Limits | None,
+        vouched: bool,
+    ) -> None:
+        vouch = Vouch(one.instance, one.dag_id, one.task_id, None, True, "me", self.clock.now())
+        wanted = decision(one, kind, action=action, at=self.clock.now())
+        self.same(
+            lambda store: store.open_door(
+                one.id, token, wanted, limits=limits, vouches=[vouch] * vouched
+            )
+        )
+
+    @rule(data=st.data())
+    def act_as_the_holder(self, data: st.DataObject) -> None:
+        """The usual course, which guessed tokens take too seldom."""
+        held = self.same(lambda store: store.claims(["claimed", "acting"]))
+        if not held:
+            return
+        claim = data.draw(st.sampled_from(held))
+        steps = ["open", "release"] if claim.state == "claimed" else ["settle", "release", "retake"]
+        step = data.draw(st.sampled_from(steps))
+        if step == "open":
+            kind: DecisionKind = data.draw(st.sampled_from(["approve", "auto"]))
+            wanted = decision(claim.incident_id, kind, at=self.clock.now())
+            self.same(lambda store: store.open_door(claim.incident_id, claim.token, wanted))
+        elif step == "settle":
+            row = Outcome(claim.incident_id, claim.decision, self.clock.now(), data.draw(outcomes))
+            self.same(lambda store: store.settle(claim.incident_id, claim.token, "done", row))
+        elif step == "retake":
+            self.same(lambda store: store.retake(claim.incident_id, claim.token, LEASE))
+        else:
+            self.same(lambda store: store.release(claim.incident_id, claim.token))
+
+    @rule(one=incidents, token=tokens, state=st.sampled_from(ALL_STATES))
+    def settle(self, one: Any, token: int, state: ClaimState) -> None:
+        self.same(lambda store: store.settle(one.id, token, state))
+
+    @rule(one=incidents, token=tokens)
+    def release(self, one: Any, token: int) -> None:
+        self.same(lambda store: store.release(one.id, token))
+
+    @rule(one=incidents, token=tokens)
+    def progress(self, one: Any, token: int) -> None:
+        self.same(lambda store: store.progress(one.id, token, {"step": token}))
+
+    @rule(one=incidents, kind=kinds, action=actions)
+    def record(self, one: Any, kind: DecisionKind, action: str | None) -> None:
+        wanted = decision(one, kind, action=action, at=self.clock.now())
+        self.same(lambda store: store.record(wanted))
+
+    @rule(one=incidents, seq=tokens, outcome=outcomes)
+    def add_outcome(self, one: Any, seq: int, outcome: OutcomeName) -> None:
+        row = Outcome(one.id, seq, self.clock.now(), outcome)
+        self.same(lambda store: store.add_outcome(row))
+
+    @rule(paused=st.booleans())
+    def pause(self, paused: bool) -> None:
+        self.same(lambda store: store.set_pause(Pause(paused, "me", self.clock.now())))
+
+    @rule(
+        name=st.sampled_from(["entry-a", "entry-b"]),
+        symptoms=st.lists(st.tuples(st.sampled_from(TEXTS), vectors), max_size=2),
+        cause=st.sampled_from(["one", "two"]),
+    )
+    def put(self, name: str, symptoms: list[Any], cause: str) -> None:
+        one = embedded(name, *symptoms, cause=cause)
+        self.same(lambda store: store.put_entries([one], SPACE, self.clock.now()))
+
+    @rule(name=st.sampled_from(["entry-a", "entry-b"]))
+    def retire(self, name: str) -> None:
+        self.same(lambda store: store.retire_entries([name], "me", self.clock.now(), "why"))
+
+    @rule(vector=vectors, text=st.sampled_from(TEXTS))
+    def find(self, vector: Any, text: str) -> None:
+        # Equal distances and scores may come in either order: 32 and 64 bits round differently.
+        self.same(lambda store: {_named(one) for one in store.find_vector(vector, 10)})
+        self.same(lambda store: {_named(one) for one in store.find_text(text.lower().split(), 10)})
+        self.same(lambda store: store.find_exact(signature(text).fingerprint))
+
+    @invariant()
+    def everything_reads_the_same(self) -> None:
+        cases = self.same(lambda store: store.cases())
+        self.same(lambda store: store.claims(ALL_STATES))
+        self.same(lambda store: store.trials())
+        self.same(lambda store: store.entries(retired=True))
+        self.same(lambda store: store.vouches("default", "orders_etl", "t0"))
+        for status in STATUSES:
+            found = self.same(methodcaller("cases", status=[status]))
+            assert found == tuple(case for case in cases if case.status == status)
+
+
+def _named(one: Any) -> tuple[str, int]:
+    return one.entry.id, one.symptom
+
+
+TestTwins = Twins.TestCase
+TestTwins.settings = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
