@@ -94,8 +94,10 @@ def desk(settings: Settings) -> Iterator[Desk]:
 def _login(chosen: AirflowSettings) -> Login:
     from aiops_cli.airflow.transport import Login
 
-    if chosen.token_command:
-        return Login(token=_run_token_command(chosen.token_command))
+    command = chosen.token_command
+    if command:
+        # Run again when its token is refused: a watch outlives an hour's token.
+        return Login(fetch_token=lambda: _run_token_command(command))
     return Login(chosen.username, chosen.password, chosen.token)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from aiops_cli.airflow import client as client_package
 from aiops_cli.airflow import parse, transport
 from aiops_cli.airflow.transport import Login, Timeouts, Transport
 from aiops_cli.errors import (
@@ -114,6 +115,18 @@ def test_a_static_token_is_used_and_never_replaced(server: AirflowServer) -> Non
     assert logins(server) == 0
 
 
+def test_a_token_command_is_run_again_when_its_token_is_refused(server: AirflowServer) -> None:
+    server.tokens |= {"token-one": "oncall", "token-two": "oncall"}
+    made = iter(["token-one", "token-two"])
+    client = open_transport(server, login=Login(fetch_token=lambda: next(made)))
+    read(client)
+    read(client)
+    server.expired.add("token-one")
+    assert read(client)
+    assert next(made, "all used") == "all used"
+    assert logins(server) == 0
+
+
 def test_a_wrong_password_is_told_without_it(server: AirflowServer) -> None:
     with pytest.raises(AirflowAuth, match="refused the login of oncall") as caught:
         read(open_transport(server, login=Login("oncall", "wrong-password")))
@@ -147,6 +160,22 @@ def test_threads_renew_an_expired_token_together(server: AirflowServer) -> None:
         answers = list(pool.map(lambda _: read(client), range(16)))
     assert all(answer["dag_id"] == "orders" for answer in answers)
     assert logins(server) == 2
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "größe", "\x00"])
+def test_a_garbled_token_is_told(server: AirflowServer, token: str) -> None:
+    with pytest.raises(AirflowAuth, match="characters that no token has"):
+        read(open_transport(server, login=Login(token=token)))
+    assert server.requests == []
+
+
+def test_the_environments_proxy_is_not_asked_for_this_machine(
+    server: AirflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert read(open_transport(server))
 
 
 def test_secrets_are_not_in_reprs() -> None:
@@ -431,9 +460,9 @@ def test_the_quick_import_loads_no_models_and_leaves_the_package_whole() -> None
 import sys
 seen = []
 sys.addaudithook(lambda event, args: seen.append(args[0]) if event == "import" else None)
-from aiops_cli.airflow import transport
-configuration, client, error = transport._load_client()
-assert client(configuration(host="http://127.0.0.1:1")).user_agent
+from aiops_cli.airflow import client
+configuration, api_client, error = client.load_client()
+assert api_client(configuration(host="http://127.0.0.1:1")).user_agent
 assert "airflow_client.client.exceptions" in seen  # the hook does see imports
 dear = ("airflow_client.client.api.", "airflow_client.client.models.")
 assert not [name for name in seen if name.startswith(dear)], seen
@@ -452,12 +481,12 @@ print("whole")
 def test_the_plain_import_serves_where_the_quick_one_fails() -> None:
     code = """
 import sys
-from aiops_cli.airflow import transport
-transport.find_spec = lambda name: None
-configuration, client, error = transport._load_client()
+from aiops_cli.airflow import client
+client.find_spec = lambda name: None
+configuration, api_client, error = client.load_client()
 import airflow_client.client
-assert client is airflow_client.client.ApiClient
-assert transport._load_client()[1] is client  # and where somebody imported it before
+assert api_client is airflow_client.client.ApiClient
+assert client.load_client()[1] is api_client  # and where somebody imported it before
 print("plain")
 """
     assert run_python(code) == "plain"
@@ -471,7 +500,7 @@ def test_a_broken_layout_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("importlib.import_module", broken)
     with pytest.raises(RuntimeError, match="here any more"):
-        transport._load_under_stubs()
+        client_package.load_under_stubs()
     assert {name for name in set(sys.modules) - before if "airflow_client." in name} == set()
 
 

@@ -1,27 +1,25 @@
 """HTTP to one Airflow: login, timeouts, repeats, and every failure as an AirflowError.
 
-The only importer of `airflow_client`, which serves as a transport alone: its typed models refuse
-the answers of other server versions and always send their own defaults, so bodies are dicts with
-only the fields meant, and answers are the raw bytes.
+`airflow_client` serves as a transport alone: its typed models refuse the answers of other server
+versions and always send their own defaults, so bodies are dicts with only the fields meant, and
+answers are the raw bytes.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import random
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
+from aiops_cli.airflow.client import load_client
 from aiops_cli.airflow.parse import error_detail, not_json
 from aiops_cli.errors import (
     AirflowAnswer,
@@ -52,11 +50,13 @@ TOKEN_PATH = "/auth/token"  # noqa: S105 - an address, no secret
 
 @dataclass(frozen=True)
 class Login:
-    """A token, or user and password for which a token is fetched; the token goes first."""
+    """One way to a token: `fetch_token` makes one (a token command), `token` is one, or user and
+    password are exchanged for one. The first that is set is used."""
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    fetch_token: Callable[[], str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,11 @@ class Transport:
         if call.path in (*PUBLIC_PATHS, TOKEN_PATH):
             return self._exchange(call, None, consume)
         token = self._token or self._new_token(None)
+        if not (token.isascii() and token.isprintable()):
+            raise AirflowAuth(
+                "the token holds characters that no token has",
+                "copy it anew, without line breaks, into AIOPS_AIRFLOW_TOKEN (airflow.token)",
+            )
         try:
             return self._exchange(call, token, consume)
         except _TokenRefused:
@@ -174,6 +179,9 @@ class Transport:
             if self._token and self._token != refused:  # another thread was quicker
                 return self._token
             login = self._login
+            if login.fetch_token:
+                self._token = login.fetch_token()
+                return self._token
             if login.token:
                 raise AirflowAuth(
                     f"Airflow at {self._shown_url} refused the token: expired, or not its own",
@@ -236,9 +244,12 @@ class Transport:
             if self._opened is None:
                 from urllib3 import Retry  # comes with airflow_client, as dear as that
 
-                configuration, api_client, tls_error = _load_client()
+                configuration, api_client, tls_error = load_client()
                 # Retry(False): no repeats but ours; redirects are handed back, not followed.
-                client = api_client(configuration(host=self.url, retries=Retry(False)))
+                settings = configuration(host=self.url, retries=Retry(False))
+                if urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1"):
+                    settings.proxy = None  # the environment's proxy has another loopback
+                client = api_client(settings)
                 client.user_agent = "aiops-cli"
                 self._opened = _Opened(client, tls_error)
             return self._opened
@@ -408,47 +419,3 @@ def _seconds(retry_after: str) -> float | None:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
     except (ValueError, TypeError):
         return None
-
-
-# ---- the client package ----
-
-_PACKAGE = "airflow_client.client"
-_import_lock = threading.Lock()
-
-
-def _load_client() -> tuple[Any, Any, Any]:
-    """airflow_client's (Configuration, ApiClient, ApiException).
-
-    Importing the package builds all its models, a second's work for three classes. So it is
-    imported under stubs that keep its `__init__` from running; they and all that was loaded under
-    them leave `sys.modules` again, and whoever imports the package later gets it whole.
-    """
-    with _import_lock:
-        if _PACKAGE not in sys.modules:
-            try:
-                return _load_under_stubs()
-            except Exception:  # noqa: BLE001, S110 - whatever another layout of the package breaks
-                pass  # in the shortcut, the plain import is right
-        package = importlib.import_module(_PACKAGE)
-        return package.Configuration, package.ApiClient, package.ApiException
-
-
-def _load_under_stubs() -> tuple[Any, Any, Any]:
-    spec = find_spec(_PACKAGE)
-    if spec is None or spec.submodule_search_locations is None:
-        raise ImportError(_PACKAGE)
-    before = set(sys.modules)
-    try:
-        stub = ModuleType(_PACKAGE)
-        stub.__path__ = list(spec.submodule_search_locations)
-        sys.modules[_PACKAGE] = stub
-        # api_client imports the models only to look answers' types up, which is never asked of it.
-        models = ModuleType(f"{_PACKAGE}.models")
-        sys.modules[models.__name__] = models
-        configuration = importlib.import_module(f"{_PACKAGE}.configuration")
-        client = importlib.import_module(f"{_PACKAGE}.api_client")
-        return configuration.Configuration, client.ApiClient, client.ApiException
-    finally:
-        for name in set(sys.modules) - before:
-            if name.split(".")[0] == "airflow_client":
-                del sys.modules[name]
