@@ -75,7 +75,7 @@ def read_excerpt(chunks: Iterable[bytes]) -> Excerpt:
     keeper = _Keeper()
     number = 0
     for number, raw in enumerate(_raw_lines(_documents(_pieces(chunks))), 1):
-        text = raw.decode("utf-8", "replace")
+        text = raw.decode("utf-8", "replace").removeprefix("\ufeff")
         event = _event(text) if text.lstrip()[:1] == "{" else None
         lines, grave, chained = event or ([text], False, False)
         for index, line in enumerate(lines):
@@ -262,7 +262,8 @@ class _Keeper:
         started = _SOURCES in text
         about_log = self._in_sources or started or text.startswith("***")
         if not self.notice and _NOTICE.search(text):
-            self.notice = redact_line(_shortened(text.removeprefix("*** ")))[:_SHOWN]
+            said = re.sub(r"^(?:\*+|\[[A-Z]+\]) ", "", text)
+            self.notice = redact_line(_shortened(said))[:_SHOWN]
         if started:
             self._in_sources = True
         elif self._in_sources and ("::endgroup::" in text or number > 100):
