@@ -233,8 +233,12 @@ def _settle_one(desk: Desk, case: Case, claim: Claim) -> None:
     except AirflowNotFound as gone:  # nobody can say what became of it
         _settle(desk, incident, claim.token, decision.seq, None, gone.message)
         return
+    waiting = claim.not_before is not None and not claim.progress
     if live.id == incident.ti_id and live.state == "failed":
         _not_done_yet(desk, incident, claim, decision, live)
+    elif waiting:
+        why = f"somebody else has run it again (now {live.state or 'cleared'})"
+        _settle(desk, incident, claim.token, decision.seq, "superseded", why, live.try_number)
     elif live.state is None and not claim.progress.get("revived"):
         _revive(desk, incident, claim, live)
     else:
