@@ -4,21 +4,18 @@
         run_id = box.trigger("orders_etl")
         box.wait("orders_etl", run_id)
 
-By hand: `python scripts/airflow_box.py --env .envs/airflow-3.3.2 --dags examples/dags`.
+By hand: `python -m scripts.airflow_box --env .envs/airflow-3.3.2 --dags examples/dags`.
 Needs only the standard library, so that any Python from 3.10 on can run it.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import secrets
-import select
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -33,16 +30,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from scripts import guard
+
 # Airflow's simple auth manager knows these roles; each gets a user of the same name.
 ROLES = ("admin", "op", "user", "viewer")
 FINAL = frozenset({"success", "failed"})
 BOOT_SECONDS = 240
 PATIENCE_SECONDS = 180
-STOP_SECONDS = 10
 
 
 class BoxError(Exception):
     """Airflow did not do what was asked; the message says what, and what its log said last."""
+
+
+class PortTakenError(BoxError):
+    """Somebody else listens on the port that was chosen."""
 
 
 class AirflowBox:
@@ -85,11 +87,6 @@ class AirflowBox:
     def log_file(self) -> Path:
         return self.home / "standalone.log"
 
-    @property
-    def pid(self) -> int | None:
-        """The process whose SIGTERM stops the whole box."""
-        return self._guard.pid if self._guard else None
-
     def __enter__(self) -> AirflowBox:
         self.start()
         return self
@@ -111,37 +108,35 @@ class AirflowBox:
             try:
                 self._boot()
                 return
-            except BoxError:
-                # Between choosing the port and listening on it somebody else may take it.
-                clash = "address already in use" in self._log_text().lower()
+            except PortTakenError:
                 self.stop()
-                if not clash:
-                    raise
             except BaseException:
                 self.stop()
                 raise
-        raise BoxError("three ports were taken by somebody else before Airflow could listen")
+        raise BoxError("three ports in a row were taken by somebody else; try again")
 
     def stop(self) -> None:
         """End every process of the box; harmless when it is not running."""
-        guard, self._guard = self._guard, None
-        if guard is None:
+        running, self._guard = self._guard, None
+        if running is None:
             return
-        if guard.stdin:
-            guard.stdin.close()
+        if running.stdin:
+            running.stdin.close()
         try:
-            guard.wait(3 * STOP_SECONDS)
+            running.wait(3 * guard.STOP_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise BoxError(f"the processes under {guard.pid} do not end; see ps") from error
+            raise BoxError(f"the processes under {running.pid} do not end; see ps") from error
         if not port_is_free(self.port):
             raise BoxError(f"Airflow is stopped, but somebody still listens on {self.url}")
 
-    def keep(self) -> None:
-        """Let the box outlive this process. `kill PID` with `pid` stops it."""
-        if self._guard and self._guard.stdin:
-            self._guard.stdin.write(KEEP)
-            self._guard.stdin.flush()
-            self._guard = None
+    def keep(self) -> int:
+        """Let the box outlive this process, and return the process id whose SIGTERM stops it."""
+        running, self._guard = self._guard, None
+        if running is None or running.stdin is None:
+            raise BoxError("Airflow is not running, so it cannot be kept")
+        running.stdin.write(guard.KEEP)
+        running.stdin.close()
+        return running.pid
 
     def _write_home(self) -> None:
         (self.home / "bin").mkdir(parents=True, exist_ok=True)
@@ -212,7 +207,7 @@ class AirflowBox:
         self._tokens.clear()
         self.log_file.write_bytes(b"")
         self._guard = subprocess.Popen(
-            [sys.executable, __file__, "--guard", str(self.log_file), "airflow", "standalone"],
+            [sys.executable, guard.__file__, str(self.log_file), "airflow", "standalone"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env=self.environment(),
@@ -224,6 +219,10 @@ class AirflowBox:
         self.until("the DAG files are parsed", self.parsed, BOOT_SECONDS)
 
     def _healthy(self) -> bool:
+        # Between choosing the port and listening on it somebody else may take it. The other
+        # parts of Airflow go on then, so nothing but its log tells.
+        if "address already in use" in self._log_text().lower():
+            raise PortTakenError(f"{self.url} is taken")
         try:
             health = self.request("GET", "/api/v2/monitor/health", user=None, attempts=1)
             parts = ("metadatabase", "scheduler", "dag_processor", "triggerer")
@@ -394,102 +393,7 @@ def port_is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-# ---- the guard: a process of its own, so that even kill -9 of the owner leaves nothing behind ---
-
-KEEP = b"keep\n"
-
-
-def guard(log: Path, command: list[str]) -> int:
-    """Run `command` in a session of its own until stdin closes (the owner ended), SIGTERM comes
-    or the command exits; then end everything it started. KEEP on stdin: outlive the owner."""
-
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        while process.poll() is None:
-            if select.select([sys.stdin], [], [], 0.5)[0]:
-                if os.read(sys.stdin.fileno(), len(KEEP)) != KEEP:
-                    return 0
-                return process.wait()
-        return process.returncode
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        end_family(process)
-
-
-def end_family(process: subprocess.Popen[bytes]) -> None:
-    """End `process`, its descendants and whatever shares a session with one of them: first with
-    SIGTERM, after STOP_SECONDS with SIGKILL. Airflow puts each task in a group of its own, and a
-    bash task into a session of its own, so ending one process group is not enough."""
-    known = {process.pid}
-    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
-        end = time.monotonic() + seconds
-        told: set[int] = set()
-        while time.monotonic() < end:
-            process.poll()
-            alive = family(known)
-            known |= alive
-            if not alive:
-                return
-            for pid in alive - told:
-                with contextlib.suppress(ProcessLookupError):  # ended since it was listed
-                    os.kill(pid, number)
-            told |= alive
-            time.sleep(0.1)
-
-
-def family(known: Collection[int]) -> set[int]:
-    """The living among `known`, their descendants, and all who are in a session that one of
-    these leads. Zombies do not count."""
-    parents = processes()
-    found = {pid for pid in known if pid in parents}
-    while True:
-        more = {
-            pid
-            for pid, (parent, session) in parents.items()
-            if pid not in found and (parent in found or session in found or session in known)
-        }
-        if not more:
-            return found
-        found |= more
-
-
-def processes() -> dict[int, tuple[int, int]]:
-    """Each living process: its parent and its session."""
-    rows: dict[int, tuple[int, int]] = {}
-    if Path("/proc/self/stat").exists():  # Linux; a slim image has no ps
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                # The name stands in brackets and may hold anything, so count from its end.
-                state, parent, _, session = stat.read_text().rpartition(")")[2].split()[:4]
-            except OSError:
-                continue  # ended meanwhile
-            if state not in "ZX":
-                rows[int(stat.parent.name)] = (int(parent), int(session))
-        return rows
-    listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
-    )
-    for line in listing.stdout.splitlines():
-        pid, parent, state = line.split()[:3]
-        try:
-            if not state.startswith("Z"):
-                rows[int(pid)] = (int(parent), os.getsid(int(pid)))
-        except OSError:
-            continue  # ended meanwhile, or a session that is not ours to ask about
-    return rows
-
-
 def main() -> int:
-    if sys.argv[1:2] == ["--guard"]:
-        return guard(Path(sys.argv[2]), sys.argv[3:])
     parser = argparse.ArgumentParser(description="Run a real Airflow until Ctrl-C.")
     parser.add_argument("--env", type=Path, required=True, help="e.g. .envs/airflow-3.3.2")
     parser.add_argument("--dags", type=Path, default=Path("examples/dags"))

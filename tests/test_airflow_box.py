@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import airflow_box
+from scripts import airflow_box, guard
 from scripts.airflow_box import AirflowBox, BoxError
 
 # Stands in for `airflow standalone`: a child in a group of its own, as tasks are, and one in a
@@ -35,12 +35,13 @@ time.sleep(600)
 
 # Speaks the few answers that a starting box asks for. The first start finds its port taken.
 AIRFLOW = """
-import json, os, pathlib, sys
+import json, os, pathlib, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 first = pathlib.Path(os.environ["AIRFLOW_HOME"], "first")
 if not first.exists():
     first.touch()
-    sys.exit("[Errno 98] error while attempting to bind on address: address already in use")
+    print("[Errno 98] error while attempting to bind on address: address already in use", flush=True)
+    time.sleep(600)
 parts = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 answers = {
     "/api/v2/monitor/health": {part: {"status": "healthy"} for part in parts},
@@ -70,7 +71,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 def alive(pids: list[int]) -> list[int]:
-    living = airflow_box.processes()
+    living = guard.processes()
     return [pid for pid in pids if pid in living]
 
 
@@ -92,8 +93,8 @@ def guarded(tmp_path: Path) -> list[str]:
     """A command that runs FAMILY under a guard with little patience."""
     command = [sys.executable, "-c", FAMILY, str(tmp_path)]
     code = (
-        "import sys; from pathlib import Path; from scripts import airflow_box as box;"
-        "box.STOP_SECONDS = 1; sys.exit(box.guard(Path(sys.argv[1]), sys.argv[2:]))"
+        "import sys; from pathlib import Path; from scripts import guard;"
+        "guard.STOP_SECONDS = 1; sys.exit(guard.run(Path(sys.argv[1]), sys.argv[2:]))"
     )
     return [sys.executable, "-c", code, str(tmp_path / "log"), *command]
 
@@ -122,16 +123,16 @@ def test_the_end_of_the_owner_ends_everything(
 def test_what_is_kept_outlives_its_owner_until_sigterm(
     guarded: list[str], family: Callable[[], list[int]]
 ) -> None:
-    guard = subprocess.Popen(guarded, stdin=subprocess.PIPE)
+    process = subprocess.Popen(guarded, stdin=subprocess.PIPE)
     pids = family()
-    assert guard.stdin
-    guard.stdin.write(airflow_box.KEEP)
-    guard.stdin.close()
+    assert process.stdin
+    process.stdin.write(guard.KEEP)
+    process.stdin.close()
     with pytest.raises(subprocess.TimeoutExpired):
-        guard.wait(1)
+        process.wait(1)
     assert alive(pids) == pids
-    guard.terminate()
-    assert guard.wait(60) == 0
+    process.terminate()
+    assert process.wait(60) == 0
     assert not alive(pids)
 
 
@@ -150,7 +151,6 @@ def test_a_taken_port_is_tried_again_with_another(tmp_path: Path) -> None:
         assert (tmp_path / "home" / "first").exists()
         assert not airflow_box.port_is_free(box.port)
     assert airflow_box.port_is_free(box.port)
-    assert box.pid is None
 
 
 def test_an_airflow_that_ends_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
