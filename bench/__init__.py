@@ -1,0 +1,1 @@
+"""Measurements that `make bench` prints; run one with `python -m bench.<name>`."""

@@ -7,10 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from knowledge.loglines import MAX_LINE, Line
+from knowledge.loglines import Line
+from knowledge.messages import MESSAGE_LINES, clean_message
 
-MAX_MESSAGE = 600  # characters kept of one message, before masking
-_MESSAGE_LINES = 4
 _MAX_BLOCK = 3000  # lines of one traceback
 
 Frame = tuple[str, str]  # file, function
@@ -43,16 +42,19 @@ class Chain:
     groups: list[tuple[int, list[list[Raised]]]] = field(default_factory=list)
 
 
-_HEADER = re.compile(r"[\s|+│]*(?:\+ )?(?:Exception Group )?Traceback \(most recent call last\):?")
-_FRAME = re.compile(
-    r"\s*(?:\| )*\s*File \"(?P<file>[^\"]*)\", line \d+(?:,? in (?P<name>.*))?$"
+_HEADER = re.compile(
+    r"(?P<margin>[\s|+│╭─]*)(?:Exception Group |Broken DAG: \[[^\]]{0,300}\] |[A-Z]\w{0,80} +)?"
+    r"Traceback \(most recent call last\):?"
 )
+_FRAME = re.compile(r"\s*(?:\| )*\s*File \"(?P<file>[^\"]*)\", line \d+(?:,? in (?P<name>.*))?\s*$")
 _JOINT = re.compile(
-    r"\s*(?:\| )*\s*(?:The above exception was the direct cause of|During handling of the above exception)"
+    r"\s*(?:\| )*\s*(?:The above exception was the direct cause of|"
+    r"During handling of the above exception)"
 )
 _GROUP = re.compile(r"[\s|]*\+[-+ ]{0,3}-{4,}(?P<number> \d+ -+| \.\.\. -+)?-*$")
 _EXCEPTION = re.compile(
-    r"(?P<type>[A-Za-z_][\w$]*(?:\.(?:<locals>|[A-Za-z_][\w$]*)){0,12})(?P<colon>:(?: (?P<message>.*))?)?$"
+    r"(?P<type>(?:[A-Za-z_]|\*{3})[\w$]*(?:\.(?:<locals>|\*{3}|[A-Za-z_][\w$]*)){0,12})"
+    r"(?::(?: (?P<message>.*))?)?$"
 )
 _NAMES = (
     r"(?:Error|Exception|ExceptionGroup|Failure|Failed|Timeout|TimedOut|NotFound|Exit|Interrupt"
@@ -61,56 +63,19 @@ _NAMES = (
 )
 # A lone line is an exception where its name says so, or where it is dotted like a class.
 _LONE = re.compile(
-    rf"(?:(?:[a-z_]\w*\.){{1,10}}_?[A-Z]\w*: |(?:\w+\.){{0,10}}_?[A-Z]\w*{_NAMES}(?:: |:?$)"
-    r"|Exception: |(?:[a-z_]\w*\.)+(?:Error|Exception): )"
+    rf"(?:(?:(?:[a-z_]\w*|\*{{3}})\.){{1,10}}_?[A-Z]\w*: "
+    rf"|(?:(?:\w+|\*{{3}})\.){{0,10}}_?[A-Z]\w*{_NAMES}(?:: |:?$)|Exception: )"
 )
 _JAVA = re.compile(
     r"(?:Exception in thread \"[^\"]{0,200}\" |: |Caused by: |ERROR )?"
-    r"(?P<type>(?:[a-z_][\w$]*\.){1,12}[A-Z][\w$]*)(?P<colon>: (?P<message>.*)|$)"
+    r"(?P<type>(?:[a-z_][\w$]*\.){1,12}[A-Z][\w$]*)(?:: (?P<message>.*)|$)"
 )
 _JAVA_AT = re.compile(r"\s*(?:at [\w.$<>/]{1,300}\(|\.\.\. \d+ (?:more|common frames omitted))")
 _DBT = re.compile(
-    r"\s*(?P<type>(?:Database|Compilation|Runtime|Parsing|Validation|Dependency|Semantic|Internal|Env var|YAML)"
-    r" Error|Failure)(?P<where> in (?:model|test|unit_test|unit test|snapshot|seed|source|macro|operation|"
-    r"sql operation|on-run-\w+|exposure|analysis) .{1,300})?$"
+    r"\s*(?P<type>(?:Database|Compilation|Runtime|Parsing|Validation|Dependency|Semantic|Internal"
+    r"|Env var|YAML) Error|Failure)(?P<where> in (?:model|test|unit[_ ]test|snapshot|seed|source"
+    r"|macro|operation|sql operation|on-run-\w+|exposure|analysis) .{1,300})?$"
 )
-# Lines of a message that only point or frame, and those from which on it is data and advice
-# that differ from run to run.
-_NOISE = re.compile(r"\s*(?:LINE \d+:.*|[~^ ]+|\"\"\"|'\'\'|[-=*_]{3,}|[\"'*]+)$")
-_ADVICE = re.compile(
-    r"\s*(?:\[SQL: |\[parameters: |\[cached since|DETAIL: |HINT: |CONTEXT: |QUERY: |"
-    r"For more information check:|compiled (?:SQL|code) at )",
-    re.IGNORECASE,
-)
-_INLINE_ADVICE = re.compile(r" *\(Background on this error at: [^)]{0,200}\)")
-
-
-# A failed pod is printed whole; these of its fields say why it failed.
-_POD = re.compile(r"(?P<head>.{0,200}?)[.:]? (?:remote_pod: ?)?\{.{0,4000}$", re.DOTALL)
-_POD_WHY = re.compile(
-    r"['\"]?\b(?P<key>exit_code|reason)['\"]?: ['\"]?(?P<value>(?!None|null|Completed|PodCompleted)\w+)"
-)
-
-
-def _pod_words(message: str) -> str:
-    """`Pod x returned a failure. reason: OOMKilled, exit_code: 137` out of a whole pod."""
-    why = dict.fromkeys(f"{m['key']}: {m['value']}" for m in _POD_WHY.finditer(message))
-    head = _POD.match(message)
-    if not why or head is None or "returned a failure" not in message:
-        return message
-    return f"{head['head']}. {', '.join(sorted(why, reverse=True))}"
-
-
-def clean_message(lines: Sequence[str]) -> str:
-    """A message's first telling lines, on one line. The rest of a message is SQL, parameters and
-    advice, or output that only happens to follow it."""
-    kept: list[str] = []
-    for line in lines:
-        if _ADVICE.match(line) or len(kept) == _MESSAGE_LINES:
-            break
-        if line.strip() and not _NOISE.match(line):
-            kept.append(_INLINE_ADVICE.sub("", line[:MAX_LINE]))
-    return " ".join(_pod_words(" ".join(kept)).split())[:MAX_MESSAGE]
 
 
 def _split_type(name: str) -> tuple[str, str]:
@@ -142,7 +107,7 @@ class _Reader:
     def read(self) -> list[Chain]:
         while self.at < len(self.lines):
             text = self.lines[self.at].text
-            if not text.strip():
+            if not text.strip(" |"):
                 self.at += 1
             elif _HEADER.match(text):
                 self._traceback()
@@ -170,16 +135,20 @@ class _Reader:
         start = self.at
         head = self.lines[start]
         barred = "|" in head.text or "+ Exc" in head.text
+        match = _HEADER.match(head.text)
+        margin = "" if barred or match is None else match["margin"]
+        nested = self._in_message(start)
         frames: list[Frame] = []
         self.at += 1
         limit = min(len(self.lines), start + _MAX_BLOCK)
         while self.at < limit:
             line = self.lines[self.at]
-            text = _unbar(line.text) if barred else line.text
+            text = _unbar(line.text) if barred else line.text.removeprefix(margin)
             if line.opens and not head.opens:
                 break  # another event cut it off
             if frame := _FRAME.match(text):
-                frames.append((frame["file"], (frame["name"] or "<module>").strip()))
+                if frame["name"]:  # a SyntaxError's own place has none and is no call
+                    frames.append((frame["file"], frame["name"].strip()))
                 self.at += 1
                 # Loggers that strip each line leave the source line at the margin.
                 self._skip_source(head)
@@ -190,10 +159,18 @@ class _Reader:
             if _HEADER.match(text) or _JOINT.match(text):
                 break
             if match := _EXCEPTION.match(text):
-                self._raised(match["type"], match["message"] or "", frames, start)
+                self._raised(match["type"], match["message"] or "", frames, start, nested=nested)
                 return
             self.at += 1
         self.joined = False
+
+    def _in_message(self, start: int) -> bool:
+        """Whether the traceback stands in the message of the exception right above it: output of
+        a child process, so its cause, though it comes later."""
+        if self.joined or not self.chains or self.lines[start].opens:
+            return False
+        last = self.chains[-1]
+        return bool(last.raised) and last.last >= self.lines[start - 1].number
 
     def _skip_source(self, head: Line) -> None:
         if self.at >= len(self.lines):
@@ -223,12 +200,16 @@ class _Reader:
         self.joined = self.joined or near
         self._raised(match["type"], match["message"] or "", [], start, traceback=False)
         frames: list[Frame] = []
-        while self.at < len(self.lines):
-            frame = _FRAME.match(self.lines[self.at].text)
-            if frame is None:
+        ahead = self.at
+        while ahead < len(self.lines):
+            # Airflow's UI leaves a blank line between frames.
+            if frame := _FRAME.match(self.lines[ahead].text):
+                if frame["name"]:
+                    frames.append((frame["file"], frame["name"].strip()))
+                self.at = ahead + 1
+            elif self.lines[ahead].text.strip():
                 break
-            frames.append((frame["file"], (frame["name"] or "<module>").strip()))
-            self.at += 1
+            ahead += 1
         if frames:
             chain = self.chains[-1]
             told = chain.raised.pop()
@@ -249,7 +230,14 @@ class _Reader:
         return True
 
     def _raised(
-        self, name: str, first: str, frames: list[Frame], start: int, *, traceback: bool = True
+        self,
+        name: str,
+        first: str,
+        frames: list[Frame],
+        start: int,
+        *,
+        traceback: bool = True,
+        nested: bool = False,
     ) -> None:
         line = self.lines[self.at]
         self.at += 1
@@ -257,7 +245,11 @@ class _Reader:
         module, bare = _split_type(name)
         told = Raised(bare, message, line.number, module, tuple(frames))
         end = self.lines[self.at - 1].number
-        if self.joined and self.chains:
+        if nested:
+            chain = self.chains[-1]
+            chain.raised.insert(len(chain.raised) - 1, told)
+            chain.last = end
+        elif self.joined and self.chains:
             chain = self.chains[-1]
             if chain.groups and chain.groups[-1][0] < 0:
                 chain.groups[-1][1][-1].append(told)
@@ -268,7 +260,15 @@ class _Reader:
         else:
             header = self._header(start)
             self.chains.append(
-                Chain([told], line.number, end, header.text, header.level, header.source, traceback)
+                Chain(
+                    [told],
+                    self.lines[start].number,
+                    end,
+                    header.text,
+                    header.level,
+                    header.source,
+                    traceback,
+                )
             )
         self.joined = False
         self._group_starts()
@@ -289,7 +289,7 @@ class _Reader:
                 break
             message.append(bare)
             self.at += 1
-            if alone and len(message) > _MESSAGE_LINES:
+            if alone and len(message) > MESSAGE_LINES:
                 break  # with no traceback around it, what follows may be anything
         return message
 
@@ -365,7 +365,7 @@ class _Reader:
 
     def _java_message(self) -> list[str]:
         """A message's further lines, only where a stack follows them soon."""
-        for ahead in range(_MESSAGE_LINES):
+        for ahead in range(MESSAGE_LINES):
             at = self.at + ahead
             if at >= len(self.lines) or (self.lines[at].opens and not self.lines[at - 1].opens):
                 return []
@@ -392,7 +392,7 @@ class _Reader:
         match = _DBT.match(line.text)
         self.at += 1
         message: list[str] = []
-        while match and self.at < len(self.lines) and len(message) < _MESSAGE_LINES:
+        while match and self.at < len(self.lines) and len(message) < MESSAGE_LINES:
             text = self.lines[self.at].text
             if not text.strip() and not message:
                 self.at += 1

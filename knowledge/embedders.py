@@ -14,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
-# The built-in similarity at and above which a near match counts; how it was measured stands in
-# knowledge/ranking.py, which decides by it.
+# The built-in similarity (knowledge.ranking.similarity) from which a near match counts. Measured
+# by `python -m bench.retrieval` (2026, 173 labelled texts, leave one out): the likeliest wrong
+# match stood at 0.64, the likeliest one while the failure's whole class was unknown at 0.69; at
+# 0.80 nothing of 78 was wrong. The distance between is left for logs that were not measured.
 BUILTIN_BOUND = 0.80
 
 MAX_TEXT = 1000  # characters of a text that are looked at
@@ -26,10 +28,11 @@ _WORD = re.compile(r"[^\W_]+")
 # Words that nearly every failure has say little about which one it is. English function words
 # and the vocabulary of error reporting itself, not counted from any collection of logs.
 _COMMON_WORDS = frozenset(
-    "a an and the of to in on for with at by from is was were be been are it its this that as or "
-    "not no when while after before has have had due because caused "
-    "error exception failed failure airflow python".split()
-)
+    ("a", "an", "and", "the", "of", "to", "in", "on", "for", "with", "at", "by", "from", "is",
+     "was", "were", "be", "been", "are", "it", "its", "this", "that", "as", "or", "not", "no",
+     "when", "while", "after", "before", "has", "have", "had", "due", "because", "caused",
+     "error", "exception", "failed", "failure", "airflow", "python")
+)  # fmt: skip
 _COMMON_WEIGHT = 0.3
 _WHOLE_WORD_WEIGHT = 3.0
 

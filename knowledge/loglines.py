@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MAX_LINE = 4000  # characters looked at; a traceback's lines are far shorter
+MAX_LINE = 4000  # characters looked at of a line; a traceback's lines are far shorter
+MAX_EVENT = 200_000  # … and of a line that holds a whole traceback
 _MAX_DEPTH = 5
 _MAX_FRAMES = 200
 
@@ -33,7 +34,10 @@ class Line:
 
 
 _LEVELS = r"TRACE|DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|SEVERE|CRITICAL|FATAL"
-_STAMP = r"\d{4}[-/]\d\d[-/]\d\d[T ,]{1,2}\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?Z| ?[+-]\d\d:?\d\d| [A-Z]{2,5}\b)?"
+_STAMP = (
+    r"\d{4}[-/]\d\d[-/]\d\d[T ,]{1,2}\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+    r"(?: ?Z| ?[+-]\d\d:?\d\d| [A-Z]{2,5}\b)?"
+)
 _ANSI = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]|\x1b\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[\x00\r]")
 
 _PREFIXES = tuple(
@@ -46,13 +50,15 @@ _PREFIXES = tuple(
         # Airflow 3 text: [2025-04-08T06:29:44.122618Z] ERROR - …
         rf"\[{_STAMP}\] (?P<level>{_LEVELS}) ?-(?: |$)",
         # structlog's console, and dbt: 2025-04-08T06:29:44Z [error    ] …
-        rf"(?:\[?{_STAMP}\]? |\d\d:\d\d:\d\d(?:\.\d{{1,6}})? )\[(?P<level>(?i:{_LEVELS})) {{0,6}}\] ?"
+        rf"(?:\[?{_STAMP}\]? |\d\d:\d\d:\d\d(?:\.\d{{1,6}})? )"
+        rf"\[(?P<level>(?i:{_LEVELS})) {{0,6}}\] ?"
         r"(?:\[[^\]]{0,60}\]: ?)?",
         # log4j: 24/05/01 02:11:09 ERROR Executor: …
         rf"\d\d/\d\d/\d\d(?: \d\d:\d\d:\d\d)? (?P<level>{_LEVELS}) (?P<source>[\w.$]{{1,120}}): ",
         # Python's logging and most others: time, perhaps a name, a level.
         rf"\[?{_STAMP}\]?(?: ?[-|:])? {{1,3}}(?:\[?(?P<source>[\w.]{{1,80}})\]? ?[-|:]? )?"
-        rf"\[?(?P<level>{_LEVELS})\]?(?: {{0,8}}[-|:]{{1,2}} ?| {{1,8}}|$)(?:\[?[\w.]{{1,80}}\]?: )?",
+        rf"\[?(?P<level>{_LEVELS})\]?(?: {{0,8}}[-|:]{{1,2}} ?| {{1,8}}|$)"
+        r"(?:\[?[a-z_][\w.]{0,80}\]?: )?",
         rf"(?P<level>{_LEVELS}):(?P<source>[\w.-]{{1,120}}):",
         rf"\[(?P<level>{_LEVELS})\] {{1,4}}",
         # The container's own time stamp; dbt's time of day.
@@ -62,11 +68,14 @@ _PREFIXES = tuple(
 )
 # What operators put before each line that a child process printed.
 _CHILD = re.compile(
-    r"(?:Job \d{1,12}: )?Subtask [\w.-]{1,250} |Subtask: |\[(?:base|[a-z][a-z0-9-]{0,60})\] (?=\S|$)"
+    r"(?:Job \d{1,12}: )?Subtask [\w.-]{1,250} |Subtask: |\[[a-z][a-z0-9-]{0,60}\] "
 )
+_ESCAPED = re.compile(r"Traceback \(most recent call last\):(?:\\r)?\\n|\\n {2}File \"")
 _BYTES = re.compile(r"b(?P<quote>['\"])(?P<text>.*?)(?:\\n)?(?P=quote)$")
 # Airflow 3's text ends with the logger or key="value" pairs.
-_LOGGER = re.compile(r":? ?\[(?P<logger>[a-z][\w.]{1,120})\]$|:? source=\"?(?P<source>[\w.-]{1,120})\"?(?: .*)?$")
+_LOGGER = re.compile(
+    r":? ?\[(?P<logger>[a-z][\w.]{1,120})\]$|:? source=\"?(?P<source>[\w.-]{1,120})\"?(?: .*)?$"
+)
 
 
 def _strip(text: str) -> tuple[str, bool, str, str]:
@@ -171,6 +180,15 @@ def _event(document: Mapping[str, Any], number: int) -> Iterator[Line]:
         yield Line(_ANSI.sub("", line)[:MAX_LINE], number, index == 0, level, source)
 
 
+def _escaped(raw: str, number: int) -> list[Line]:
+    text, opens, level, source = _strip(_ANSI.sub("", raw).rstrip())
+    parts = text.replace(r"\r", "").replace(r"\t", "\t").split(r"\n")
+    return [
+        Line(part[:MAX_LINE], number, index == 0 and opens, level, source)
+        for index, part in enumerate(parts)
+    ]
+
+
 def _json_event(text: str) -> Mapping[str, Any] | None:
     if not (text.startswith("{") and text.endswith("}")):
         return None
@@ -190,15 +208,27 @@ def read_lines(text: str, numbers: Sequence[int] = ()) -> list[Line]:
     """
     lines: list[Line] = []
     level = source = ""
-    for number, raw in enumerate(text.split("\n"), 1):
+    raws = text.split("\n")
+    # Logs are quoted indented, in Markdown for one.
+    margin = min((len(raw) - len(raw.lstrip()) for raw in raws if raw.strip()), default=0)
+    for number, raw in enumerate((raw[margin:] for raw in raws), 1):
         document = _json_event(raw.strip()) if "{" in raw[:3] else None
         if document is not None:
             event = list(_event(document, number))
             lines.extend(event)
             level, source = event[0].level, event[0].source
             continue
+        if r"\n" in raw[:MAX_EVENT] and _ESCAPED.search(raw[:MAX_EVENT]):
+            # Some handlers write a whole traceback on one line, its ends of line escaped.
+            event = _escaped(raw[:MAX_EVENT], number)
+            lines.extend(event)
+            level, source = event[0].level, event[0].source
+            continue
         clean = _ANSI.sub("", raw[:MAX_LINE]).rstrip()
         stripped, opens, found, origin = _strip(clean)
+        if opens and "{" in stripped[:1] and (document := _json_event(stripped)) is not None:
+            lines.extend(_event(document, number))  # a child's own structured log
+            continue
         if not opens and number > 2 and len(numbers) >= number:
             same_before = numbers[number - 3] == numbers[number - 2] > 0
             opens = same_before and numbers[number - 1] != numbers[number - 2]

@@ -12,9 +12,28 @@ import re
 
 _VERBS = "GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS"
 _OBJECT_SCHEMES = frozenset(
-    ("s3", "s3a", "s3n", "gs", "gcs", "hdfs", "abfs", "abfss", "wasb", "wasbs", "adl", "dbfs", "file")
+    (
+        "s3",
+        "s3a",
+        "s3n",
+        "gs",
+        "gcs",
+        "hdfs",
+        "abfs",
+        "abfss",
+        "wasb",
+        "wasbs",
+        "adl",
+        "dbfs",
+        "file",
+    )
 )
-_TLDS = "com|net|org|io|internal|local|localdomain|cloud|invalid|corp|lan|svc|dev|app|gov|edu|eu|de|uk|fr|nl|br|in|co|ai|cn|jp|ru|test|example"
+_TLDS = (
+    "com|net|org|io|internal|invalid|localdomain|corp|lan|svc|gov|edu|eu|de|uk|fr|nl|br|jp|ru"
+    "|example"
+)
+# These end names of Python modules too (google.cloud), so a host needs more to be told.
+_DOUBTFUL_TLDS = "local|dev|co|ai|in|cn"
 _MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _DAYS = "Mon|Tue|Wed|Thu|Fri|Sat|Sun"
 _CLOCK = r"\d\d:\d\d(?::\d\d)?(?:[.,]\d{1,9})?"
@@ -25,7 +44,8 @@ _SQLSTATE = r"(?:0[0-9A-Z]|2[0-9A-Z]|3[489BDF]|4[0-24]|5[3-8]|72|F0|HV|HY|HZ|IM|
 # What follows one of these words is a code that tells one failure from another.
 _CODE_WORDS = (
     r"https?(?:/\d(?:\.\d)?)?|httperror|response|errno|error|exit|signal|rc|returncode"
-    r"|(?:status|exit|return|error|response|result|reason|vendor|sql|native)?[ _]?(?:code|status|state)"
+    r"|(?:status|exit|return|error|response|result|reason|vendor|sql|native)?[ _]?"
+    r"(?:code|status|state)"
 )
 
 _PATTERN = re.compile(
@@ -40,16 +60,17 @@ _PATTERN = re.compile(
             r"(?P<arn>\barn:aws[\w-]*:[^\s'\",)]+)",
             r"(?P<email>\b[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+)",
             r"(?P<uuid>\b[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\b)",
-            rf"(?P<ts>\b\d{{4}}[-/]\d\d[-/]\d\d(?:(?:T|, | )(?:{_CLOCK}){_ZONE}?)?(?![\w-])"
-            rf"|\b\d{{8}}T\d{{4,6}}(?:\.\d+)?Z?\b"
-            rf"|\b\d\d[/.]\d\d[/.]\d\d(?:\d\d)?(?: {_CLOCK})?\b"
-            rf"|\b(?:(?:{_DAYS}),? )?(?:\d{{1,2}} (?:{_MONTHS})|(?:{_MONTHS})[ ]{{1,2}}\d{{1,2}}),? "
-            rf"(?:\d{{4}} )?{_CLOCK}{_ZONE}?(?: \d{{4}}\b)?"
-            rf"|\b\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?{_ZONE}?)",
             r"(?P<ip>\b(?:\d{1,3}\.){3}\d{1,3}\b(?:[:/]\d{1,5}\b)?"
             r"|(?<![\w:])(?:[0-9a-fA-F]{1,4}:){3,7}[0-9a-fA-F]{1,4}(?![\w:])"
             r"|(?<![\w:])(?:[0-9a-fA-F]{0,4}:){1,6}:(?:[0-9a-fA-F]{1,4}:){0,5}[0-9a-fA-F]{1,4}(?![\w:])"
             r"|\bip-\d{1,3}(?:-\d{1,3}){3}(?:\.[a-z0-9.-]{1,80})?)",
+            rf"(?P<ts>\b\d{{4}}[-/]\d\d[-/]\d\d(?:(?:T|, | )(?:{_CLOCK}){_ZONE}?)?(?![\w-])"
+            rf"|\b\d{{8}}T\d{{4,6}}(?:\.\d+)?Z?\b"
+            rf"|\b\d\d[/.]\d\d[/.]\d\d(?:\d\d)?(?: {_CLOCK})?\b"
+            rf"|\b(?:(?:{_DAYS}),? )?"
+            rf"(?:\d{{1,2}} (?:{_MONTHS})|(?:{_MONTHS})[ ]{{1,2}}\d{{1,2}}),? "
+            rf"(?:\d{{4}} )?{_CLOCK}{_ZONE}?(?: \d{{4}}\b)?"
+            rf"|\b\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?{_ZONE}?)",
             # Codes. The word and its number stay as they are.
             rf"(?P<code>(?i:\b(?:{_CODE_WORDS})(?:[ _](?:error|code|status|is|was|of|with|value))?"
             rf"[\s:=#'\"(\[]{{1,4}}-?\d{{1,6}}\b(?![.]\d))(?: \((?:{_SQLSTATE})\))?"
@@ -66,6 +87,7 @@ _PATTERN = re.compile(
             r"(?P<named_host>(?i:\bhost(?:name)?)(?P<sep>[=:] ?|['\"]: ?| name | )"
             r"(?P<quote>['\"])[\w.-]{1,253}(?P=quote))",
             rf"(?P<host>\b(?:[A-Za-z0-9_-]{{1,63}}\.){{1,8}}(?:{_TLDS})\b(?![.]?[\w(])(?::\d{{2,5}}\b)?"
+            rf"|\b(?:[A-Za-z0-9_-]{{1,63}}\.){{2,8}}(?:{_DOUBTFUL_TLDS})\b(?![.]?[\w(])(?::\d{{2,5}}\b)?"
             r"|\blocalhost(?::\d{2,5}\b)?"
             r"|(?<![\w./-])[a-z][a-z0-9]*(?:[.-][a-z0-9]+){0,6}:\d{4,5}\b(?!:))",
             # File paths: absolute, home, Windows, or relative with a file's ending.
@@ -76,7 +98,10 @@ _PATTERN = re.compile(
             r"|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,128}\b"
             r"|\b(?=[A-F]*\d)(?=\d*[A-F])[0-9A-F]{8,128}\b)",
             # Names a machine made: a pod's, a cluster's, a job's.
-            r"(?P<pod>(?i:\b(?:pods?|job|node|container|cluster)) ['\"]?)(?P<made>[a-z0-9]+(?:[-.][a-z0-9]+)*-[a-z0-9]*\d[a-z0-9]*|[a-z0-9]+(?:-[a-z0-9]+)*-[a-z0-9]{5})\b(?=['\"]? |['\"]?$|['\"]?:)",
+            r"(?P<pod>(?i:\b(?:pods?|job|node|container|cluster)) ['\"]?)"
+            r"(?P<made>(?![0-9a-f]{8}-[0-9a-f]{4}-)(?:"
+            r"[a-z0-9]+(?:[-.][a-z0-9]+){0,12}-[a-z0-9]{0,40}\d[a-z0-9]{0,40}"
+            r"|[a-z0-9]+(?:-[a-z0-9]+){0,12}-[a-z0-9]{5}))\b(?=['\"]? |['\"]?$|['\"]?:)",
             r"(?P<id>\b(?=[A-Z-]*\d)[A-Z0-9-]{12,64}\b"
             r"|\b[a-z0-9]+(?:-[a-z0-9]+)+-(?=[a-z]*\d)[a-z0-9]{5,10}\b)",
             r"(?P<inner>(?<=[A-Za-z_.-])\d{4,}|(?<=\bcalling o)\d+(?=\.)|(?<=_)\d{2,}\b)",

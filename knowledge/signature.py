@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from knowledge.chains import Chain, Raised, clean_message, find_chains
+from knowledge.chains import Chain, Raised, find_chains
 from knowledge.loglines import Line, read_lines
 from knowledge.masking import mask
+from knowledge.messages import clean_message
 from knowledge.records import Signature
 
 SIGNATURE_VERSION = 1
@@ -35,16 +36,19 @@ _WRAPPER_TYPES = frozenset(
 # Messages that say only that something inside failed.
 _WRAPPER = re.compile(
     r"(?i)^(?:bash command (?:has )?failed|.{0,80}returned a non-?zero (?:exit|status)|"
-    r"(?:the )?command .{0,300}(?:returned|exited|died) with|.{0,80}exited with (?:return |exit )?code|"
-    r"cannot execute: |pod .{0,200}returned a failure|pod launching failed|"
-    r"(?:the )?(?:docker )?container (?:failed|exited)|docker container failed|"
-    r"ssh (?:command|operator) .{0,20}exit status|error while running command|task received sigterm|"
-    r"(?:dataflow|sqoop|hive|pig|dbt|spark|beam)\b.{0,40}\b(?:failed|exited)(?: with (?:return|exit)? ?code.{0,10})?\.?$|"
-    r"(?:task|job|process|command|script|subprocess|the task|the job)(?: has)? failed[.!]?$|"
-    r"an error occurred while calling|python script failed|failed to execute job)"
+    r"(?:the )?command .{0,300}(?:returned|exited|died) with|"
+    r".{0,80}exited with (?:return |exit )?code|cannot execute: |pod .{0,200}returned a failure|"
+    r"pod launching failed|(?:the )?(?:docker )?container (?:failed|exited)|"
+    r"ssh (?:command|operator) .{0,20}exit status|error while running command|"
+    r"task received sigterm|this task is not in success state|an error occurred while calling|"
+    r"(?:dataflow|sqoop|hive|pig|dbt|spark|beam)\b.{0,40}\b(?:failed|exited)"
+    r"(?: with (?:return|exit)? ?code.{0,10})?\.?$|"
+    r"(?:the )?(?:task|job|process|command|script|subprocess)(?: has)? failed[.!]?$|"
+    r"python script failed|failed to execute job)"
 )
 # … unless they say why all the same, as a pod's do.
 _SAYS_WHY = re.compile(r"(?i)\b(?:reason|message)['\"]?[:=] ?['\"]?[A-Za-z]")
+_EXIT = re.compile(r"(?i)(?:exit|return|error)[ _]?(?:code|status)\D{0,8}(-?\d{1,6})\b")
 # Exceptions of telling people about a failure, after it: alert mail and callbacks.
 _ALERT_FUNCTIONS = frozenset(
     ("email_alert", "handle_failure", "_handle_failure", "_run_finished_callback",
@@ -53,14 +57,16 @@ _ALERT_FUNCTIONS = frozenset(
 )  # fmt: skip
 _ALERT_HEADER = re.compile(
     r"(?i)failed to send (?:e-?mail|an? alert|.{0,20}notification)|"
-    r"\bcallbacks?\b|error calling listener|logging error|exception ignored in|openlineage|"
+    r"callbacks?\b|error calling listener|logging error|exception ignored in|openlineage|"
     r"failed to (?:emit|send) "
 )
-_MAIL_FILES = ("smtplib.py", "airflow/utils/email.py", "smtp/hooks/smtp.py")
+_MAIL_FILES = ("smtplib.py", "/utils/email.py", "smtp/hooks/smtp.py")
 _RUNNERS = ("_execute_task", "execute_callable", "_execute_callable", "_run_raw_task", "execute")
 # The task runner's own word that this is why the task failed.
 _FAILED_EVENT = re.compile(r"(?i)^task failed with exception")
-_RUNNER_SOURCE = re.compile(r"(?:taskinstance|models|task_runner|models/__init__|__init__)\.py|task$")
+_RUNNER_SOURCE = re.compile(
+    r"(?:taskinstance|models|task_runner|models/__init__|__init__)\.py|task$"
+)
 
 _KILLED = re.compile(
     r"(?i)\bsigkill\b|return code:? (?:is |= ?)?-9\b|exit_code=-9\b|process terminated by signal|"
@@ -78,17 +84,18 @@ _BOILERPLATE = re.compile(
     r"command exited with return code|failed to execute (?:job|task)|immediate failure requested|"
     r"task instance in failure state|task start|current task name|dag name|secrets backends|"
     r"dag bundles|filling up the dagbag|dependencies (?:all )?(?:met|not met)|executing <task|"
-    r"starting attempt|started process|running(?: command|:| <task| on host)|exporting|tmp dir root|"
-    r"output:?$|\*\*\* |::(?:end)?group|traceback \(most|file \"|task instance is in running|"
-    r"previous state of the task|using connection|sending (?:signals|15|9)|pre task execution|"
+    r"starting attempt|started process|running(?: command|:| <task| on host)|exporting|"
+    r"tmp dir root|output:?$|\*\*\* |::(?:end)?group|traceback \(most|file \"|"
+    r"task instance is in running|previous state of the task|using connection|sending (?:signals|15|9)|pre task execution|"
     r"post task execution|log message source|done\. pass=|completed with \d+ error|encountered an "
-    r"error:?$|retrying|deprecat|.{0,200}(?:deprecat|futurewarning|userwarning|0 errors?\b|errors?[=:] ?0\b))|"
+    r"error:?$|retrying|"
+    r".{0,200}(?:deprecat|futurewarning|userwarning|\b0 errors?\b|\berrors?[=:] ?0\b))|"
     r"^[-=*# ]*$"
 )
 _TELLING = re.compile(
     r"(?i)error|exception|fail|fatal|critical|denied|refused|timed? ?-?out|unable|cannot|can't|"
     r"could ?n[o']t|not found|no such|kill|abort|invalid|out ?of ?memory|oom|exceed|panic|"
-    r"unexpected|missing|undefined|evict|unauthori|forbidden|lost|permission|unreachable|unknown|"
+    r"unexpected|missing|undefined|evict|unauthori|forbidden|lost|permission|sigterm|terminating|unreachable|unknown|"
     r"insufficient|backoff|too many|not (?:exist|defined|running|available|permitted)|segmentation|"
     r"conflict|quota|unhealthy|zombie|does not|doesn't|terminated|expired|limit"
 )
@@ -121,7 +128,9 @@ def sign(text: str, numbers: Sequence[int] = ()) -> Signature:
     told = _tell(lines)
     masked = "\n".join(line for line in told.lines if line)
     fingerprint = (
-        hashlib.sha256(f"{SIGNATURE_VERSION}\x1f{masked}".encode("utf-8", "replace")).hexdigest()[:32]
+        hashlib.sha256(f"{SIGNATURE_VERSION}\x1f{masked}".encode("utf-8", "replace")).hexdigest()[
+            :32
+        ]
         if masked
         else ""
     )
@@ -145,10 +154,10 @@ def _tell(lines: Sequence[Line]) -> _Told:
         return killed or _from_lines(lines)
     exceptions = _distinct(reversed(chain.raised))
     real = [told for told in exceptions if not _wraps(told)]
+    if killed and not (real and _reported(chain)):
+        return killed  # an exception that was only logged does not explain a death after it
     if real:
         return _from_exceptions(_newest(real, chain), [t for t in exceptions if _wraps(t)][:1])
-    if killed:
-        return killed
     return _opened(lines, chains, chain, exceptions)
 
 
@@ -180,12 +189,16 @@ def _is_alert(told: Raised, chain: Chain) -> bool:
 
 def _choose(chains: Sequence[Chain]) -> Chain | None:
     """The last chain that the task runner itself reported, else the last one."""
-    for chain in reversed(chains):
-        if _FAILED_EVENT.match(chain.header) or (
-            chain.level in _GRAVE and _RUNNER_SOURCE.match(chain.source) and chain.traceback
-        ):
-            return chain
-    return chains[-1] if chains else None
+    if not chains:
+        return None
+    return next((chain for chain in reversed(chains) if _reported(chain)), chains[-1])
+
+
+def _reported(chain: Chain) -> bool:
+    """Whether the task runner itself gave this as the reason."""
+    return bool(_FAILED_EVENT.match(chain.header)) or (
+        chain.traceback and chain.level in _GRAVE and bool(_RUNNER_SOURCE.match(chain.source))
+    )
 
 
 def _wraps(told: Raised) -> bool:
@@ -219,10 +232,17 @@ def _masked(told: Raised) -> str:
     return mask(f"{kind}: {told.message}" if told.message else kind)[:_MAX_MASKED]
 
 
+def _outer(wrapper: Raised) -> str:
+    """What is left of a wrapper once it is opened: its exit code. The rest is the same for every
+    failure of its kind and would make them all alike."""
+    code = _EXIT.search(wrapper.message)
+    return f"{wrapper.type}: exit code {code[1]}" if code else wrapper.type
+
+
 def _from_exceptions(real: Sequence[Raised], wrappers: Sequence[Raised]) -> _Told:
     chosen = _most_telling(real)
     return _Told(
-        [_masked(told) for told in (*real, *wrappers)],
+        [*map(_masked, real), *map(_outer, wrappers)],
         real[0].type.lstrip("_"),
         frame=_user_frame(real),
         headline=_headline(chosen),
@@ -232,6 +252,7 @@ def _from_exceptions(real: Sequence[Raised], wrappers: Sequence[Raised]) -> _Tol
 
 def _most_telling(real: Sequence[Raised]) -> Raised:
     """The newest exception, unless it only repeats an older one at greater length."""
+
     def fits(told: Raised) -> bool:
         return bool(told.message) and len(told.type) + len(told.message) + 2 <= _MAX_HEADLINE
 
@@ -279,14 +300,16 @@ def _opened(
         real = [told for told in _distinct(reversed(inner.raised)) if not _wraps(told)]
         if real:
             return _from_exceptions(_newest(real, inner), wrappers[:1])
-    found = _error_lines([line for line in lines if line.number < chain.first], grave_first=False)
+    known = {number for told in chains for number in range(told.first, told.last + 1)}
+    before = [line for line in lines if line.number < chain.first and line.number not in known]
+    found = _error_lines(before, grave_first=False)
     masked = [_masked_line(line) for line in found]
-    outer = [_masked(told) for told in wrappers[:_MAX_EXCEPTIONS]]
     told = wrappers[0]
     if not found:
+        outer = [_masked(told) for told in wrappers[:_MAX_EXCEPTIONS]]
         return _Told(outer, wrapper=True, headline=_headline(told), line=told.line)
     return _Told(
-        [*dict.fromkeys(reversed(masked)), *outer[:1]],
+        [*dict.fromkeys(reversed(masked)), _outer(told)],
         headline=_short(found[-1].text),
         line=found[-1].number,
     )

@@ -1,0 +1,175 @@
+"""Candidates of three searches become one ranked list, and its lead is what it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knowledge.embedders import BuiltinEmbedder
+from knowledge.ranking import BUILTIN_BOUND, BUILTIN_MARGIN, lead, rank, similarity, tokenize
+from knowledge.records import Entry, Signature, Symptom
+from knowledge.signature import sign
+from knowledge.stores import Candidate
+
+AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
+REFUSED = "ConnectionRefusedError: [Errno 111] Connection refused"
+VIOLATION = "UniqueViolation: duplicate key value violates unique constraint"
+
+
+def signature(text: str, frame: str | None = None) -> Signature:
+    return Signature(text, f"f:{text}" if text else "", "", frame=frame)
+
+
+def candidate(
+    name: str,
+    *texts: str,
+    action: str | None = "retry",
+    symptom: int = 0,
+    frame: str | None = None,
+    days: int = 0,
+) -> Candidate:
+    symptoms = tuple(Symptom(text, signature(text, frame)) for text in texts)
+    at = AT + timedelta(days=days)
+    entry = Entry(name, "runbook", "test", name, symptoms, "", at, action=action)
+    return Candidate(entry, symptom)
+
+
+def names(found: Sequence[object]) -> list[str]:
+    return [match.entry.id for match in found]  # type: ignore[attr-defined]  # Match, in short
+
+
+# --- rank --------------------------------------------------------------------------------------
+
+
+def test_exact_stands_first_with_one_then_the_likeliest() -> None:
+    near = [candidate("far", VIOLATION), candidate("close", REFUSED + " by peer")]
+    matches = rank(signature(REFUSED), [candidate("same", REFUSED)], near)
+    assert names(matches)[:2] == ["same", "close"]
+    assert (matches[0].found, matches[0].similarity) == ("exact", 1.0)
+    assert matches[1].found == "near"
+    assert 1.0 > matches[1].similarity > matches[-1].similarity
+
+
+def test_one_match_an_entry_by_its_best_symptom() -> None:
+    two = [candidate("a", VIOLATION, REFUSED, symptom=index) for index in (0, 1)]
+    (match,) = rank(signature(REFUSED + " again"), [], two)
+    assert match.symptom == 1
+    (match,) = rank(signature(REFUSED), [candidate("a", VIOLATION, REFUSED, symptom=1)], two)
+    assert (match.found, match.symptom) == ("exact", 1)
+
+
+def test_among_equals_the_same_frame_then_the_newer_entry() -> None:
+    near = [
+        candidate("old", REFUSED, days=1),
+        candidate("new", REFUSED, days=2),
+        candidate("framed", REFUSED, frame="a.py:load"),
+    ]
+    assert names(rank(signature(REFUSED, "a.py:load"), near, [])) == ["framed", "new", "old"]
+    assert names(rank(signature(REFUSED, "a.py:load"), [], near)) == ["framed", "new", "old"]
+    assert names(rank(signature(REFUSED), near, [])) == ["new", "old", "framed"]
+
+
+def test_the_limit_and_what_shares_nothing() -> None:
+    near = [candidate(str(number), REFUSED) for number in range(9)]
+    assert len(rank(signature(REFUSED), [], near)) == 5
+    assert len(rank(signature(REFUSED), [], near, limit=2)) == 2
+    assert rank(signature("zzz"), [], [candidate("a", "qqq")]) == ()
+
+
+def test_an_empty_signature_equals_nothing() -> None:
+    empty = candidate("a", "")
+    assert rank(sign(""), [empty], [empty]) == ()
+
+
+# --- lead --------------------------------------------------------------------------------------
+
+
+def test_lead_is_over_the_best_match_with_another_action() -> None:
+    def of(*actions: str | None) -> float | None:
+        texts = [REFUSED, REFUSED + " by peer", REFUSED + " by its peer on the wire"]
+        near = [
+            candidate(str(index), text, action=action)
+            for index, (text, action) in enumerate(zip(texts, actions, strict=False))
+        ]
+        return lead(rank(signature(REFUSED), [], near))
+
+    assert of() is None
+    assert of("retry") is None
+    assert of("retry", "retry") is None
+    assert of("retry", None) is None
+    second, third = of("retry", "none"), of("retry", "retry", "none")
+    assert second is not None
+    assert third is not None
+    assert 0 < second < third
+    conflict = [candidate("a", REFUSED), candidate("b", REFUSED, action="none")]
+    assert lead(rank(signature(REFUSED), conflict, [])) == 0.0
+
+
+# --- similarity --------------------------------------------------------------------------------
+
+SIGNATURES = st.lists(
+    st.sampled_from([*REFUSED.split(), *VIOLATION.split(), "<n>", "GET", "(404)", "exit code 3"]),
+    max_size=8,
+).map(" ".join)
+
+
+@given(SIGNATURES, SIGNATURES)
+def test_similarity_is_symmetric_and_within_bounds(a: str, b: str) -> None:
+    assert similarity(a, b) == pytest.approx(similarity(b, a))
+    assert 0.0 <= similarity(a, b) <= 1.0
+    assert similarity(a, a) == (1.0 if a else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("ReadTimeout: GET <url>/prices timed out", "ReadTimeout: POST <url>/prices timed out"),
+        (
+            "HTTPError: 404 Client Error: for url: <url>/v1/orders",
+            "HTTPError: 429 Client Error: for url: <url>/v1/orders",
+        ),
+        ("OSError: [Errno 28] cannot write <path>", "OSError: [Errno 13] cannot write <path>"),
+        ("it broke\nAirflowException: exit code 1", "it broke\nAirflowException: exit code 137"),
+        ("DatabaseError: ORA-01017: call failed", "DatabaseError: ORA-00942: call failed"),
+        ("OperationalError: (1213, 'try again')", "OperationalError: (1205, 'try again')"),
+    ],
+)
+def test_contradicting_codes_are_never_the_same_failure(a: str, b: str) -> None:
+    assert similarity(a, b) < BUILTIN_BOUND
+
+
+def test_server_errors_are_one_family() -> None:
+    one = "HTTPError: 502 Server Error: Bad Gateway for url: <url>/v1/orders"
+    assert similarity(one, one.replace("502 Server Error: Bad", "504 Server Error: Bad")) > 0.9
+
+
+# --- tokens ------------------------------------------------------------------------------------
+
+
+def test_tokens_keep_names_whole_and_in_parts() -> None:
+    assert tokenize("psycopg2.errors.UniqueViolation: <n> of raw.orders") == [
+        *("psycopg2.errors.uniqueviolation", "psycopg2", "errors", "unique", "violation"),
+        *("of", "raw.orders", "raw", "orders"),
+    ]
+    assert tokenize("ORA-01017 [Errno 111] exit_code") == [
+        *("ora-01017", "ora", "01017", "errno", "111", "exit_code", "exit", "code"),
+    ]
+    assert tokenize("ReadTimeout") == ["readtimeout", "read", "timeout"]
+
+
+@given(st.text(max_size=200))
+def test_tokens_are_plain_and_found_again(text: str) -> None:
+    tokens = tokenize(text)
+    assert all(re.fullmatch(r"[a-z0-9_]+(?:[.-][a-z0-9_]+)*", token) for token in tokens)
+    again = set(tokenize(" ".join(tokens)))
+    assert set(tokens) <= again
+
+
+def test_the_bounds_are_the_embedder_s() -> None:
+    assert BuiltinEmbedder.bound == BUILTIN_BOUND
+    assert 0.0 < BUILTIN_MARGIN < 1.0 - BUILTIN_BOUND
