@@ -205,16 +205,18 @@ class AirflowBox:
 
     def _boot(self) -> None:
         self._tokens.clear()
-        self.log_file.write_bytes(b"")
-        self._guard = subprocess.Popen(
-            [sys.executable, guard.__file__, str(self.log_file), "airflow", "standalone"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            env=self.environment(),
-            cwd=self.home,
-            # Ctrl-C reaches this process, which stops the box in order.
-            start_new_session=True,
-        )
+        with self.log_file.open("wb") as log:
+            self._guard = subprocess.Popen(
+                [sys.executable, guard.__file__, str(self.log_file), "airflow", "standalone"],
+                stdin=subprocess.PIPE,
+                # Never the caller's: a box that is kept would hold its pipes open.
+                stdout=log,
+                stderr=log,
+                env=self.environment(),
+                cwd=self.home,
+                # Ctrl-C reaches this process, which stops the box in order.
+                start_new_session=True,
+            )
         self.until("Airflow is healthy", self._healthy, BOOT_SECONDS)
         self.until("the DAG files are parsed", self.parsed, BOOT_SECONDS)
 

@@ -40,7 +40,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 first = pathlib.Path(os.environ["AIRFLOW_HOME"], "first")
 if not first.exists():
     first.touch()
-    print("[Errno 98] error while attempting to bind on address: address already in use", flush=True)
+    print("[Errno 98] error while attempting to bind: address already in use", flush=True)
     time.sleep(600)
 parts = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 answers = {
