@@ -31,6 +31,21 @@ STATUSES: tuple[Status, ...] = (
     "needs_human",
 )
 
+# The closed catalogue's names; what each does is the program's business. "none" touches nothing.
+ACTIONS = (
+    "retry",
+    "retry_later",
+    "retry_upstream",
+    "clear_xcom",
+    "update_connection",
+    "set_variable",
+    "resize_pool",
+    "trigger_dag",
+    "mark_success",
+    "mark_skipped",
+    "none",
+)
+
 ID_LENGTH = 10
 
 
