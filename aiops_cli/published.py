@@ -123,8 +123,17 @@ def incident_document(case: Case) -> dict[str, Any]:
             "reason": decision.reason or None,
             "plan": dict(decision.plan) or None,
         },
-        "detail": case.outcomes[-1].detail or None if case.outcomes else None,
+        "detail": _detail(case),
     }
+
+
+def _detail(case: Case) -> str | None:
+    """The newest word on what has become of it."""
+    if case.claim is not None and case.claim.state == "acting":
+        if case.claim.not_before is not None and not case.claim.progress:
+            return f"waits until {utc(case.claim.not_before)}"
+        return case.claim.progress.get("waiting")
+    return case.outcomes[-1].detail or None if case.outcomes else None
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:

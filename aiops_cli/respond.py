@@ -239,8 +239,6 @@ def _settle_one(desk: Desk, case: Case, claim: Claim) -> None:
     elif waiting:
         why = f"somebody else has run it again (now {live.state or 'cleared'})"
         _settle(desk, incident, claim.token, decision.seq, "superseded", why, live.try_number)
-    elif live.state is None and not claim.progress.get("revived"):
-        _revive(desk, incident, claim, live)
     else:
         _look(desk, incident, claim, decision, live)
 
@@ -264,16 +262,21 @@ def _not_done_yet(
         _settle(desk, incident, claim.token, decision.seq, None, why)
 
 
-def _revive(desk: Desk, incident: Incident, claim: Claim, live: TaskInstance) -> None:
-    """A clear that raced with the scheduler leaves a task without state in a failed run, and it
-    would never run: clear it once more. In any other run it is waiting."""
+def _not_started(desk: Desk, incident: Incident, claim: Claim, live: TaskInstance) -> None:
+    """Cleared and not running yet: it waits behind others, which is told. But a clear that raced
+    with the scheduler leaves a task without state in a failed run, where it would never run:
+    that one is cleared once more."""
     store = desk.knowledge.store
-    if desk.airflow.run(incident.dag_id, incident.run_id).state != "failed":
+    run = desk.airflow.run(incident.dag_id, incident.run_id)
+    if live.state is None and run.state == "failed" and not claim.progress.get("revived"):
+        token = store.retake(incident.id, claim.token, desk.settings.lease)
+        if token is not None:
+            store.progress(incident.id, token, {**claim.progress, "revived": True})
+            retry.revive(desk.airflow, live.ref)
         return
-    token = store.retake(incident.id, claim.token, desk.settings.lease)
-    if token is not None:
-        store.progress(incident.id, token, {**claim.progress, "revived": True})
-        retry.revive(desk.airflow, live.ref)
+    waiting = f"waiting in Airflow: task {live.state or 'not scheduled'}, run {run.state}"
+    if claim.progress.get("waiting") != waiting:
+        store.progress(incident.id, claim.token, {**claim.progress, "waiting": waiting})
 
 
 def _look(
@@ -291,6 +294,8 @@ def _look(
     elif desk.clock.now() - decision.at > desk.settings.give_up:
         detail = f"still {live.state or 'not started'} after the time limit"
         _settle(desk, incident, claim.token, decision.seq, "unknown", detail, live.try_number)
+    elif live.state in (None, "scheduled", "queued"):
+        _not_started(desk, incident, claim, live)
 
 
 def _finish_run(desk: Desk, incident: Incident, decision: Decision) -> None:

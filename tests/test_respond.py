@@ -249,10 +249,13 @@ class TestSettling:
         assert at_work.only().status == "acting"
 
     def test_one_that_waits_behind_other_runs_is_left_waiting(self, at_work: Bench) -> None:
+        from aiops_cli.published import incident_document
+
         fail(at_work)
         approve(at_work, at_work.only())
         assert at_work.watch() == []
         assert at_work.cleared() == [["load"]]
+        assert "run queued" in incident_document(at_work.only())["detail"]
 
     def test_a_clear_that_raced_with_the_scheduler_is_repeated_once(self, at_work: Bench) -> None:
         fail(at_work)
