@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from knowledge.tracebacks import render_error_detail
+
 MAX_LINE = 4000  # characters looked at of a line; a traceback's lines are far shorter
 MAX_EVENT = 200_000  # … and of a line that holds a whole traceback
-_MAX_DEPTH = 5
-_MAX_FRAMES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,42 +113,6 @@ def _text_of(value: object) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
-def _render(stacks: object, depth: int = 0) -> Iterator[str]:
-    """`error_detail` (outermost exception first, then its causes) as Python prints it."""
-    if not isinstance(stacks, list) or depth > _MAX_DEPTH:
-        return
-    known = [stack for stack in stacks[:50] if isinstance(stack, Mapping)]
-    for index, stack in enumerate(reversed(known)):
-        if index:
-            # `is_cause` is said of the cause by the exception above it.
-            direct = known[len(known) - index].get("is_cause")
-            yield (
-                "The above exception was the direct cause of the following exception:"
-                if direct
-                else "During handling of the above exception, another exception occurred:"
-            )
-        yield "Traceback (most recent call last):"
-        frames = stack.get("frames")
-        for frame in (frames if isinstance(frames, list) else [])[-_MAX_FRAMES:]:
-            if isinstance(frame, Mapping):
-                yield (
-                    f'  File "{_text_of(frame.get("filename"))}", line '
-                    f"{frame.get('lineno')}, in {_text_of(frame.get('name'))}"
-                )
-        message = _text_of(stack.get("exc_value"))
-        head = _text_of(stack.get("exc_type")) or "Exception"
-        yield from (f"{head}: {message}" if message else head).split("\n")
-        notes = stack.get("exc_notes")
-        for note in notes if isinstance(notes, list) else []:
-            yield from _text_of(note).split("\n")
-        members = stack.get("exceptions")
-        if stack.get("is_group") and isinstance(members, list) and members:
-            for number, member in enumerate(members[:10], 1):
-                yield f"+---------------- {number} ----------------"
-                yield from _render(member if isinstance(member, list) else [member], depth + 1)
-            yield "+------------------------------------"
-
-
 def _event(document: Mapping[str, Any], number: int) -> Iterator[Line]:
     """A JSON event of Airflow 3, or of another structured logger, as lines."""
     level = _text_of(
@@ -175,7 +139,7 @@ def _event(document: Mapping[str, Any], number: int) -> Iterator[Line]:
         if isinstance(document.get(key), str):
             lines.extend(document[key].split("\n"))
             break
-    lines.extend(_render(document.get("error_detail")))
+    lines.extend(render_error_detail(document.get("error_detail")))
     for index, line in enumerate(lines):
         yield Line(_ANSI.sub("", line)[:MAX_LINE], number, index == 0, level, source)
 

@@ -477,3 +477,30 @@ def test_memory_is_bounded_whatever_the_size(
         tracemalloc.stop()
     check(excerpt)
     assert peak < 12 * MB
+
+
+def test_a_group_as_an_event_has_the_signature_of_its_traceback() -> None:
+    members = [[stack(ValueError("row 12 is bad"))], [stack(KeyError("unit_price"))]]
+    frames = [{"filename": "/opt/airflow/dags/a.py", "lineno": 1, "name": "load"}]
+    group = {
+        "exc_type": "ExceptionGroup",
+        "exc_value": "two rows (2 sub-exceptions)",
+        "is_group": True,
+        "frames": frames,
+        "exceptions": members,
+    }
+    plain = """\
+  + Exception Group Traceback (most recent call last):
+  |   File "/opt/airflow/dags/a.py", line 1, in load
+  |     check(rows)
+  | ExceptionGroup: two rows (2 sub-exceptions)
+  +-+---------------- 1 ----------------
+    | ValueError: row 12 is bad
+    +---------------- 2 ----------------
+    | KeyError: 'unit_price'
+    +------------------------------------""".split("\n")
+    excerpt = read(event("Task failed with exception", "error", error_detail=[group]))
+    as_text = read(*plain)
+    one, other = sign(excerpt.text, excerpt.numbers), sign(as_text.text, as_text.numbers)
+    assert one.fingerprint == other.fingerprint
+    assert one.error_class == "ValueError"
