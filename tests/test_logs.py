@@ -498,9 +498,9 @@ def test_a_group_as_an_event_has_the_signature_of_its_traceback() -> None:
     | ValueError: row 12 is bad
     +---------------- 2 ----------------
     | KeyError: 'unit_price'
-    +------------------------------------""".split("\n")
+    +------------------------------------"""
     excerpt = read(event("Task failed with exception", "error", error_detail=[group]))
-    as_text = read(*plain)
+    as_text = read(plain)
     one, other = sign(excerpt.text, excerpt.numbers), sign(as_text.text, as_text.numbers)
     assert one.fingerprint == other.fingerprint
     assert one.error_class == "ValueError"

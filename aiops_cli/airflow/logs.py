@@ -163,8 +163,10 @@ def _event(text: str) -> tuple[list[str], bool, bool] | None:
             message += f" {key}={value}"
     lines = _with_level(level, message)
     chain = list(render_error_detail(event.get("error_detail")))
-    if not chain and isinstance(event.get("exception"), str):
-        chain = event["exception"].split("\n")
+    if not chain:  # loggers of other libraries keep the traceback as one text
+        texts = (event.get(key) for key in ("exception", "exc_info", "exc_text", "stack_trace"))
+        chain = next((text for text in texts if isinstance(text, str)), "").split("\n")
+        chain = chain if any(chain) else []
     return lines + chain, level in _GRAVE, bool(chain)
 
 
