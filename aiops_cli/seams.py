@@ -104,11 +104,13 @@ class Airflow(Protocol):
         dry_run: bool,
         only_failed: bool = True,
     ) -> tuple[TaskInstance, ...]:
-        """Clear the failed (and upstream_failed) ones of these task instances in this run (all of
-        them without `only_failed`), and nothing else: never downstream or upstream, never
-        running ones. Returns those that were
+        """Clear the failed (and upstream_failed) ones of these task instances in this run, and
+        nothing else: never downstream or upstream, never running ones. Returns those that were
         (or would be) cleared; after the act they carry their new ids. An empty answer or
-        AirflowConflict means that somebody else acted. Runs on the latest DAG version."""
+        AirflowConflict means that somebody else acted. Runs on the latest DAG version.
+
+        Without `only_failed` all of them, whatever their state: a server before 3.3 then restarts
+        a running one, where newer ones raise AirflowConflict."""
 
     def append_note(self, ref: TaskRef, text: str) -> None:
         """Append to the task instance's note (at most 1,000 characters in all; what was there is

@@ -263,7 +263,11 @@ class World:
             and (wanted is None or key[2] in wanted or [key[2], key[3]] in wanted)
             and (not body.get("only_failed", True) or row["state"] in ("failed", "upstream_failed"))
         ]
-        for row in rows if not body.get("dry_run", True) else ():
+        if body.get("dry_run", True):
+            return {"task_instances": [dict(row) for row in rows], "total_entries": len(rows)}
+        if body.get("prevent_running_task") and any(row["state"] == "running" for row in rows):
+            raise Problem(409, "AirflowClearRunningTaskException: a task is running")
+        for row in rows:
             if row["try_number"]:
                 self.past.setdefault(_key(row), []).append(dict(row))
             retries = self.tasks[dag_id][row["task_id"]]["retries"]

@@ -275,6 +275,20 @@ def test_unhealthy_parts_are_named(server: AirflowServer, airflow: Airflow) -> N
     assert airflow.health().problems == ("scheduler: unhealthy",)
 
 
+def test_rights_are_tried_without_changing_anything(server: AirflowServer) -> None:
+    def may(login: Login, *, read_only: bool = False) -> list[bool]:
+        transport = Transport(server.url, login, read_only=read_only, clock=Impatient())
+        return [allowed for _, _, allowed in Gateway(transport).rights()]
+
+    server.add_failure("orders", "load")
+    before = json.dumps(server.instances["orders", RUN, "load", -1])
+    oncall = Login(server.username, server.password)
+    assert may(oncall) == [True, True, True]
+    assert may(Login(*server.viewer)) == [True, True, False]
+    assert may(oncall, read_only=True) == [True, True, False]
+    assert json.dumps(server.instances["orders", RUN, "load", -1]) == before
+
+
 # ---- failures ----
 
 
@@ -497,6 +511,17 @@ def test_a_clear_gives_new_ids_and_spares_the_rest(server: AirflowServer, airflo
     assert [row["state"] for row in (part, green, other_run)] == [None, "success", "failed"]
     assert airflow.task_instance(TaskRef("orders", RUN, "part", 0)).state == "failed"
     assert airflow.clear("orders", RUN, ["load"], dry_run=False) == ()  # somebody did already
+
+
+def test_a_clear_of_any_state_spares_a_running_one(server: AirflowServer, airflow: Airflow) -> None:
+    stuck = server.add_failure("orders", "load", state=None)
+    assert airflow.clear("orders", RUN, ["load"], dry_run=False) == ()
+    done = airflow.clear("orders", RUN, ["load"], dry_run=False, only_failed=False)
+    assert [instance.id for instance in done] == [stuck["id"]]
+    if server.modern:  # 3.1 has no such guard
+        stuck["state"] = "running"
+        with pytest.raises(AirflowConflict, match="running"):
+            airflow.clear("orders", RUN, ["load"], dry_run=False, only_failed=False)
 
 
 def test_a_clear_of_nothing_asks_for_nothing(server: AirflowServer, airflow: Airflow) -> None:

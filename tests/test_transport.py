@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -430,17 +431,33 @@ def test_a_stream_that_breaks_off_starts_anew(server: AirflowServer) -> None:
     assert len(server.sent("GET")) == 3
 
 
-def test_a_consumer_may_stop_early_or_fail(server: AirflowServer) -> None:
-    big_log(server, 4 * 1024 * 1024)
-    client = open_transport(server)
-    assert stream(client, lambda pieces: len(next(iter(pieces)))) > 0
+def test_an_interrupted_consumer_ends_the_connection(server: AirflowServer) -> None:
+    ended = threading.Event()
+
+    def endless() -> Iterator[bytes]:
+        try:
+            while not server.closing.is_set():
+                yield b"x" * 65536
+        finally:
+            ended.set()
 
     def interrupted(pieces: Iterable[bytes]) -> None:
         next(iter(pieces))
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    server.set_log(server.instances["orders", RUN, "load", -1], 1, endless)
+    client = open_transport(server)
+    with pytest.raises(KeyboardInterrupt) as caught:
         stream(client, interrupted)
+    assert ended.wait(20)  # while `caught` still holds the frames, and the response in them
+    assert caught.tb
+    assert read(client)["dag_id"] == "orders"
+
+
+def test_a_consumer_may_stop_early(server: AirflowServer) -> None:
+    big_log(server, 4 * 1024 * 1024)
+    client = open_transport(server)
+    assert stream(client, lambda pieces: len(next(iter(pieces)))) > 0
     assert read(client)["dag_id"] == "orders"
 
 

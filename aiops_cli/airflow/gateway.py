@@ -18,7 +18,7 @@ from aiops_cli.airflow import parse
 from aiops_cli.airflow.logs import read_excerpt
 from aiops_cli.airflow.parse import Document
 from aiops_cli.airflow.transport import Transport
-from aiops_cli.errors import AirflowAnswer, AirflowForbidden, AirflowNotFound
+from aiops_cli.errors import AirflowAnswer, AirflowForbidden, AirflowNotFound, Refused
 from aiops_cli.incidents import (
     UNMAPPED,
     Dag,
@@ -319,7 +319,7 @@ class Gateway:
 def _allowed(probe: Callable[[], object]) -> bool:
     try:
         probe()
-    except AirflowForbidden:
+    except (AirflowForbidden, Refused):  # Refused: read_only is set here
         return False
     except AirflowNotFound:
         return True
