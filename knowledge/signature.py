@@ -69,7 +69,8 @@ _RUNNER_SOURCE = re.compile(
 )
 
 _KILLED = re.compile(
-    r"(?i)\bsigkill\b|return code:? (?:is |= ?)?-9\b|exit_code=-9\b|process terminated by signal|"
+    r"(?i)\bsigkill\b|\bnegsignal\.|return code:? (?:is |= ?)?-\d|exit_code=-\d|"
+    r"process terminated by signal|"
     r"likely out of memory|signal 9\b"
 )
 _LOST = re.compile(
@@ -86,7 +87,10 @@ _BOILERPLATE = re.compile(
     r"dag bundles|filling up the dagbag|dependencies (?:all )?(?:met|not met)|executing <task|"
     r"starting attempt|started process|running(?: command|:| <task| on host)|exporting|"
     r"tmp dir root|output:?$|\*\*\* |::(?:end)?group|traceback \(most|file \"|"
-    r"task instance is in running|previous state of the task|using connection|sending (?:signals|15|9)|pre task execution|"
+    r"task instance is in running|previous state of the task|using connection|"
+    r"sending (?:signals|15|9)|pre task execution|falling back to local log|"
+    r"log file (?:does not exist|not found)|could not read (?:served|remote) log|"
+    r"failed to fetch log file|unable to (?:read|fetch) (?:remote )?log|"
     r"post task execution|log message source|done\. pass=|completed with \d+ error|encountered an "
     r"error:?$|retrying|"
     r".{0,200}(?:deprecat|futurewarning|userwarning|\b0 errors?\b|\berrors?[=:] ?0\b))|"

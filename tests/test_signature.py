@@ -345,6 +345,10 @@ def test_a_pod_s_reason_is_read_out_of_the_pod() -> None:
             KILLED,
         ),
         (f"{STAMP} {{local_task_job.py:1}} INFO - Task exited with return code -9", KILLED),
+        (
+            f"{STAMP} {{local_task_job.py:1}} INFO - exited with return code Negsignal.SIGABRT",
+            KILLED,
+        ),
         (f"{STAMP} {{scheduler_job.py:1}} ERROR - Detected zombie job: {{'pid': 1}}", LOST),
         (f"{STAMP} {{local_task_job.py:1}} ERROR - Heartbeat time limit exceeded!", LOST),
     ],
@@ -367,7 +371,13 @@ def test_a_text_without_any_error_is_never_enough_to_act_on() -> None:
     assert sign("started\nstill running").wrapper
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "   ", "\x00", "*** Reading local file: /a/b.log"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "\n\n", "   ", "\x00", "*** Reading local file: /a/b.log"),
+        "Log file not found on worker 'w-3'. This attempt may have run elsewhere.",
+    ],
+)
 def test_a_text_that_says_nothing_has_no_fingerprint(text: str) -> None:
     signature = sign(text)
     assert (signature.text, signature.fingerprint, signature.error_class) == ("", "", "")
