@@ -6,7 +6,7 @@ store only keeps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -75,15 +75,24 @@ class KnowledgeBase:
         ]
         return self.store.put_entries(embedded, self.space, at)
 
-    def seed(self, entries: Sequence[Entry], *, by: str, at: datetime) -> SeedCounts:
-        """Put runbook entries, and retire those that vanished from the same sources."""
+    def seed(
+        self, entries: Sequence[Entry], *, folders: Collection[str] = (), by: str, at: datetime
+    ) -> SeedCounts:
+        """Put runbook entries, and retire those that vanished from the same files.
+
+        `folders` names the folders that were read whole: of those, files that are gone are
+        retired too. Another folder of the same name shares no entry, and is left alone.
+        """
+        known = self.store.entries(kind="runbook")
         counts = self.put(entries, at)
         kept = {entry.id for entry in entries}
-        sources = {_file(entry.source) for entry in entries}
+        files = {_file(entry.source) for entry in entries}
+        for folder in folders:
+            inside = [entry for entry in known if entry.source.startswith(f"{folder}/")]
+            if any(entry.id in kept for entry in inside):
+                files.update(_file(entry.source) for entry in inside)
         gone = [
-            entry.id
-            for entry in self.store.entries(kind="runbook")
-            if _file(entry.source) in sources and entry.id not in kept
+            entry.id for entry in known if _file(entry.source) in files and entry.id not in kept
         ]
         retired = self.store.retire_entries(gone, by, at, "vanished from its source")
         return SeedCounts(counts.added, counts.changed, counts.same, retired)

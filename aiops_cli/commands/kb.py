@@ -25,7 +25,12 @@ def seed(
     chosen = settings(ctx)
     entries = read_runbooks(paths)  # all of it, before any of it is stored
     with services.knowledge_base(chosen) as knowledge:
-        done = knowledge.seed(entries, by=chosen.user, at=services.SystemClock().now())
+        done = knowledge.seed(
+            entries,
+            folders=[path.resolve().name for path in paths if path.is_dir()],
+            by=chosen.user,
+            at=services.SystemClock().now(),
+        )
     if json:
         print_json(
             {
