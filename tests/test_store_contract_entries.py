@@ -240,7 +240,21 @@ def test_dotted_names_are_whole_words(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "token",
-    ['"', "*", "a*", "NEAR(a b)", "words:a", 'a" OR "b', "-a", "^a", "a AND b", "(", "", "\ud800"],
+    [
+        '"',
+        "*",
+        "a*",
+        "NEAR(a b)",
+        "words:a",
+        'a" OR "b',
+        "-a",
+        "^a",
+        "a AND b",
+        "aa.bb",
+        "(",
+        "",
+        "\ud800",
+    ],
 )
 def test_a_token_is_never_query_syntax(store: Store, token: str) -> None:
     store.put_entries([embedded("a", ("aa bb", unit(1, 0, 0)))], SPACE, NOW)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,16 +62,8 @@ class Database:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
-        with self._lock, usable(self._path):
-            self._connection.execute(begin)
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                # A full disk or a lost file ends the transaction by itself.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._lock, usable(self._path), transaction(self._connection, begin):
+            yield
 
     def rows(self, sql: str, values: Values = ()) -> list[dict[str, Any]]:
         cursor = self._connection.execute(sql, _storable(values))
@@ -158,6 +151,20 @@ def open_database(path: Path, migrations: Path = MIGRATIONS) -> Database:
 
 
 @contextmanager
+def transaction(connection: apsw.Connection, begin: str) -> Iterator[None]:
+    """Committed at the end, rolled back on any exception."""
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A full disk or a lost file ends the transaction by itself.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
 def usable(path: Path) -> Iterator[None]:
     """Turns what SQLite says of an unusable file into StoreUnusable. Everything else (a broken
     constraint, a wrong statement) is a bug and passes."""
@@ -225,12 +232,11 @@ def _upgrade(connection: apsw.Connection, path: Path, folder: Path) -> None:
     """Apply the migrations that are missing, all in one transaction, after a backup."""
     steps = {int(file.name[:4]): file for file in sorted(folder.glob("[0-9]*.sql"))}
     newest = max(steps)
-    if _version(connection, path, newest) == newest:
-        return
-    # Neither can change inside a transaction, nor the page size once WAL is on.
-    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}; PRAGMA journal_mode = WAL")
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection, "BEGIN"):
+        if _version(connection, path, newest) == newest:
+            return
+    _turn_on_wal(connection)
+    with transaction(connection, "BEGIN IMMEDIATE"):
         version = _version(connection, path, newest)  # another process may have been faster
         if 0 < version < newest:
             _back_up(path, version)
@@ -239,16 +245,30 @@ def _upgrade(connection: apsw.Connection, path: Path, folder: Path) -> None:
         connection.execute(
             f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {newest}"
         )
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+
+
+def _turn_on_wal(connection: apsw.Connection) -> None:
+    """WAL, and larger pages where the file is still empty; neither works inside a transaction.
+
+    The busy timeout does not hold for this step, and several processes may make the file."""
+    import apsw
+
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute(f"PRAGMA page_size = {PAGE_SIZE}; PRAGMA journal_mode = WAL")
+        except apsw.BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _version(connection: apsw.Connection, path: Path, newest: int) -> int:
-    """The file's schema version, 0 for an empty file. Raises StoreUnusable for a file of another
-    program, SchemaTooNew for one of a newer version of this one."""
+    """The file's schema version, 0 for an empty file. Called in a transaction, so that what it
+    reads is of one moment. Raises StoreUnusable for a file of another program, SchemaTooNew for
+    one of a newer version of this one."""
     version = int(connection.pragma("user_version"))
     if connection.pragma("application_id") != APPLICATION_ID:
         if connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall():
