@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiops_cli.airflow.logs import read_excerpt
 from knowledge.signature import KILLED, LOST, SIGNATURE_VERSION, sign
 
 STAMP = "[2024-02-01T07:44:10.220+0000]"
@@ -129,6 +130,13 @@ def written(failing: Any) -> dict[str, str]:
         "[2025-06-02T03:20:00.1Z] INFO - Task instance in failure state [task.stdout]\n",
         "events": "\n".join(json.dumps(event) for event in events),
     }
+
+
+@pytest.mark.parametrize("failing", RAISING, ids=lambda failing: failing.__name__)
+def test_the_excerpt_of_a_log_signs_as_the_log_does(failing: Any) -> None:
+    for way, text in written(failing).items():
+        excerpt = read_excerpt([text.encode()])
+        assert sign(excerpt.text, excerpt.numbers).text == sign(text).text, way
 
 
 @pytest.mark.parametrize("failing", RAISING, ids=lambda failing: failing.__name__)
