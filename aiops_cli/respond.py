@@ -175,10 +175,9 @@ def _apply(
     except Refused as refused:
         _settle(desk, incident, token, decision.seq, "superseded", refused.message)
         raise
-    except AirflowUnreachable:
-        raise  # it may have happened: settle asks Airflow
-    except AirflowError:
-        if "new_id" not in saved:  # refused by Airflow before anything was done
+    except AirflowError as error:
+        # What was surely not done is given back; what may have happened, settle asks Airflow.
+        if "new_id" not in saved and not error.unclear:
             store.release(incident.id, token)
         raise
     save(saved | {"note": _note(desk, incident, decision)})

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from aiops_cli import decide, respond
-from aiops_cli.errors import AirflowForbidden, AirflowUnreachable, Refused, UsageError
+from aiops_cli.errors import (
+    AirflowConflict,
+    AirflowForbidden,
+    AirflowUnreachable,
+    Refused,
+    UsageError,
+)
 from knowledge.records import Case
 from tests.airflow_server import RUN, exception
 from tests.desk import REFUSED, Bench, bench
@@ -166,6 +172,29 @@ class TestUnclear:
             approve(at_work, at_work.only())
         assert at_work.only().status == "pending"
         assert at_work.store.trials() == ()
+
+    def test_where_nothing_was_sent_it_waits_again(self, at_work: Bench) -> None:
+        fail(at_work)
+        case = at_work.only()
+        original = at_work.desk.airflow.clear
+
+        def clear(*args: Any, **options: Any) -> Any:
+            if not options["dry_run"]:
+                raise AirflowUnreachable("connection refused")
+            return original(*args, **options)
+
+        at_work.desk.airflow.clear = clear  # type: ignore[method-assign]  # it is down now
+        with pytest.raises(AirflowUnreachable):
+            approve(at_work, case)
+        assert at_work.only().status == "pending"
+
+    def test_409_from_a_busy_database_is_no_somebody_else(self, at_work: Bench) -> None:
+        fail(at_work)
+        detail = b'{"detail":{"reason":"Unique constraint violation"}}'
+        fault_after_dry_run(at_work, status=409, body=detail)
+        with pytest.raises(AirflowConflict):
+            approve(at_work, at_work.only())
+        assert at_work.only().status == "pending"
 
     def test_airflow_gone_in_the_middle_goes_to_a_person(self, at_work: Bench) -> None:
         fail(at_work)

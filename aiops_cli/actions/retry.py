@@ -71,23 +71,46 @@ def revive(airflow: Airflow, ref: TaskRef) -> None:
 def _clear(airflow: Airflow, own: PlannedClear) -> TaskInstance:
     """Clear the one task instance; returns it with its new id. An unclear answer (5xx, connection
     lost) is re-read before it is repeated, once: Airflow may have done it all the same."""
-    ref = own.ref
-    for repeat in (False, True):
-        try:
-            cleared = airflow.clear(ref.dag_id, ref.run_id, [_named(ref)], dry_run=False)
-            if cleared:
-                return cleared[0]
-            refusal: AirflowError = AirflowConflict(f"Airflow cleared nothing for {ref}")
-        except (AirflowConflict, AirflowUnreachable) as error:
-            refusal = error
-        live = airflow.task_instance(ref)
-        if live.id != own.id or live.state != own.state:
-            if isinstance(refusal, AirflowConflict):
-                raise Refused(f"somebody else has run {ref} again", "nothing was done")
+    try:
+        return _clear_once(airflow, own)
+    except AirflowUnreachable as unclear:
+        if not unclear.unclear:
+            raise
+        live = _read_again(airflow, own, unclear)
+        if _moved(live, own):
             return live
-        if repeat or isinstance(refusal, AirflowConflict):
-            raise refusal
-    raise AssertionError("unreachable: the second round returns or raises")
+        try:
+            return _clear_once(airflow, own)
+        except AirflowUnreachable:
+            raise unclear from None
+
+
+def _clear_once(airflow: Airflow, own: PlannedClear) -> TaskInstance:
+    """One call. That nothing was cleared is looked into: Refused where somebody else has acted,
+    AirflowConflict where Airflow would not."""
+    ref = own.ref
+    refusal = AirflowConflict(f"Airflow cleared nothing for {ref}", "try again in a moment")
+    try:
+        cleared = airflow.clear(ref.dag_id, ref.run_id, [_named(ref)], dry_run=False)
+        if cleared:
+            return cleared[0]
+    except AirflowConflict as conflict:
+        refusal = conflict
+    if _moved(_read_again(airflow, own, refusal), own):
+        raise Refused(f"somebody else has run {ref} again", "nothing was done")
+    raise refusal
+
+
+def _moved(live: TaskInstance, own: PlannedClear) -> bool:
+    return live.id != own.id or live.state != own.state
+
+
+def _read_again(airflow: Airflow, own: PlannedClear, refusal: AirflowError) -> TaskInstance:
+    """The task instance of now; where that cannot be read either, the refusal stands."""
+    try:
+        return airflow.task_instance(own.ref)
+    except AirflowError:
+        raise refusal from None
 
 
 def _clear_downstream(airflow: Airflow, ref: TaskRef, names: Sequence[str]) -> list[str]:
