@@ -90,9 +90,11 @@ class Bench:
 
 
 @contextmanager
-def bench(version: str = "3.3.2", **settings: str) -> Iterator[Bench]:
+def bench(
+    version: str = "3.3.2", clock: SetClock | None = None, **settings: str
+) -> Iterator[Bench]:
     """`settings` are dotted settings with __ for the dot, as in gate__trust_retries="true"."""
-    clock = SetClock()
+    clock = clock or SetClock()
     with AirflowServer(version) as server:
         transport = Transport(
             server.url,
