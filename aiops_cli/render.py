@@ -1,24 +1,24 @@
-"""Published documents → Rich renderables. Never prints, never decides.
-
-Everything shown came from Airflow, a log or a person, so it is plain `Text` (never markup) with
-control characters removed.
-"""
+"""Published documents → Rich renderables. Never prints, never decides."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from aiops_cli.screen import Trimmed, fields, local, one_line, plain, table
 from knowledge.redact import clean
 
 Document = Mapping[str, Any]
 LABEL_WIDTH = 9
+HEADLINE_LENGTH = 300  # some exceptions carry a whole query or answer; `aiops log` has it all
+UNPROVEN = "re-run unproven"
+WAITING = ("pending", "needs_human")
 
 _STATUS_STYLE = {
     "pending": "yellow",
@@ -27,25 +27,6 @@ _STATUS_STYLE = {
     "failed": "red",
     "needs_human": "bold red",
 }
-
-
-def plain(value: object, style: str = "") -> Text:
-    """One line of text that cannot drive the terminal."""
-    return Text(re.sub(r"[\r\n\t]+", " ", clean(str(value))), style)
-
-
-def one_line(value: object, style: str = "") -> Text:
-    """A cell that is cut with an ellipsis where the column is narrow, never wrapped."""
-    text = plain(value, style)
-    text.no_wrap, text.overflow = True, "ellipsis"
-    return text
-
-
-def local(moment: str | None, form: str = "%m-%d %H:%M") -> str:
-    """A published UTC time on the reader's clock; the header tells its offset once."""
-    if moment is None:
-        return "?"
-    return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime(form)
 
 
 def task_name(doc: Document) -> str:
@@ -75,7 +56,7 @@ def incident_card(doc: Document, short: str) -> RenderableType:
     grid.add_column(overflow="fold")
     for label, text in _card_lines(doc, short):
         grid.add_row(label, text)
-    return Group(head, grid)
+    return Trimmed(Group(head, grid))
 
 
 def _run(doc: Document) -> str:
@@ -102,28 +83,37 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
         impact.append(f"blocks {len(blocks)}: {', '.join(blocks[:4])}" + "…" * (len(blocks) > 4))
     if impact:
         lines.append(("", plain(" · ".join(impact))))
+    what = doc["headline"] or "the log says nothing of an error"
+    if len(what) > HEADLINE_LENGTH:
+        what = what[:HEADLINE_LENGTH] + "…"
     where = f"  (log line {doc['line']})" if doc.get("line") else ""
-    lines.append(("WHAT", plain((doc["headline"] or "the log says nothing of an error") + where)))
+    lines.append(("WHAT", plain(what + where)))
     if context.get("notice"):
         lines.append(("LOG", plain(context["notice"])))
     if "changed" in context:
-        success = context.get("last_success")
-        since = f"last success {local(success)}" if success else "it has not succeeded lately"
-        said = "; ".join(context["changed"]) or "nothing that Airflow knows of"
-        lines.append(("CHANGED", plain(f"{said} ({since})")))
+        lines.append(("CHANGED", plain(_changed(context))))
     lines.append(("KNOWN", _known(doc)))
-    lines.extend(_proposal(doc))
     if doc["incident"] is None:
-        return lines
-    if doc["status"] == "pending":
-        verbs = ["approve", "reject", "log", "open"]
-        if (doc["diagnosis"] or {}).get("action") is None:
-            verbs[:2] = ["approve --action retry", "reject --reason …"]
-        keys = " | ".join(f"{verb} {short}" for verb in verbs)
-        lines.append(("NEXT", Text(f"aiops {keys}", "dim")))
-    else:
+        return [*lines, *_proposal(doc)]
+    if doc["status"] in WAITING:
+        lines.extend(_proposal(doc))
+    if doc["status"] != "pending":
         lines.append(("STATUS", status_text(doc)))
+    if doc["status"] in WAITING:
+        known = (doc["diagnosis"] or {}).get("action") is not None
+        approve = f"approve {short}" + ("" if known else " --action …")
+        keys = f"{approve} | reject {short} --reason … | log {short} | open {short}"
+        lines.append(("NEXT", Text(keys, "dim")))
     return lines
+
+
+def _changed(context: Document) -> str:
+    success = context.get("last_success")
+    if not success:  # there is no moment to look back to
+        return "unknown: no earlier success of this task to compare with"
+    said = "; ".join(context["changed"]) or "nothing that Airflow knows of"
+    said = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\dZ", lambda when: local(when[0]), said)
+    return f"{said} (last success {local(success)})"
 
 
 def _known(doc: Document) -> Text:
@@ -144,7 +134,7 @@ def _known(doc: Document) -> Text:
     scope = {"task": "here", "dag": "in this DAG", "anywhere": "elsewhere"}.get(
         record.get("scope", ""), ""
     )
-    proof = f"{best['action']} {told} {scope}" if told else "no outcome on record yet"
+    proof = f"{best['action']} {told} {scope}".rstrip() if told else "no outcome on record yet"
     text = plain(f"{found}: {best['title']}; {proof}")
     text.append("\n")
     text.append(plain(f"{best['kind']} {best['source']}" + _edited(best), "dim"))
@@ -165,42 +155,56 @@ def _proposal(doc: Document) -> list[tuple[str, Text]]:
     if diagnosis["explanation"]:
         lines.append(("WHY", plain(diagnosis["explanation"])))
     action = diagnosis["action"]
-    if action not in (None, "none") and doc.get("rerun"):
-        lines.append(("RE-RUN", plain(doc["rerun"])))
+    checks = {check["name"]: check for check in gate["checks"]}
+    rerun = checks["rerun_safe"]
+    if action not in (None, "none") and doc["rerun"]:
+        why = str(rerun["reason"]).removeprefix(f"{UNPROVEN}: ")
+        said = f"safe: {doc['rerun']}" if rerun["passed"] else f"unproven: {why}"
+        lines.append(("RE-RUN", plain(said)))
     lines.append(("PROPOSE", plain(_proposed(doc), "bold")))
-    # What is new fails most checks: that it is new says it all.
-    reasons = gate["reasons"][:1] if doc["decision"] == "novel" else gate["reasons"]
-    alone = "yes" if gate["passed"] else "no: " + " · ".join(reasons)
-    lines.append(("ALONE", plain(alone)))
+    if doc["status"] == "pending":  # nothing is done alone of a log file, or a second time
+        # What is new fails most checks: that it is new says it all. RE-RUN has said why not.
+        reasons = gate["reasons"][:1] if doc["decision"] == "novel" else gate["reasons"]
+        told = [UNPROVEN if reason == rerun["reason"] else reason for reason in reasons]
+        lines.append(("ALONE", plain("yes" if gate["passed"] else f"no: {' · '.join(told)}")))
     return lines
 
 
 def _proposed(doc: Document) -> str:
     action, context = doc["diagnosis"]["action"], doc["context"]
     if action is None:
-        return "nothing: nobody has answered this before; approve --action … or reject --cause …"
+        return "nothing: nobody has answered this before"
     if action == "none":
         return "nothing to run again: a person must fix the cause"
     params = ", ".join(f"{name}={value}" for name, value in doc["diagnosis"]["params"].items())
-    text = f"{action} {doc['task_id']}" + (f" ({params})" if params else "")
+    task = f" {doc['task_id']}" if doc["task_id"] else ""
+    text = f"{action}{task}" + (f" ({params})" if params else "")
     blocks = context.get("blocks") or []
     if blocks:
         text += f", then the {len(blocks)} it blocks"
     if context.get("retries") is not None:
-        text += f"; grants +{context['retries'] + 1} tries"
+        text += f"; grants {_count(context['retries'] + 1, 'more try', 'more tries')}"
     return text
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def status_text(doc: Document) -> Text:
     text = Text(doc["status"], _STATUS_STYLE.get(doc["status"], ""))
     decided = doc.get("decided")
     parts = []
-    if decided and decided["kind"] not in ("superseded", "shadow"):
-        who = "alone" if decided["kind"] == "auto" else f"by {decided['by']}"
-        parts.append(f"{decided['kind']} {decided['action'] or ''} {who}")
-    elif decided and decided["kind"] == "shadow":
-        parts.append(f"would have done {decided['action']}")
-    if doc["outcome"]:
+    if decided:
+        action, by = decided["action"], decided["by"]
+        said_so = {
+            "approve": f"{action} approved by {by}",
+            "auto": f"{action}, done alone",
+            "reject": f"{action} turned down by {by}" if action else f"by {by}",
+            "shadow": f"would have done {action}",
+        }
+        parts.extend([said_so[decided["kind"]]] if decided["kind"] in said_so else [])
+    if doc["outcome"] not in (None, doc["status"]):
         parts.append(str(doc["outcome"]))
     said = doc.get("detail") or (decided or {}).get("reason")
     if said:
@@ -219,7 +223,7 @@ def incident_line(doc: Document, short: str) -> Text:
     text.append(status_text(doc))
     if doc["status"] == "pending" and doc["gate"]:
         text.append(f" · {doc['decision']}", "yellow")
-        text.append(plain(f" {doc['headline'] or 'no error in the log'}"))
+        text.append(plain(f" · {doc['headline'] or 'no error in the log'}"))
         if doc["diagnosis"]["action"]:
             text.append(plain(f" → {doc['diagnosis']['action']}"))
         if doc["decision"] not in ("novel", "auto"):
@@ -229,12 +233,12 @@ def incident_line(doc: Document, short: str) -> Text:
 
 def incident_table(docs: Sequence[Document], short: Mapping[str, str]) -> RenderableType:
     """The queue or the history, a line each, newest first."""
-    table = _table("ID", "FAILED", ("TASK", 12), ("WHAT", 20), "PROPOSE", "STATUS")
+    offset = f"FAILED {local(docs[0]['failed_at'], '%z')}" if docs else "FAILED"
+    rows = table("ID", offset, "TASK", "WHAT", "PROPOSE", "STATUS", narrow=("TASK", "WHAT"))
     for doc in docs:
-        status = Text(doc["status"], _STATUS_STYLE.get(doc["status"], ""))
-        if doc["outcome"] in ("relapsed", "unknown"):
-            status.append(f" {doc['outcome']}")
-        table.add_row(
+        word = "relapsed" if doc["outcome"] == "relapsed" else doc["status"]
+        status = Text(word, _STATUS_STYLE.get(doc["status"], ""))
+        rows.add_row(
             Text(short[doc["incident"]], "cyan"),
             local(doc["failed_at"], "%m-%d %H:%M"),
             one_line(task_name(doc)),
@@ -242,32 +246,22 @@ def incident_table(docs: Sequence[Document], short: Mapping[str, str]) -> Render
             plain((doc["diagnosis"] or {}).get("action") or "?"),
             status,
         )
-    return table
-
-
-def _table(*columns: str | tuple[str, int]) -> Table:
-    """A table without rules. Columns given with a least width share what room there is."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        if isinstance(column, str):
-            table.add_column(column, no_wrap=True)
-        else:
-            table.add_column(column[0], min_width=column[1])
-    return table
+    return Trimmed(rows)
 
 
 def failure_table(docs: Sequence[Document]) -> RenderableType:
     """Failed tries as Airflow has them."""
-    table = _table("ENDED", ("TASK", 24), "TRY", ("OPERATOR", 8), ("RUN", 16))
+    offset = f"ENDED {local(docs[0]['end_date'], '%z')}" if docs else "ENDED"
+    rows = table(offset, "TASK", "TRY", "OPERATOR", "RUN", narrow=("TASK", "OPERATOR", "RUN"))
     for doc in docs:
-        table.add_row(
-            local(doc["end_date"]),
+        rows.add_row(
+            local(doc["end_date"], "%m-%d %H:%M"),
             one_line(task_name(doc)),
             f"{doc['try_number']}/{doc['max_tries'] + 1}",
             one_line(doc["operator"] or ""),
             one_line(doc["run_id"]),
         )
-    return table
+    return Trimmed(rows)
 
 
 def plan_text(doc: Document) -> Text:
@@ -280,12 +274,16 @@ def plan_text(doc: Document) -> Text:
         text.append(plain(f"{doc['action']} {doc['dag_id']}.{item['task_id']}{index}", "bold"))
         text.append(plain(f"  in {doc['run_id']} (try {item['try_number']} {item['state']})"))
     if below:
-        names = ", ".join(item["task_id"] for item in below)
+        times = Counter(item["task_id"] for item in below)  # a mapped task has several
+        names = ", ".join(name + (f" ×{n}" if n > 1 else "") for name, n in times.items())
         text.append("\n")
         text.append(plain(f"then what it blocked: {names}"))
-    versions = doc["version_from"], doc["version_to"]
-    code = f"code v{versions[0]} → v{versions[1]}" if all(versions) else "the latest code"
-    text.append(f"\n{code}; the task gets {doc['extra_tries']} more tries")
+    old, new = doc["version_from"], doc["version_to"]
+    code = f"code v{old} → v{new}" if old and new and old != new else "the code as it was"
+    if not (old and new):
+        code = "the latest code"
+    tries = _count(doc["extra_tries"], "more try", "more tries")
+    text.append(f"\n{code}; the task gets {tries}")
     return text
 
 
@@ -305,17 +303,20 @@ def excerpt_text(text: str, numbers: Sequence[int], mark: int | None) -> Text:
 
 def entry_table(docs: Sequence[Document]) -> RenderableType:
     scored = any("similarity" in doc for doc in docs)
-    table = _table("ENTRY", *(["SIM"] if scored else []), "ACTION", ("TITLE", 20), ("SOURCE", 12))
+    rows = table(
+        *("ENTRY", *(["SIM"] if scored else []), "ACTION", "TITLE", "SOURCE"),
+        narrow=("TITLE", "SOURCE"),
+    )
     for doc in docs:
         score = [f"{doc['similarity']:.2f}"] if scored else []
-        table.add_row(
+        rows.add_row(
             Text(doc["entry"], "cyan"),
             *score,
             plain(doc["action"] or "?"),
             one_line(doc["title"]),
             one_line(doc["source"] + (" (retired)" if doc.get("retired") else "")),
         )
-    return table
+    return Trimmed(rows)
 
 
 def entry_card(doc: Document) -> RenderableType:
@@ -340,16 +341,6 @@ def entry_card(doc: Document) -> RenderableType:
     return fields(rows)
 
 
-def fields(rows: Sequence[tuple[str, object]]) -> RenderableType:
-    """Names and values, one a line."""
-    grid = Table.grid(padding=(0, 2), pad_edge=False)
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        grid.add_row(name, plain(value))
-    return grid
-
-
 def check_table(rows: Sequence[tuple[str, str, str, str]]) -> RenderableType:
     """Doctor's findings: (mark, name, what was found, what to do)."""
     grid = Table.grid(padding=(0, 1), pad_edge=False)
@@ -363,4 +354,4 @@ def check_table(rows: Sequence[tuple[str, str, str, str]]) -> RenderableType:
             text.append("\n→ ")
             text.append(plain(todo))
         grid.add_row(Text(mark, style.get(mark, "")), name, text)
-    return grid
+    return Trimmed(grid)

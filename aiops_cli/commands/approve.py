@@ -88,9 +88,15 @@ def _one(
     proposed = decide.proposal(case, action, params, cause)
     talk = console(stderr=True)
     if proposed.action == "none":
-        if not dry_run:
-            return decide.approve(desk, case, proposed, None, rerun_safe)
-        return {"action": "none", "params": {}, "clears": []}
+        said = "nothing is run again: a person fixes the cause"
+        if dry_run:
+            if not json:
+                console().print(f"{case.incident.id}: {said}")
+            return {"action": "none", "params": {}, "clears": []}
+        noted = decide.approve(desk, case, proposed, None, rerun_safe)
+        if not json:
+            talk.print(f"{case.incident.id}: noted; {said}")
+        return noted
     plan = respond.preview(desk, case.incident, proposed.action, proposed.params)
     document = plan_document(plan)
     if dry_run:
@@ -108,5 +114,6 @@ def _one(
         raise typer.Exit(0)
     done = decide.approve(desk, case, proposed, plan, rerun_safe)
     if not json:
-        talk.print(f"{case.incident.id}: {proposed.action} done; aiops watch --once tells the end")
+        begun = "waits for its time" if proposed.action == "retry_later" else "runs again"
+        talk.print(f"{case.incident.id}: {begun}; aiops watch --once tells how it ends")
     return done

@@ -86,7 +86,7 @@ def _airflow(chosen: Settings) -> list[Finding]:
     from aiops_cli import services
 
     airflow = services.airflow(chosen)
-    findings = [Finding("ok", "airflow", f"{airflow.name}: {airflow.url}, {airflow.version()}")]
+    findings = [Finding("ok", "airflow", f"{airflow.name}: {airflow.version()} at {airflow.url}")]
     health = airflow.health()
     findings.append(
         Finding("ok", "health", "healthy")
@@ -123,7 +123,7 @@ def _knowledge_base(chosen: Settings) -> list[Finding]:
                 f"its vectors come from {space.embedder}, not from {knowledge.space.embedder}",
                 f"set AIOPS_EMBEDDER={space.embedder}",
             )
-    findings.append(Finding("ok", "embedder", f"{knowledge.space.embedder}, built in"))
+    findings.append(Finding("ok", "embedder", knowledge.space.embedder))
     if pause.paused:
         findings.append(Finding("warn", "pause", f"paused by {pause.by}", "aiops resume"))
     return findings

@@ -38,4 +38,5 @@ def log(
     if excerpt.text:
         from aiops_cli.render import excerpt_text
 
-        console().print(excerpt_text(excerpt.text, excerpt.numbers, incident.signature.line))
+        shown = excerpt_text(excerpt.text, excerpt.numbers, incident.signature.line)
+        console().print(shown, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aiops_cli.examine import Desk
+
+
+PIPE_COLUMNS = 200  # wide enough for whole names, short enough to be read in a mail
 
 
 def print_json(value: Any) -> None:
@@ -27,10 +31,14 @@ def console(*, stderr: bool = False) -> Console:
     """A console that takes text as it is: never as markup, emoji codes or words to highlight.
 
     Rich itself honours NO_COLOR and COLUMNS, and leaves colours away where there is no terminal.
+    It would take such a place for 80 columns wide, and cut what `grep` looks for.
     """
     from rich.console import Console  # 60 ms: not for --json
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    stream = sys.stderr if stderr else sys.stdout
+    piped = not (stream and stream.isatty()) and "COLUMNS" not in os.environ
+    width = PIPE_COLUMNS if piped else None
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
 def tell_where(desk: Desk) -> None:
@@ -42,7 +50,7 @@ def tell_where(desk: Desk) -> None:
     mode = "paused" if stopped(desk).paused else desk.settings.mode
     problems, now = desk.airflow.health().problems, str(utc(desk.clock.now()))
     line = header(desk.instance, problems, desk.settings.user, mode, now)
-    console(stderr=True).print(line)
+    console(stderr=True).print(line, soft_wrap=True)
 
 
 def is_terminal() -> bool:

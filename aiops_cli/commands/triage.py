@@ -129,7 +129,8 @@ def _decide(desk: Desk, case: Case, key: str) -> bool:
     if not confirm("do this?" if plan else "nothing is run again: a person fixes it. Right?"):
         return False
     decide.approve(desk, case, proposed, plan, None)
-    out.print(f"{proposed.action} done" if plan else "noted")
+    begun = "waits for its time" if proposed.action == "retry_later" else "runs again"
+    out.print(begun if plan else "noted")
     return True
 
 
@@ -137,9 +138,8 @@ def _log(case: Case) -> None:
     from aiops_cli.render import excerpt_text
 
     incident = case.incident
-    console(stderr=True).print(
-        excerpt_text(incident.excerpt.text, incident.excerpt.numbers, incident.signature.line)
-    )
+    shown = excerpt_text(incident.excerpt.text, incident.excerpt.numbers, incident.signature.line)
+    console(stderr=True).print(shown, soft_wrap=True)
 
 
 def _open(desk: Desk, case: Case) -> None:

@@ -1,0 +1,72 @@
+"""Text and tables that are safe on a terminal.
+
+What is shown came from Airflow, a log or a person, so it is plain `Text` (never markup) with
+control characters removed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from knowledge.redact import clean
+
+
+def plain(value: object, style: str = "") -> Text:
+    """One line of text that cannot drive the terminal."""
+    return Text(re.sub(r"[\r\n\t]+", " ", clean(str(value))), style)
+
+
+def one_line(value: object, style: str = "") -> Text:
+    """A cell that is cut with an ellipsis where the column is narrow, never wrapped."""
+    text = plain(value, style)
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+class Trimmed:
+    """A table without the blanks that Rich fills its lines with: they wrap in mails and narrow
+    windows, and come along when somebody copies a line."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self.content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self.content, options, pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            yield from line[:-1]
+            if line:
+                yield Segment(line[-1].text.rstrip(), line[-1].style)
+            yield Segment.line()
+
+
+def local(moment: str | None, form: str = "%m-%d %H:%M %z") -> str:
+    """A published UTC time on the reader's clock, with its offset."""
+    if moment is None:
+        return "?"
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime(form)
+
+
+def table(*columns: str, narrow: Collection[str]) -> Table:
+    """A table without rules. The `narrow` columns share what room the others leave."""
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        made.add_column(column, no_wrap=column not in narrow)
+    return made
+
+
+def fields(rows: Sequence[tuple[str, object]]) -> RenderableType:
+    """Names and values, one a line."""
+    grid = Table.grid(padding=(0, 2), pad_edge=False)
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, plain(value))
+    return Trimmed(grid)
