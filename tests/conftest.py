@@ -10,6 +10,8 @@ import pytest
 from knowledge.stores import Store
 from knowledge.stores.memory import MemoryStore
 from knowledge.stores.sqlite import SqliteStore
+from tests.airflow_server import AirflowServer
+from tests.cli import Cli, make
 from tests.samples import SetClock
 
 
@@ -29,3 +31,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, store_clock: SetClock)
     )
     yield made
     made.close()
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+    """The command line of somebody whose machine and Airflow are made for this test."""
+    with AirflowServer() as server:
+        yield make(server, tmp_path, monkeypatch)

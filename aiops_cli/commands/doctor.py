@@ -59,7 +59,8 @@ def doctor(
 
 
 def _show(chosen: Settings, findings: list[Finding]) -> None:
-    from aiops_cli.render import check_table, fields
+    from aiops_cli.render import check_table
+    from aiops_cli.screen import fields
 
     out = console()
     out.print(check_table([finding[:4] for finding in findings]))

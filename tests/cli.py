@@ -1,0 +1,190 @@
+"""The command line in tests: run in this process, with a fake Airflow and a real SQLite file.
+
+    cli.server.add_failure("orders", "load", events=[REFUSED])
+    said = cli.run("diagnose", "orders", "--json")
+    assert said.code == 0 and said.json["incidents"]
+
+Nobody's own settings, logins or memories are read: the environment is given whole.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from aiops_cli import services
+from aiops_cli.commands import Invocation, output, triage
+from aiops_cli.main import app
+from knowledge.stores.sqlite import SqliteStore
+from tests.airflow_server import AirflowServer
+from tests.desk import SetClock
+
+REPO = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one object on stdout, and nothing beside it."""
+        assert self.out.endswith("\n"), self
+        assert self.out.count("\n") == 1, self
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        """The objects of a stream, one a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def text(self) -> str:
+        """Data and talk on one line, for words that a narrow screen has wrapped."""
+        return " ".join(f"{self.out} {self.err}".split())
+
+
+@dataclass
+class Cli:
+    """A person's machine: its environment and folder, and the Airflow it talks to."""
+
+    server: AirflowServer
+    home: Path
+    clock: SetClock
+    monkeypatch: pytest.MonkeyPatch
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        config = self.home / "config.yaml"
+        config.write_text("")
+        config.chmod(0o600)
+        self.environ = {
+            "AIOPS_CONFIG": str(config),
+            "AIOPS_KB": f"sqlite:///{self.kb}",
+            "AIOPS_USER": "ana",
+            "AIOPS_AIRFLOW_URL": self.server.url,
+            "AIOPS_AIRFLOW_USERNAME": self.server.username,
+            "AIOPS_AIRFLOW_PASSWORD": self.server.password,
+        }
+
+    @property
+    def kb(self) -> Path:
+        return self.home / "kb" / "knowledge.db"
+
+    def run(self, *args: str, stdin: str | bytes | None = None) -> Said:
+        """One command line, in this process. Any traceback that is not told of is an error."""
+        called = Invocation(environ=self.environ, cwd=self.home)
+        result = CliRunner().invoke(app, list(args), obj=called, input=stdin)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result
+        assert "Traceback" not in result.stderr
+        return Said(result.exit_code, result.stdout, result.stderr)
+
+    def ok(self, *args: str, stdin: str | bytes | None = None) -> Said:
+        """A command that ends well."""
+        said = self.run(*args, stdin=stdin)
+        assert said.code == 0, said
+        return said
+
+    def type(self, *args: str, keys: str, interrupt: bool = False) -> Said:
+        """A command on a (faked) terminal at which somebody types `keys`, then Ctrl-D, or with
+        `interrupt` Ctrl-C."""
+        with self.monkeypatch.context() as patch:
+            patch.setattr(output, "is_terminal", lambda: True)
+            patch.setattr(triage, "is_terminal", lambda: True)
+            called = Invocation(environ=self.environ, cwd=self.home)
+            typed: Any = io.BufferedReader(_Keys(keys, interrupt))
+            result = CliRunner().invoke(app, list(args), obj=called, input=typed)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result
+        return Said(result.exit_code, result.stdout, result.stderr)
+
+    def process(self, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """A command line in a process of its own: for pipes and signals."""
+        return subprocess.run(
+            [sys.executable, "-m", "aiops_cli", *args],
+            env=self.process_environ(),
+            cwd=self.home,
+            text=True,
+            timeout=60,
+            check=False,
+            **{"stdin": subprocess.DEVNULL, "capture_output": True, **options},
+        )
+
+    def process_environ(self) -> dict[str, str]:
+        kept = {"PATH": os.environ["PATH"], "HOME": str(self.home), "PYTHONPATH": str(REPO)}
+        return {**kept, **self.environ}
+
+    def capture(self, dag: str, task: str = "load", **fields: Any) -> str:
+        """A failure that Airflow has and `watch` has seen; returns its incident's id."""
+        self.server.add_failure(dag, task, **fields)
+        self.clock.advance(seconds=1)
+        (new,) = self.ok("watch", "--once", "--json").lines
+        return str(new["incident"])
+
+    def status(self, incident: str) -> str:
+        return str(self.ok("incidents", "show", incident, "--json").json["status"])
+
+    def cleared(self) -> list[list[Any]]:
+        """The task ids of every clear that was not a dry run, in order."""
+        return [r.body["task_ids"] for r in self.server.sent("POST") if not r.body["dry_run"]]
+
+    def store(self) -> SqliteStore:
+        """The knowledge base's file, opened beside the command line; close it."""
+        return SqliteStore.open(str(self.kb))
+
+    def counts(self) -> Sequence[Any]:
+        """How many entries, incidents, decisions and grants there are: nothing may be lost."""
+        import apsw
+
+        if not self.kb.exists():
+            return ()
+        connection = apsw.Connection(str(self.kb), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            return [
+                connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+                for table in ("entries", "incidents", "decisions", "grants")
+            ]
+        finally:
+            connection.close()
+
+
+class _Keys(io.RawIOBase):
+    """What is typed, a line at a time as a terminal gives it; at its end Ctrl-D or Ctrl-C."""
+
+    def __init__(self, keys: str, interrupt: bool) -> None:
+        self._lines = keys.encode().splitlines(keepends=True)
+        self._interrupt = interrupt
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._lines and self._interrupt:
+            raise KeyboardInterrupt
+        line = self._lines.pop(0) if self._lines else b""
+        buffer[: len(line)] = line
+        return len(line)
+
+
+def make(server: AirflowServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """A machine of its own; the program's clock is `clock`, and sleeping moves it."""
+    for name in [name for name in os.environ if name.startswith(("AIOPS_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))  # a bug's report goes there
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    clock = SetClock()
+    monkeypatch.setattr(services, "SystemClock", lambda: clock)
+    return Cli(server, home, clock, monkeypatch)
