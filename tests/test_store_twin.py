@@ -17,13 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from knowledge.errors import DoorClosed, KnowledgeError
 from knowledge.records import (
-    STATUSES,
     ClaimState,
     DecisionKind,
     Limits,
     Outcome,
     OutcomeName,
     Pause,
+    Status,
     Vouch,
 )
 from knowledge.stores import Store
@@ -207,9 +207,9 @@ class Twins(RuleBasedStateMachine):
         self.same(lambda store: store.trials())
         self.same(lambda store: store.entries(retired=True))
         self.same(lambda store: store.vouches("default", "orders_etl", "t0"))
-        for status in STATUSES:
-            found = self.same(methodcaller("cases", status=[status]))
-            assert found == tuple(case for case in cases if case.status == status)
+        wanted: list[Status] = ["pending", "resolved", "superseded"]
+        found = self.same(lambda store: store.cases(status=wanted))
+        assert found == tuple(case for case in cases if case.status in wanted)
 
 
 def _named(one: Any) -> tuple[str, int]:
@@ -218,7 +218,7 @@ def _named(one: Any) -> tuple[str, int]:
 
 TestTwins = Twins.TestCase
 TestTwins.settings = settings(
-    max_examples=40,
+    max_examples=20,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
