@@ -86,7 +86,9 @@ def act(
     """
     checked(action, params)
     store = desk.knowledge.store
-    token = store.claim(incident.id, incident.ti_id, by, desk.settings.lease)
+    token = store.claim(
+        incident.id, incident.ti_id, by, desk.settings.lease, reopen=kind == "approve"
+    )
     if token is None:
         raise Refused(
             f"{incident.id} is being acted on, or was already",

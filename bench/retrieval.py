@@ -22,10 +22,10 @@ from pathlib import Path
 from knowledge.chains import find_chains
 from knowledge.embedders import BuiltinEmbedder, cosine
 from knowledge.loglines import read_lines
-from knowledge.ranking import BUILTIN_BOUND, BUILTIN_MARGIN, lead, rank, tokenize
-from knowledge.records import Entry, Match, Signature, Symptom
+from knowledge.ranking import BUILTIN_BOUND, BUILTIN_MARGIN, lead, rank
+from knowledge.records import Candidate, Entry, Match, Signature, Symptom
 from knowledge.signature import sign
-from knowledge.stores import Candidate
+from knowledge.tokens import tokenize
 
 CORPUS = Path(__file__).parents[1] / "tests" / "corpus" / "failures.jsonl"
 CANDIDATES = 60  # of each search, as the knowledge base asks for

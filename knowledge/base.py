@@ -13,11 +13,12 @@ from typing import Any
 
 from knowledge import evidence, ranking
 from knowledge.embedders import Embedder
-from knowledge.errors import NotFound
+from knowledge.errors import EmbedderMismatch, NotFound
 from knowledge.records import Entry, Evidence, Incident, Match, Signature, Symptom, short_hash
 from knowledge.redact import clean, redact
 from knowledge.signature import SIGNATURE_VERSION, sign
 from knowledge.stores import EmbeddedEntry, PutCounts, Store, VectorSpace
+from knowledge.tokens import tokenize
 
 # Candidates brought up by each search before the one re-ranking decides (facts: the top 60 of
 # a text search re-ranked by character grams equals ranking the whole base).
@@ -53,11 +54,18 @@ class KnowledgeBase:
         vectors come from another embedder."""
         if not signature.text:
             return ()
+        stored = self.store.vector_space()
+        if stored is not None and stored != self.space:
+            raise EmbedderMismatch(
+                f"the knowledge base holds vectors of {stored.embedder}, "
+                f"not of {self.space.embedder}",
+                f"set AIOPS_EMBEDDER={stored.embedder}",
+            )
         exact = self.store.find_exact(signature.fingerprint)
         vector = self.embedder.embed([signature.text])[0]
         near = (
             *self.store.find_vector(vector, VECTOR_CANDIDATES),
-            *self.store.find_text(ranking.tokenize(signature.text), TEXT_CANDIDATES),
+            *self.store.find_text(tokenize(signature.text), TEXT_CANDIDATES),
         )
         return ranking.rank(signature, exact, near, limit=limit)
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from knowledge.embedders import BUILTIN_BOUND, features
-from knowledge.records import Entry, Match, Signature
-from knowledge.stores import Candidate
+from knowledge.records import Candidate, Entry, Match, Signature
 
-__all__ = ["BUILTIN_BOUND", "BUILTIN_MARGIN", "lead", "rank", "similarity", "tokenize"]
+__all__ = ["BUILTIN_BOUND", "BUILTIN_MARGIN", "lead", "rank", "similarity"]
 
 # The least lead over the best match with another action. It costs no coverage in the bench and
 # stops what two labels of one failure contradict, where the lead is 0.
@@ -18,29 +17,6 @@ BUILTIN_MARGIN = 0.05
 
 # Two failures whose codes contradict each other are not the same, however alike their words.
 _CONTRADICTION = 0.75
-
-_NAME = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
-_PLACEHOLDER = re.compile(r"<[a-z]{1,8}>")
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_PARTS = re.compile(r"[^.\-_]+")
-
-
-def tokenize(text: str) -> list[str]:
-    """The tokens of a text for full-text search, the same on every store, in their order.
-
-    Lower case, of letters, digits and `_ . -` only. A dotted, dashed or CamelCase name stands
-    whole and in its parts (`errors.UniqueViolation` → errors.uniqueviolation, errors, unique,
-    violation), codes stand whole (ora-01017); placeholders are left out.
-    """
-    tokens: list[str] = []
-    for raw in _NAME.findall(_PLACEHOLDER.sub(" ", text)):
-        whole = raw.lower()
-        tokens.append(whole)
-        parts = [part.lower() for piece in _PARTS.findall(raw) for part in _CAMEL.split(piece)]
-        if len(parts) > 1:
-            tokens.extend(parts)
-    return tokens
-
 
 # A kind of code → how signatures write it; one of the groups is the code.
 _CODES = (

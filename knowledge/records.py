@@ -181,6 +181,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """An entry that a search brought up, with the index of the symptom that was found."""
+
+    entry: Entry
+    symptom: int
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """An entry with its similarity (cosine, 0 to 1; exact is 1.0) and how it was found.
 
@@ -322,7 +330,6 @@ class Trial:
     mode: Literal["person", "auto"]
     at: datetime
     outcome: TrialOutcome | None
-    relapsed_same_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge.embedders import BuiltinEmbedder
-from knowledge.ranking import BUILTIN_BOUND, BUILTIN_MARGIN, lead, rank, similarity, tokenize
-from knowledge.records import Entry, Signature, Symptom
+from knowledge.ranking import BUILTIN_BOUND, BUILTIN_MARGIN, lead, rank, similarity
+from knowledge.records import Candidate, Entry, Signature, Symptom
 from knowledge.signature import sign
-from knowledge.stores import Candidate
+from knowledge.tokens import tokenize
 
 AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 REFUSED = "ConnectionRefusedError: [Errno 111] Connection refused"

@@ -15,6 +15,7 @@ from knowledge.errors import (
 from knowledge.records import (
     Case,
     Claim,
+    Grant,
     Incident,
     Limits,
     Outcome,
@@ -375,6 +376,54 @@ def test_needs_human_outweighs_every_outcome(store: Store) -> None:
     store.settle(incident().id, token, "needs_human", row)
     assert store.case(incident().id).status == "needs_human"
     assert store.case(incident().id).outcome == "fixed"
+
+
+def needing_a_human(store: Store) -> int:
+    """An incident whose act was cut off; returns the token of its claim."""
+    added(store, incident())
+    token, made = opened(store, incident())
+    row = Outcome(incident().id, made.seq, NOW, "unknown")
+    store.settle(incident().id, token, "needs_human", row)
+    return token
+
+
+def test_what_needs_a_human_is_taken_again_by_a_person_alone(store: Store) -> None:
+    token = needing_a_human(store)
+    assert store.claim(incident().id, "ti", "watcher", LEASE) is None
+    again = store.claim(incident().id, "ti", "ana", LEASE, reopen=True)
+    assert again is not None
+    assert again > token
+    assert store.case(incident().id).status == "acting"
+    store.release(incident().id, again)
+    assert store.case(incident().id).status == "needs_human"
+
+
+def test_reopening_takes_nothing_from_anybody(store: Store) -> None:
+    added(store, incident())
+    token, made = opened(store, incident())
+    assert store.claim(incident().id, "ti", "ana", LEASE, reopen=True) is None
+    store.settle(incident().id, token, "done", Outcome(incident().id, made.seq, NOW, "fixed"))
+    assert store.claim(incident().id, "ti", "ana", LEASE, reopen=True) is None
+
+
+def test_a_decision_ends_the_need_for_a_human(store: Store) -> None:
+    needing_a_human(store)
+    store.record(decision(incident(), "reject"))
+    assert store.case(incident().id).status == "rejected"
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired", "unknown"])
+def test_a_grant_that_is_over_opens_no_door(store: Store, store_clock: SetClock, how: str) -> None:
+    added(store, incident())
+    if how != "unknown":
+        until = NOW + MINUTE if how == "expired" else None
+        store.add_grant(Grant("g" * 10, ("retry",), ("*",), "me", NOW, until=until))
+    if how == "revoked":
+        store.revoke_grant("g" * 10, "me", NOW)
+    store_clock.advance(MINUTE)
+    token = claimed(store, incident())
+    alone = replace(decision(incident(), "auto"), grant="g" * 10)
+    refused("action_allowed", lambda: store.open_door(incident().id, token, alone))
 
 
 def test_settling_needs_the_token_and_happens_once(store: Store) -> None:

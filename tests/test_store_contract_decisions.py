@@ -11,7 +11,6 @@ from knowledge.errors import (
     KnowledgeError,
 )
 from knowledge.records import (
-    Incident,
     Limits,
     Outcome,
     Status,
@@ -186,27 +185,6 @@ def test_trials_are_filtered(store: Store) -> None:
     assert found(task=("default", "orders_etl", "t2")) == []
     assert found(since=NOW + HOUR) == ["t1", "t2"]
     assert found(since=NOW + HOUR, fingerprints=[a.signature.fingerprint]) == ["t2"]
-
-
-@pytest.mark.parametrize(
-    ("later", "same_run"),
-    [
-        (incident(try_number=2), True),
-        (incident(try_number=2, signature=signature("Other: x")), False),
-        (incident(try_number=2, run_id="next"), False),
-        (incident(try_number=2, map_index=1), False),
-        (incident(1, try_number=2), False),
-        (incident(try_number=0), False),
-    ],
-)
-def test_a_relapse_in_the_same_run_is_told_apart(
-    store: Store, later: Incident, same_run: bool
-) -> None:
-    added(store, incident(), later)
-    made = acted(store, incident(), "fixed")
-    assert not store.trials()[0].relapsed_same_run
-    store.add_outcome(Outcome(incident().id, made.seq, NOW, "relapsed"))
-    assert store.trials()[0].relapsed_same_run is same_run
 
 
 def test_vouches_are_kept_with_their_decision(store: Store) -> None:

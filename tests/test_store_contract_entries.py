@@ -10,7 +10,8 @@ from knowledge.errors import (
     EmbedderMismatch,
     NotFound,
 )
-from knowledge.stores import Candidate, PutCounts, Store, VectorSpace
+from knowledge.records import Candidate
+from knowledge.stores import PutCounts, Store, VectorSpace
 from tests.samples import (
     DAY,
     NOW,

@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from knowledge.records import (
+    Candidate,
     Case,
     Claim,
     ClaimState,
@@ -63,14 +64,6 @@ class PutCounts:
     added: int = 0
     changed: int = 0
     same: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An entry that a search brought up, with the index of the symptom that was found."""
-
-    entry: Entry
-    symptom: int
 
 
 class Store(Protocol):
@@ -163,16 +156,24 @@ class Store(Protocol):
     def record(self, decision: Decision, vouches: Sequence[Vouch] = ()) -> Decision:
         """Append a decision that acts on nothing (reject, action none, shadow, superseded), and
         what was vouched with it. Raises DoorClosed("claim") where somebody holds a claim on the
-        incident; a shadow decision is appended all the same. A claim whose lease is over is
-        ended: its owner finds the door shut. The decision returned has its full id and seq."""
+        incident; a shadow decision is appended all the same. A claim whose lease is over, or one
+        that needs a human, is ended: its owner finds the door shut. The decision returned has
+        its full id and seq."""
 
     def claim(
-        self, incident_id: str, ti_id: str | None, owner: str, lease: timedelta
+        self,
+        incident_id: str,
+        ti_id: str | None,
+        owner: str,
+        lease: timedelta,
+        *,
+        reopen: bool = False,
     ) -> int | None:
         """Take the right to act. Returns a token, or None where another holds it, where it was
         acted on already, or where `ti_id` is claimed under any incident. A `claimed` row whose
         lease (by the store's clock) is over is taken over with a higher token. No token is ever
-        given out twice. A late owner may still go through the door while nobody took over."""
+        given out twice. A late owner may still go through the door while nobody took over.
+        `reopen` is for a person: an incident that needs a human may be taken again."""
 
     def open_door(
         self,
@@ -187,9 +188,10 @@ class Store(Protocol):
         """The one-way door before any outside effect: claimed → acting, and the decision is
         appended, in one transaction; `decision.action` is not none. Raises DoorClosed with the
         check's name, and then nothing has changed (the claim may be released): "claim" where it
-        is not held; for a decision of kind auto, "paused" while acting alone is, and "claim"
-        where a decision stands already; and where `limits` are given, "attempts" and "budget",
-        counting decisions of kind auto by the store's clock."""
+        is not held; for a decision of kind auto, "paused" while acting alone is, "claim" where a
+        decision stands already and "action_allowed" where its grant is not in force any more;
+        and where `limits` are given, "attempts" and "budget", counting decisions of kind auto
+        by the store's clock."""
 
     def retake(self, incident_id: str, token: int, lease: timedelta) -> int | None:
         """Go on with an `acting` claim (a retry that waited for its time): returns a higher token,
@@ -228,9 +230,7 @@ class Store(Protocol):
     ) -> tuple[Trial, ...]:
         """Acts (person's and the tool's own) and rejections, oldest first, but for those whose
         action is None or none: a rejection's `action` is the one that was rejected.
-        `task` is (instance, dag_id, task_id), `since` bounds the decision's `at` from below.
-        `relapsed_same_run` is true of a relapse whose task instance failed again, with the same
-        fingerprint, in a later try of the same run."""
+        `task` is (instance, dag_id, task_id), `since` bounds the decision's `at` from below."""
 
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
         """Oldest first."""

@@ -165,6 +165,8 @@ class MemoryStore(MemoryEntries):
                 del self._claims[full]
             elif claim and claim.state in ("claimed", "acting"):
                 raise rules.claim_held(full, claim.owner)
+            elif claim and claim.state == "needs_human":
+                del self._claims[full]
         return self._append(replace(decision, incident_id=full), vouches)
 
     def _append(self, decision: Decision, vouches: Sequence[Vouch]) -> Decision:
@@ -175,10 +177,19 @@ class MemoryStore(MemoryEntries):
         return decision
 
     def claim(
-        self, incident_id: str, ti_id: str | None, owner: str, lease: timedelta
+        self,
+        incident_id: str,
+        ti_id: str | None,
+        owner: str,
+        lease: timedelta,
+        *,
+        reopen: bool = False,
     ) -> int | None:
         full = self._incident_id(incident_id)
         held = self._claims.get(full)
+        if held and reopen and held.state == "needs_human":
+            del self._claims[full]
+            held = None
         if held and not self._lapsed(held):
             return None
         if ti_id and any(
@@ -217,6 +228,8 @@ class MemoryStore(MemoryEntries):
             standing = self._standing(full)
             if standing and standing.kind != "shadow":
                 raise rules.decided_meanwhile(full)
+            if decision.grant is not None:
+                rules.check_grant(self._grants.get(decision.grant), decision.grant, self._now())
         if limits is not None:
             rules.check_limits(limits, **self._acts_alone(self._incidents[full]))
         decision = self._append(decision, vouches)
@@ -329,13 +342,6 @@ class MemoryStore(MemoryEntries):
             mode="auto" if decision.kind == "auto" else "person",
             at=decision.at,
             outcome="rejected" if decision.kind == "reject" else outcome,
-            relapsed_same_run=outcome == "relapsed"
-            and any(
-                _task_instance(other) == _task_instance(incident)
-                and other.signature.fingerprint == incident.signature.fingerprint
-                and other.try_number > incident.try_number
-                for other in self._incidents.values()
-            ),
         )
 
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:

@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from knowledge.records import Entry
-from knowledge.stores import Candidate, EmbeddedEntry, PutCounts, Vector, VectorSpace, rows, rules
+from knowledge.records import Candidate, Entry
+from knowledge.stores import EmbeddedEntry, PutCounts, Vector, VectorSpace, rows, rules
+from knowledge.tokens import tokenize
 
 # BM25's usual constants, which SQLite's FTS5 has built in.
 BM25_K1 = 1.2
@@ -62,8 +63,6 @@ class MemoryEntries:
         return PutCounts(**counts)
 
     def _index(self, one: EmbeddedEntry, space: VectorSpace) -> None:
-        from knowledge.ranking import tokenize  # which imports this package for its types
-
         for position, symptom in enumerate(one.entry.symptoms):
             vector = one.vectors[position]
             words = tuple(tokenize(symptom.signature.text))

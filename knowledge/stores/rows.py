@@ -214,7 +214,6 @@ def read_trial(row: Row) -> Trial:
         mode="auto" if row["kind"] == "auto" else "person",
         at=parse_time(row["at"]),
         outcome="rejected" if row["kind"] == "reject" else row["outcome"],
-        relapsed_same_run=row["outcome"] == "relapsed" and bool(row["came_back"]),
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from urllib.parse import urlsplit
 
 from knowledge.errors import DoorClosed, EmbedderMismatch, NotFound, WrongInstance
-from knowledge.records import ClaimState, Decision, Limits, Outcome, Pause
+from knowledge.records import ClaimState, Decision, Grant, Limits, Outcome, Pause
 from knowledge.stores import EmbeddedEntry, VectorSpace
 
 Clock = Callable[[], datetime]
@@ -28,13 +28,18 @@ def utc_now() -> datetime:
 # --- ids -------------------------------------------------------------------------------------
 
 
+_LISTS = {"incident": "aiops incidents", "entry": "aiops kb list", "grant": "aiops auto list"}
+
+
 def the_one(what: str, prefix: str, fitting: Sequence[str]) -> str:
     """The id that is meant: the whole one, or the only one that fits a prefix of at least
     MIN_PREFIX characters. Raises NotFound for none or several."""
     if prefix in fitting:
         return prefix
     if len(prefix) < MIN_PREFIX or not fitting:
-        hint = "" if len(prefix) >= MIN_PREFIX else f"give at least {MIN_PREFIX} characters of it"
+        hint = f"{_LISTS[what]} shows those it has"
+        if len(prefix) < MIN_PREFIX:
+            hint = f"give at least {MIN_PREFIX} characters of it"
         raise NotFound(f"no {what} {prefix!r} in this knowledge base", hint)
     if len(fitting) > 1:
         raise NotFound(
@@ -176,6 +181,18 @@ def check_pause(pause: Pause) -> None:
             "paused",
             f"acting alone is paused by {pause.by}" + (f": {pause.reason}" if pause.reason else ""),
             "run: aiops resume",
+        )
+
+
+def check_grant(grant: Grant | None, grant_id: str, now: datetime) -> None:
+    in_force = (
+        grant is not None
+        and grant.revoked_at is None
+        and (grant.until is None or grant.until > now)
+    )
+    if not in_force:
+        raise DoorClosed(
+            "action_allowed", f"the grant {grant_id} is not in force any more", "aiops auto list"
         )
 
 

@@ -36,7 +36,7 @@ class ActingTables(Tables):
         with self._db.write():
             full = self._incident_id(decision.incident_id)
             if decision.kind != "shadow":
-                self._end_lapsed_claim(full)
+                self._end_claim(full)
                 held = self._db.row(
                     "SELECT owner FROM claims "
                     "WHERE incident_id = ? AND state IN ('claimed', 'acting')",
@@ -46,10 +46,12 @@ class ActingTables(Tables):
                     raise rules.claim_held(full, held["owner"])
             return self._append(replace(decision, incident_id=full), vouches)
 
-    def _end_lapsed_claim(self, incident_id: str) -> None:
-        """Its owner, should it wake up, must find the door shut once somebody has decided."""
+    def _end_claim(self, incident_id: str) -> None:
+        """One whose lease is over, or that needs a human: its owner, should it wake up, must find
+        the door shut once somebody has decided."""
         self._db.rows(
-            "DELETE FROM claims WHERE incident_id = ? AND state = 'claimed' AND lease_until <= ?",
+            "DELETE FROM claims WHERE incident_id = ? "
+            "AND (state = 'needs_human' OR state = 'claimed' AND lease_until <= ?)",
             [incident_id, time_text(self._now())],
         )
 
@@ -60,10 +62,18 @@ class ActingTables(Tables):
         return replace(decision, seq=seq)
 
     def claim(
-        self, incident_id: str, ti_id: str | None, owner: str, lease: timedelta
+        self,
+        incident_id: str,
+        ti_id: str | None,
+        owner: str,
+        lease: timedelta,
+        *,
+        reopen: bool = False,
     ) -> int | None:
         with self._db.write():
             now = self._now()
+            if reopen:
+                self._end_claim(self._incident_id(incident_id))
             values = {
                 "id": self._incident_id(incident_id),
                 "ti_id": ti_id,
@@ -128,6 +138,9 @@ class ActingTables(Tables):
                     [full],
                 ):
                     raise rules.decided_meanwhile(full)
+                if decision.grant is not None:
+                    granted = {grant.id: grant for grant in self._grants()}
+                    rules.check_grant(granted.get(decision.grant), decision.grant, self._now())
             if limits is not None:
                 rules.check_limits(limits, **self._acts_alone(full))
             decision = self._append(decision, vouches)
@@ -250,12 +263,7 @@ class ActingTables(Tables):
                 """
                 SELECT d.*, i.instance, i.dag_id, i.run_id, i.task_id, i.map_index, i.fingerprint,
                     (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
-                        ORDER BY o.seq DESC LIMIT 1) AS outcome,
-                    EXISTS (SELECT 1 FROM incidents AS n
-                        WHERE (n.instance, n.dag_id, n.task_id, n.run_id, n.map_index)
-                            = (i.instance, i.dag_id, i.task_id, i.run_id, i.map_index)
-                          AND n.fingerprint = i.fingerprint
-                          AND n.try_number > i.try_number) AS came_back
+                        ORDER BY o.seq DESC LIMIT 1) AS outcome
                 FROM standing_decisions AS d JOIN incidents AS i ON i.id = d.incident_id
                 WHERE d.kind IN ('approve', 'auto', 'reject') AND d.action <> 'none'
                   AND (:fingerprints IS NULL

@@ -11,10 +11,11 @@ from array import array
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from knowledge.records import Entry
-from knowledge.stores import Candidate, EmbeddedEntry, PutCounts, Vector, VectorSpace, rows, rules
+from knowledge.records import Candidate, Entry
+from knowledge.stores import EmbeddedEntry, PutCounts, Vector, VectorSpace, rows, rules
 from knowledge.stores.rows import Row, time_text
 from knowledge.stores.sqlite_engine import Tables
+from knowledge.tokens import tokenize
 
 # sqlite-vec answers no more than this many neighbours.
 MAX_NEIGHBOURS = 4096
@@ -66,8 +67,6 @@ class EntryTables(Tables):
 
     def _index(self, version: int, one: EmbeddedEntry, space: VectorSpace) -> None:
         """Make the symptoms of a version findable."""
-        from knowledge.ranking import tokenize  # which imports this package for its types
-
         for position, (symptom, vector) in enumerate(
             zip(one.entry.symptoms, one.vectors, strict=True)
         ):
