@@ -26,9 +26,10 @@ from aiops_cli import services
 from aiops_cli.commands import Invocation, output, triage
 from aiops_cli.main import app
 from knowledge.stores.sqlite import SqliteStore
-from tests.airflow_server import AirflowServer
-from tests.desk import SetClock
+from tests.airflow_server import AirflowServer, exception
+from tests.desk import REFUSED, SetClock
 
+BUG = exception("KeyError", "'unit_price'")
 REPO = Path(__file__).parent.parent
 
 
@@ -133,6 +134,12 @@ class Cli:
         self.clock.advance(seconds=1)
         (new,) = self.ok("watch", "--once", "--json").lines
         return str(new["incident"])
+
+    def two_failures(self) -> None:
+        """orders.load with a task that it blocks, and an index of a mapped task."""
+        self.server.add_dag("orders", {"load": ["publish"]}, retries=2)
+        self.server.add_failure("orders", "load", events=[REFUSED], blocks=["publish"])
+        self.server.add_failure("sales", "count", events=[BUG], map_index=3)
 
     def status(self, incident: str) -> str:
         return str(self.ok("incidents", "show", incident, "--json").json["status"])

@@ -1,0 +1,96 @@
+"""`aiops doctor`: what is well, what is not, and what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.cli import Cli
+
+# ---- doctor ----
+
+
+def test_doctor_finds_everything_well(cli: Cli) -> None:
+    said = cli.ok("doctor")
+    assert "default: 3.3.2 at http://127.0.0.1" in said.out
+    assert "may clear task instances" in said.out
+    assert cli.server.password not in said.out
+    assert "environment AIOPS_AIRFLOW_URL" in said.out
+    checks = {check["name"]: check for check in cli.ok("doctor", "--json").json["checks"]}
+    assert checks["airflow"]["status"] == checks["embedder"]["status"] == "ok"
+    assert cli.cleared() == []  # rights are tried, nothing is changed
+
+
+def checks(said: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(check["name"], check["status"]): check for check in said.json["checks"]}
+
+
+def test_doctor_lists_the_right_that_is_missing(cli: Cli) -> None:
+    name, password = cli.server.viewer
+    cli.environ |= {"AIOPS_AIRFLOW_USERNAME": name, "AIOPS_AIRFLOW_PASSWORD": password}
+    said = cli.ok("doctor", "--json")
+    assert checks(said)["rights", "warn"]["found"] == "may not clear task instances"
+    assert "approve" in checks(said)["rights", "warn"]["todo"]
+    assert "may not clear" in cli.ok("doctor").out
+
+
+def test_doctor_says_what_else_is_still_well(cli: Cli) -> None:
+    cli.environ["AIOPS_AIRFLOW_URL"] = "http://127.0.0.1:9"
+    said = cli.run("doctor", "--json")
+    assert said.code == 3
+    assert checks(said)["airflow", "fail"]["todo"]
+    assert checks(said)["embedder", "ok"]
+    assert [row for row in said.json["settings"] if row["name"] == "airflow.password"] == [
+        {
+            "name": "airflow.password",
+            "value": "set, not shown",
+            "origin": "environment AIOPS_AIRFLOW_PASSWORD",
+        }
+    ]
+
+
+def test_doctor_with_a_wrong_password(cli: Cli) -> None:
+    cli.environ["AIOPS_AIRFLOW_PASSWORD"] = "wrong"
+    said = cli.run("doctor")
+    assert said.code == 3
+    assert "refused the login of oncall" in said.text
+
+
+def test_doctor_with_a_broken_knowledge_base(cli: Cli) -> None:
+    cli.kb.parent.mkdir()
+    cli.kb.write_bytes(b"not a database at all" * 1000)
+    said = cli.run("doctor", "--json")
+    assert said.code == 4
+    assert "not a knowledge base" in checks(said)["knowledge base", "fail"]["found"]
+    assert checks(said)["airflow", "ok"]
+
+
+def test_doctor_with_both_broken_ends_with_the_lower_code(cli: Cli) -> None:
+    cli.environ |= {"AIOPS_AIRFLOW_URL": "http://127.0.0.1:9", "AIOPS_KB": "sqlite:////dev/null/x"}
+    assert cli.run("doctor").code == 3
+
+
+def test_doctor_warns_of_settings_others_may_read_and_of_misspelt_ones(cli: Cli) -> None:
+    file = Path(cli.environ["AIOPS_CONFIG"])
+    file.write_text("airflow: {url: http://a, password: secret-word}\n")
+    file.chmod(0o644)
+    cli.environ["AIOPS_AIRFLOW_PASWORD"] = "x"
+    said = cli.ok("doctor")
+    assert "chmod 600" in said.text
+    assert "did you mean AIOPS_AIRFLOW_PASSWORD?" in said.text
+    assert "secret-word" not in said.text
+
+
+def test_doctor_with_a_model_that_is_not_there(cli: Cli) -> None:
+    cli.environ["AIOPS_LLM"] = "ollama:llama3.1"
+    said = cli.run("doctor", "--json")
+    assert said.code == 4
+    assert checks(said)["model", "fail"]["todo"] == "set AIOPS_LLM=none"
+
+
+def test_doctor_tells_that_it_is_paused_or_only_reads(cli: Cli) -> None:
+    cli.ok("pause")
+    (cli.home / "aiops.yaml").write_text("read_only: true\n")
+    said = checks(cli.ok("doctor", "--json"))
+    assert said["pause", "warn"]["found"] == "paused by ana"
+    assert "read_only" in said["rights", "ok"]["found"]
