@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from aiops_cli.incidents import Check, Diagnosis, Plan, TaskInstance, Verdict
-from knowledge.records import Case, Entry, Evidence, Match
+from knowledge.records import Case, Entry, Evidence, Incident, Match
 
 
 def utc(moment: datetime | None) -> str | None:
@@ -109,7 +109,7 @@ def incident_document(case: Case) -> dict[str, Any]:
         "failed_at": utc(incident.failed_at),
         "seen_at": utc(incident.seen_at),
         "signature": incident.signature.text,
-        "line": incident.signature.line,
+        "line": _log_line(incident),
         "context": dict(incident.context),
         "decided": None
         if decision is None
@@ -125,6 +125,12 @@ def incident_document(case: Case) -> dict[str, Any]:
         },
         "detail": _detail(case),
     }
+
+
+def _log_line(incident: Incident) -> int | None:
+    """The number in Airflow's log of the line that the headline stands on."""
+    line, numbers = incident.signature.line, incident.excerpt.numbers
+    return numbers[line - 1] or None if line and line <= len(numbers) else None
 
 
 def _detail(case: Case) -> str | None:

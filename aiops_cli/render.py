@@ -288,12 +288,12 @@ def plan_text(doc: Document) -> Text:
 
 
 def excerpt_text(text: str, numbers: Sequence[int], mark: int | None) -> Text:
-    """A log excerpt with its line numbers; `mark` is the line of the headline."""
+    """A log excerpt with the log's line numbers; `mark` is the headline's line of the excerpt."""
     width = len(str(max(numbers, default=0)))
     shown = Text()
     for index, line in enumerate(text.split("\n")):
         number = numbers[index] if index < len(numbers) else 0
-        style = "bold" if number and number == mark else ""
+        style = "bold" if index + 1 == mark else ""
         shown.append(f"{number or '':>{width}} ", "dim")
         shown.append(clean(line), style)
         shown.append("\n")
