@@ -10,6 +10,7 @@ import typer
 from aiops_cli.commands import settings
 from aiops_cli.commands.output import confirm, console, print_json
 from aiops_cli.errors import Refused, UsageError
+from knowledge.errors import DoorClosed
 
 if TYPE_CHECKING:
     from aiops_cli.examine import Desk
@@ -40,23 +41,26 @@ def approve(
 
     params = _params(set_ or [])
     documents = []
-    refused: Refused | None = None
+    refused = False
     with services.desk(settings(ctx)) as desk:
-        cases = [desk.knowledge.store.case(id_) for id_ in dict.fromkeys(ids)]
-        for case in cases:
+        found = [desk.knowledge.store.case(id_) for id_ in ids]
+        cases = {case.incident.id: case for case in found}  # an id and a start of it are one
+        for id_, case in cases.items():
             try:
                 done = _one(desk, case, action, params, cause, rerun_safe, dry_run, yes, json)
-            except Refused as refusal:
+            except (Refused, DoorClosed) as refusal:
                 if len(cases) == 1:
                     raise
-                console(stderr=True).print(f"{case.incident.id}: {refusal.message}")
-                refused = refusal
+                said = refusal.message if id_ in refusal.message else f"{id_}: {refusal.message}"
+                console(stderr=True).print(said)
+                refused = True
             else:
                 if done is not None:
                     documents.append(done if dry_run else incident_document(done))
     if json:
-        print_json(documents[0] if len(ids) == 1 and documents else {"incidents": documents})
-    if refused is not None:
+        one = len(cases) == 1 and documents
+        print_json(documents[0] if one else {"incidents": documents})
+    if refused:
         raise typer.Exit(Refused.exit_code)
 
 
@@ -81,7 +85,8 @@ def _one(
     yes: bool,
     json: bool,
 ) -> Any:
-    """Show the plan, ask, act. Returns the case, or the plan's document for a dry run."""
+    """Show the plan, ask, act. Returns the case, the plan's document for a dry run, or None where
+    the person said no."""
     from aiops_cli import decide, respond
     from aiops_cli.published import plan_document
 
@@ -110,8 +115,8 @@ def _one(
 
         talk.print(plan_text(document))
     if not yes and not confirm("do this?"):
-        talk.print("nothing was done")
-        raise typer.Exit(0)
+        talk.print(f"{case.incident.id}: nothing was done")
+        return None
     done = decide.approve(desk, case, proposed, plan, rerun_safe)
     if not json:
         begun = "waits for its time" if proposed.action == "retry_later" else "runs again"

@@ -26,7 +26,8 @@ def reject(
 
     chosen = settings(ctx)
     with services.knowledge_base(chosen) as knowledge:
-        cases = [knowledge.store.case(id_) for id_ in dict.fromkeys(ids)]
+        found = [knowledge.store.case(id_) for id_ in ids]
+        cases = {case.incident.id: case for case in found}.values()  # an id and a start are one
         documents = [
             incident_document(
                 decide.reject(
