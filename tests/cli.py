@@ -103,12 +103,18 @@ class Cli:
     def type(self, *args: str, keys: str, interrupt: bool = False) -> Said:
         """A command on a (faked) terminal at which somebody types `keys`, then Ctrl-D, or with
         `interrupt` Ctrl-C."""
+        typed = _Keys(keys, interrupt)
+
+        def at_a_terminal() -> bool:
+            # Asked before every question; the runner's own stdin cannot be interrupted.
+            sys.stdin = typed
+            return True
+
         with self.monkeypatch.context() as patch:
-            patch.setattr(output, "is_terminal", lambda: True)
-            patch.setattr(triage, "is_terminal", lambda: True)
+            patch.setattr(output, "is_terminal", at_a_terminal)
+            patch.setattr(triage, "is_terminal", at_a_terminal)
             called = Invocation(environ=self.environ, cwd=self.home)
-            typed: Any = io.BufferedReader(_Keys(keys, interrupt))
-            result = CliRunner().invoke(app, list(args), obj=called, input=typed)
+            result = CliRunner().invoke(app, list(args), obj=called)
         assert result.exception is None or isinstance(result.exception, SystemExit), result
         return Said(result.exit_code, result.stdout, result.stderr)
 
@@ -141,6 +147,17 @@ class Cli:
         self.server.add_failure("orders", "load", events=[REFUSED], blocks=["publish"])
         self.server.add_failure("sales", "count", events=[BUG], map_index=3)
 
+    def mended(self, dag: str = "orders") -> str:
+        """A failure that a person approved a retry of, and that turned green by it."""
+        row = self.server.add_failure(dag, "load", run_id="first", events=[REFUSED])
+        (new,) = self.ok("watch", "--once", "--json").lines
+        self.ok("approve", new["incident"], "--action", "retry", "--yes")
+        self.server.finish(row)
+        (settled,) = self.ok("watch", "--once", "--json").lines
+        assert (settled["status"], settled["outcome"]) == ("resolved", "fixed")
+        self.clock.advance(minutes=1)
+        return str(new["incident"])
+
     def status(self, incident: str) -> str:
         return str(self.ok("incidents", "show", incident, "--json").json["status"])
 
@@ -168,22 +185,18 @@ class Cli:
             connection.close()
 
 
-class _Keys(io.RawIOBase):
-    """What is typed, a line at a time as a terminal gives it; at its end Ctrl-D or Ctrl-C."""
+class _Keys(io.StringIO):
+    """What is typed; at its end Ctrl-D, or Ctrl-C."""
 
     def __init__(self, keys: str, interrupt: bool) -> None:
-        self._lines = keys.encode().splitlines(keepends=True)
+        super().__init__(keys)
         self._interrupt = interrupt
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._lines and self._interrupt:
+    def readline(self, size: int | None = -1, /) -> str:
+        line = super().readline(-1 if size is None else size)
+        if not line and self._interrupt:
             raise KeyboardInterrupt
-        line = self._lines.pop(0) if self._lines else b""
-        buffer[: len(line)] = line
-        return len(line)
+        return line
 
 
 def make(server: AirflowServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:

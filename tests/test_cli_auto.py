@@ -1,0 +1,192 @@
+"""auto, pause, resume and watch: what is done without a person, and what stops it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.airflow_server import exception
+from tests.cli import Cli
+from tests.desk import REFUSED
+
+PAYMENT = exception("TimeoutError", "POST /payments: no answer in 30 s")
+
+
+# ---- auto, pause ----
+
+
+def test_grants_are_made_listed_and_revoked(cli: Cli) -> None:
+    said = cli.ok(
+        *("auto", "grant", "--actions", "retry, retry_later", "--dags", "orders,sales_*"),
+        *("--max-per-hour", "5", "--max-per-dag-hour", "2", "--until", "12h", "--json"),
+    )
+    grant = said.json
+    assert grant["actions"] == ["retry", "retry_later"]
+    assert grant["dags"] == ["orders", "sales_*"]
+    assert (grant["max_per_hour"], grant["max_per_dag_hour"], grant["by"]) == (5, 2, "ana")
+    until = (cli.clock.now() + timedelta(hours=12)).strftime("%Y-%m-%dT%H:%M")
+    assert grant["until"].startswith(until)
+    assert cli.ok("auto", "list", "--json").json["grants"] == [grant]
+    text = cli.ok("auto", "list").out
+    assert "retry, retry_later in orders, sales_*, at most 5 an hour" in text
+    gone = cli.ok("auto", "revoke", grant["grant"][:5], "--json").json
+    assert gone["revoked_by"] == "ana"
+    assert "(revoked by ana)" in cli.ok("auto", "list").out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--actions", "dance", "--dags", "*"], "there is no action 'dance'"),
+        (["--actions", "resize_pool", "--dags", "*"], "cannot be granted"),
+        (["--actions", "none", "--dags", "*"], "cannot be granted"),
+        (["--actions", ",", "--dags", "*"], "names no action"),
+        (["--actions", "retry", "--dags", " "], "names no DAG"),
+        (["--actions", "retry", "--dags", "*", "--until", "2020-01-01"], "is over"),
+        (["--actions", "retry", "--dags", "*", "--until", "soon"], "is not a duration"),
+        (["--actions", "retry", "--dags", "*", "--max-per-hour", "-1"], "max-per-hour"),
+        (["--actions", "retry"], "--dags"),
+    ],
+)
+def test_a_grant_that_makes_no_sense(cli: Cli, args: list[str], message: str) -> None:
+    said = cli.run("auto", "grant", *args)
+    assert said.code == 2
+    assert message in said.err
+    assert cli.ok("auto", "list", "--json").json["grants"] == []
+
+
+def test_pause_and_resume_hold_for_all(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    cli.ok("approve", incident, "--action", "retry", "--yes")
+    said = cli.ok("pause", "--reason", "vendor")
+    assert "paused: nothing is done alone" in said.out
+    assert incident in said.out  # already under way
+    assert cli.ok("pause", "--json").json == {"paused": True, "running": [incident]}
+    assert cli.ok("auto", "list", "--json").json["paused_by"] == "ana"
+    assert "paused by ana" in cli.ok("auto", "list").err
+    assert "auto: paused" in cli.ok("diagnose").err
+    assert cli.ok("resume", "--json").json["paused"] is False
+    assert cli.ok("auto", "list", "--json").json["paused"] is False
+
+
+# ---- watch ----
+
+
+def test_watch_tells_what_is_new_once(cli: Cli) -> None:
+    cli.server.add_failure("orders", "load", events=[REFUSED])
+    said = cli.ok("watch", "--once")
+    assert "orders.load  pending · novel · ConnectionRefusedError" in said.out
+    assert said.out.count("\n") == 1
+    assert cli.ok("watch", "--once").out == ""
+
+
+def test_watch_ends_with_10_where_somebody_must_look(cli: Cli) -> None:
+    assert cli.run("watch", "--once", "--exit-code").code == 0
+    cli.server.add_failure("orders", "load", events=[REFUSED])
+    assert cli.run("watch", "--once", "--exit-code", "--json").code == 10
+
+
+@pytest.mark.parametrize("flags", [["--auto", "--ask"], ["--shadow", "--auto"]])
+def test_modes_exclude_each_other(cli: Cli, flags: list[str]) -> None:
+    said = cli.run("watch", "--once", *flags)
+    assert said.code == 2
+    assert "exclude each other" in said.err
+
+
+def grant(cli: Cli, *more: str) -> str:
+    made = cli.ok("auto", "grant", "--actions=retry", "--dags=orders", *more, "--json")
+    return str(made.json["grant"])
+
+
+def again(cli: Cli, mode: str, dag: str = "orders") -> str:
+    """The failure that `Cli.mended` mended, once more, and a pass in this mode; its status then."""
+    run = f"run-{len(cli.server.runs)}"
+    cli.server.add_failure(dag, "load", run_id=run, events=[REFUSED], ended=cli.clock.now())
+    cli.clock.advance(seconds=1)
+    documents = cli.ok("watch", "--once", mode, "--json").lines
+    (document,) = [doc for doc in documents if doc["run_id"] == run]
+    return f"{document['status']} {document['decision']}"
+
+
+def test_watch_auto_acts_within_a_grant(cli: Cli) -> None:
+    cli.mended()
+    grant(cli)
+    assert again(cli, "--auto") == "acting auto"
+    assert len(cli.cleared()) == 2
+
+
+@pytest.mark.parametrize("mode", ["--ask", "--shadow"])
+def test_the_other_modes_act_on_nothing(cli: Cli, mode: str) -> None:
+    cli.mended()
+    grant(cli)
+    assert again(cli, mode) == "pending auto"
+    assert len(cli.cleared()) == 1
+    (waiting,) = cli.ok("incidents", "--status", "pending", "--json").json["incidents"]
+    assert (waiting["decided"] or {}).get("kind") == ("shadow" if mode == "--shadow" else None)
+
+
+def test_auto_without_a_grant_shadows_and_says_so(cli: Cli) -> None:
+    cli.mended()
+    assert "no grant is in force: shadow" in cli.ok("watch", "--once", "--auto").err
+    assert again(cli, "--auto") == "pending ask"
+    assert len(cli.cleared()) == 1
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired", "paused", "paused here", "elsewhere"])
+def test_a_grant_that_does_not_hold(cli: Cli, end: str) -> None:
+    for dag in ("orders", "sales"):
+        cli.mended(dag)
+    given = grant(cli, "--until", "1h")
+    if end == "revoked":
+        cli.ok("auto", "revoke", given)
+    elif end == "expired":
+        cli.clock.advance(hours=1, seconds=1)
+    elif end == "paused":
+        cli.ok("pause")
+    elif end == "paused here":
+        cli.environ["AIOPS_PAUSED"] = "1"
+    dag = "sales" if end == "elsewhere" else "orders"
+    assert again(cli, "--auto", dag) == "pending ask"
+    assert len(cli.cleared()) == 2
+
+
+def test_a_resumed_grant_holds_again(cli: Cli) -> None:
+    cli.mended()
+    grant(cli)
+    cli.ok("pause")
+    assert again(cli, "--auto") == "pending ask"
+    cli.ok("resume")
+    cli.clock.advance(seconds=1)
+    (acted,) = cli.ok("watch", "--once", "--auto", "--json").lines
+    assert acted["status"] == "acting"
+
+
+def test_watch_goes_on_after_an_outage(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --once; it is left by Ctrl-C."""
+    cli.server.fault("GET .*taskInstances", status=503, times=3)
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        cli.clock.advance(seconds=seconds)
+        if waits.count(90) == 1:
+            cli.server.add_failure("orders", "load", events=[REFUSED], ended=cli.clock.now())
+        if waits.count(90) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.clock, "sleep", sleep)
+    said = cli.run("watch", "--interval", "90s")
+    assert said.code == 130
+    assert "; trying again" in said.err
+    assert "orders.load" in said.out
+
+
+def test_payments_and_prices_are_not_the_same(cli: Cli) -> None:
+    """An approval on one task says nothing of another one."""
+    cli.mended()
+    grant(cli)
+    cli.server.add_failure("orders", "pay", events=[PAYMENT])
+    (document,) = cli.ok("watch", "--once", "--auto", "--json").lines
+    assert document["status"] == "pending"
+    assert len(cli.cleared()) == 1

@@ -1,0 +1,287 @@
+"""approve and reject: what is done, what is learned, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.airflow_server import exception
+from tests.cli import BUG, Cli
+from tests.desk import REFUSED
+
+PAYMENT = exception("TimeoutError", "POST /payments: no answer in 30 s")
+
+
+# ---- approve ----
+
+
+def test_approve_acts_and_learns(cli: Cli) -> None:
+    row = cli.server.add_failure("orders", "load", events=[REFUSED], blocks=["publish"])
+    (new,) = cli.ok("watch", "--once", "--json").lines
+    said = cli.ok("approve", new["incident"], "--action", "retry", "--cause", "restart", "--yes")
+    assert said.out == ""  # all of it is talk
+    assert "retry orders.load" in said.err
+    assert "then what it blocked: publish" in said.err
+    assert "aiops watch --once tells how it ends" in said.err
+    assert cli.cleared() == [["load"], ["publish"]]
+    assert cli.status(new["incident"]) == "acting"
+    (entry,) = cli.ok("kb", "list", "--json").json["entries"]
+    assert (entry["action"], entry["cause"], entry["source"]) == (
+        *("retry", "restart"),
+        new["incident"],
+    )
+    cli.server.finish(row)
+    (settled,) = cli.ok("watch", "--once", "--json").lines
+    assert (settled["status"], settled["outcome"]) == ("resolved", "fixed")
+    again = cli.run("approve", new["incident"], "--yes")
+    assert again.code == 5
+    assert "is resolved" in again.err
+
+
+def test_approve_takes_the_proposed_action(cli: Cli) -> None:
+    cli.mended()
+    incident = cli.capture("orders", run_id="second", events=[REFUSED])
+    document = cli.ok("approve", incident[:5], "--yes", "--json").json
+    assert document["incident"] == incident
+    assert document["status"] == "acting"
+    assert document["decided"]["kind"] == "approve"
+    assert document["decided"]["by"] == "ana"
+    assert document["decided"]["action"] == "retry"
+    assert document["decided"]["plan"]["extra_tries"] == 1
+
+
+def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    said = cli.ok("approve", incident, "--action", "retry", "--dry-run")
+    assert said.out.startswith("retry orders.load  in scheduled__")
+    plan = cli.ok("approve", incident, "--action", "retry", "--dry-run", "--json").json
+    assert [item["task_id"] for item in plan["clears"]] == ["load"]
+    assert cli.cleared() == []
+    assert cli.status(incident) == "pending"
+    assert cli.ok("kb", "list", "--json").json == {"entries": []}
+
+
+def test_none_acts_on_nothing_and_says_so(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[BUG])
+    said = cli.ok("approve", incident, "--action", "none", "--cause", "a bug", "--dry-run")
+    assert "nothing is run again" in said.out
+    assert cli.status(incident) == "pending"
+    said = cli.ok("approve", incident, "--action", "none", "--cause", "a bug")
+    assert "noted; nothing is run again" in said.err
+    assert cli.server.sent("POST") == []
+    assert cli.status(incident) == "resolved"
+
+
+def test_nobody_to_ask_and_no_yes(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    said = cli.run("approve", incident, "--action", "retry")
+    assert said.code == 2
+    assert "pass --yes" in said.err
+    assert cli.cleared() == []
+    assert cli.status(incident) == "pending"
+
+
+@pytest.mark.parametrize(("answer", "done"), [("y\n", True), ("n\n", False), ("", False)])
+def test_a_person_is_asked(cli: Cli, answer: str, done: bool) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    said = cli.type("approve", incident, "--action", "retry", keys=answer)
+    assert said.code == 0
+    assert "do this? [y/N]" in said.err
+    assert ("nothing was done" in said.err) is not done
+    assert (cli.cleared() == [["load"]]) is done
+
+
+def test_ctrl_c_at_the_question(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    said = cli.type("approve", incident, "--action", "retry", keys="", interrupt=True)
+    assert said.code == 130
+    assert "interrupted; nothing was lost" in said.err
+    assert cli.cleared() == []
+    assert cli.status(incident) == "pending"
+    cli.ok("approve", incident, "--action", "retry", "--yes")  # no claim was left behind
+
+
+def test_a_no_to_one_of_several_leaves_that_one_alone(cli: Cli) -> None:
+    """The second yes counts, and what was done stands."""
+    ids = [cli.capture(dag, events=[REFUSED]) for dag in ("orders", "sales")]
+    cli.type("approve", *ids, "--action", "retry", keys="n\ny\n")
+    assert [cli.status(incident) for incident in ids] == ["pending", "acting"]
+
+
+def test_no_action_known(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    said = cli.run("approve", incident, "--yes", "--json")
+    assert said.code == 2
+    assert said.json["error"]["message"] == f"no action is known for {incident}"
+    assert "--action retry" in said.json["error"]["hint"]
+
+
+def test_a_stale_incident_is_superseded(cli: Cli) -> None:
+    row = cli.server.add_failure("orders", "load", events=[REFUSED])
+    (new,) = cli.ok("watch", "--once", "--json").lines
+    row |= {"id": "another", "state": "running", "try_number": 2}
+    said = cli.run("approve", new["incident"], "--action", "retry", "--yes", "--json")
+    assert said.code == 5
+    assert said.json["error"]["code"] == "refused"
+    assert "somebody else has run it again" in said.json["error"]["message"]
+    assert cli.cleared() == []
+    assert cli.status(new["incident"]) == "superseded"
+
+
+def test_of_several_the_stale_one_is_told_and_the_others_are_done(cli: Cli) -> None:
+    rows = {dag: cli.server.add_failure(dag, "load", events=[REFUSED]) for dag in "abc"}
+    ids = {doc["dag_id"]: doc["incident"] for doc in cli.ok("watch", "--once", "--json").lines}
+    rows["b"] |= {"id": "another", "state": "success", "try_number": 2}
+    said = cli.run("approve", *(ids[dag] for dag in "abc"), "--action", "retry", "--yes")
+    assert said.code == 5
+    assert f"\n{ids['b']} is superseded: somebody else has run it again" in said.err
+    assert [cli.status(ids[dag]) for dag in "abc"] == ["acting", "superseded", "acting"]
+
+
+def test_several_in_json_are_one_object(cli: Cli) -> None:
+    rows = {dag: cli.server.add_failure(dag, "load", events=[REFUSED]) for dag in "ab"}
+    ids = {doc["dag_id"]: doc["incident"] for doc in cli.ok("watch", "--once", "--json").lines}
+    rows["b"] |= {"id": "another", "state": "success", "try_number": 2}
+    said = cli.run("approve", ids["a"], ids["b"], "--action=retry", "--yes", "--json")
+    assert said.code == 5
+    assert [doc["incident"] for doc in said.json["incidents"]] == [ids["a"]]
+    assert ids["b"] in said.err
+
+
+def test_an_unknown_id_among_several_stops_before_anything_is_done(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    said = cli.run("approve", incident, "zzzzzz", "--action", "retry", "--yes")
+    assert said.code == 2
+    assert cli.cleared() == []
+
+
+def test_the_same_incident_named_twice_is_acted_on_once(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    cli.ok("approve", incident, incident[:6], "--action", "retry", "--yes")
+    assert cli.cleared() == [["load"]]
+
+
+def test_set_gives_a_parameter(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    said = cli.ok(
+        *("approve", incident, "--action", "retry_later", "--set", "delay=30m", "--yes"),
+    )
+    assert "waits for its time" in said.err
+    assert cli.cleared() == []
+    cli.clock.advance(minutes=31)
+    cli.ok("watch", "--once")
+    assert cli.cleared() == [["load"]]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--action=retry_later", "--set=delay"], "is not K=V"),
+        (["--action=retry_later", "--set==5m"], "is not K=V"),
+        (["--action=retry_later", "--set=delay=soon"], "is not a duration"),
+        (["--action=retry", "--set=delay=5m"], "retry does not take delay"),
+        (["--action=dance"], "there is no action 'dance'"),
+        (["--action=resize_pool"], "cannot be carried out by this version"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything(
+    cli: Cli, args: list[str], message: str
+) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    said = cli.run("approve", incident, "--yes", *args)
+    assert said.code == 2
+    assert message in said.err
+    assert "hint: " in said.err
+    assert cli.cleared() == []
+    assert cli.status(incident) == "pending"
+
+
+@pytest.mark.parametrize(
+    ("flag", "wanted"),
+    [
+        ("--rerun-safe", "ana approved this task on"),
+        ("--not-rerun-safe", "ana said no on"),
+        (None, "ana approved this task and failure on"),
+    ],
+)
+def test_a_word_on_running_twice_is_kept(cli: Cli, flag: str | None, wanted: str) -> None:
+    incident = cli.capture("orders", run_id="first", events=[REFUSED])
+    cli.ok("approve", incident, "--action", "retry", "--yes", *([flag] if flag else []))
+    cli.clock.advance(seconds=1)
+    after = cli.capture("orders", run_id="second", events=[REFUSED])
+    assert wanted in cli.ok("incidents", "show", after, "--json").json["rerun"]
+
+
+def test_approve_works_while_paused(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    cli.ok("pause", "--reason", "vendor maintenance")
+    cli.ok("approve", incident, "--action", "retry", "--yes")
+    assert cli.cleared() == [["load"]]
+
+
+def test_read_only_refuses(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    (cli.home / "aiops.yaml").write_text("read_only: true\n")
+    said = cli.run("approve", incident, "--action", "retry", "--yes")
+    assert said.code == 5
+    assert "read only" in said.err
+    assert cli.cleared() == []
+    assert cli.status(incident) == "pending"
+
+
+# ---- reject ----
+
+
+def test_reject_does_not_act_and_learns(cli: Cli) -> None:
+    cli.mended()
+    incident = cli.capture("orders", run_id="second", events=[REFUSED])
+    cleared = cli.cleared()
+    said = cli.ok("reject", incident, "--reason", "it pays twice")
+    assert said.out == ""
+    assert "rejected, nothing was done" in said.err
+    assert cli.cleared() == cleared
+    assert cli.status(incident) == "rejected"
+    third = cli.capture("orders", run_id="third", events=[REFUSED])
+    document = cli.ok("incidents", "show", third, "--json").json
+    assert document["decision"] == "blocked"
+    assert "it pays twice" in document["rerun"]
+
+
+def test_reject_with_a_cause_is_an_answer(cli: Cli) -> None:
+    first = cli.capture("orders", run_id="first", events=[BUG])
+    document = cli.ok(
+        *("reject", first, "--reason=a bug", "--action=none", "--cause=no price", "--json")
+    ).json
+    assert (document["status"], document["decided"]["reason"]) == ("rejected", "a bug")
+    second = cli.capture("orders", run_id="second", events=[BUG])
+    document = cli.ok("incidents", "show", second, "--json").json
+    assert document["diagnosis"]["action"] == "none"
+    assert document["diagnosis"]["cause"] == "no price"
+
+
+def test_reject_several(cli: Cli) -> None:
+    ids = [cli.capture(dag, events=[REFUSED]) for dag in ("orders", "sales")]
+    said = cli.ok("reject", *ids, "--reason", "no", "--json")
+    assert [doc["incident"] for doc in said.json["incidents"]] == ids
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        ([], 2, "--reason"),
+        (["--reason", "no", "--action", "retry"], 2, "takes no action but none"),
+    ],
+)
+def test_reject_that_makes_no_sense(cli: Cli, args: list[str], code: int, message: str) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    said = cli.run("reject", incident, *args)
+    assert said.code == code
+    assert message in said.err
+    assert cli.status(incident) == "pending"
+
+
+def test_what_is_decided_is_not_rejected_again(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    cli.ok("reject", incident, "--reason", "no")
+    said = cli.run("reject", incident, "--reason", "no")
+    assert said.code == 5
+    assert "is rejected" in said.err
