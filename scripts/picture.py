@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from io import StringIO
 from pathlib import Path
@@ -21,9 +23,28 @@ WIDTH = 92
 
 
 def draw() -> str:
-    """The picture as SVG: the same at every call."""
+    """The picture as SVG: the same at every call, on every machine."""
+    with utc_clock():
+        return _draw()
+
+
+@contextmanager
+def utc_clock() -> Iterator[None]:
+    """Local times are those of UTC meanwhile."""
+    before = os.environ.get("TZ")
     os.environ["TZ"] = "UTC"
     time.tzset()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TZ"]
+        else:
+            os.environ["TZ"] = before
+        time.tzset()
+
+
+def _draw() -> str:
     from aiops_cli import decide, respond
     from aiops_cli.capture import Snapshot, what_changed
     from aiops_cli.examine import judge, ref_of
