@@ -32,6 +32,8 @@ install() { # install WHAT… : exactly that, nothing that it might depend on
   if command -v uv >/dev/null; then
     uv pip install --quiet --compile-bytecode --python "$env/bin/python" --no-deps "$@"
   else
+    # uv makes environments without pip, and may be gone since then.
+    "$env/bin/python" -c 'import pip' 2>/dev/null || "$env/bin/python" -m ensurepip >/dev/null
     "$env/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$@"
   fi
 }
