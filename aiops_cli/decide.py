@@ -18,6 +18,7 @@ from aiops_cli.examine import Desk
 from aiops_cli.incidents import Plan
 from knowledge.base import KnowledgeBase
 from knowledge.records import Case, Decision, Incident, Vouch
+from knowledge.redact import clean, redact
 
 UNDECIDED = ("pending", "needs_human")
 
@@ -51,7 +52,8 @@ def proposal(
     same = action in (None, diagnosis.get("action"))
     merged = {**(diagnosis.get("params", {}) if same else {}), **params}
     checked(chosen, merged)
-    said = cause if cause is not None else (diagnosis.get("cause", "") if same else "")
+    known = diagnosis.get("cause", "") if same else ""
+    said = known if cause is None else redact(clean(cause))
     return Proposal(chosen, merged, said)
 
 
@@ -99,6 +101,7 @@ def reject(
     """Write down that the proposal is wrong. With action `none` and a cause, that is remembered
     as the answer. Raises Refused for an incident that is decided already."""
     incident = case.incident
+    reason, cause = redact(clean(reason)), redact(clean(cause))
     if case.status not in UNDECIDED:
         raise Refused(
             f"{incident.id} is {case.status}: there is nothing to reject",

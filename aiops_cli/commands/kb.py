@@ -65,9 +65,13 @@ def add(
     from aiops_cli.published import entry_document
     from knowledge.base import symptom
     from knowledge.records import Entry, short_hash
+    from knowledge.redact import clean, redact
 
     if action is not None and action not in CATALOGUE:
         raise UsageError(f"there is no action {action!r}", f"one of: {', '.join(CATALOGUE)}")
+    for name, value in (("title", title), ("cause", cause)):
+        if not value.strip():
+            raise UsageError(f"--{name} is empty", "it is what people read at night")
     texts = [sys.stdin.read() if text == "-" else text for text in error]
     symptoms = tuple(symptom(text) for text in texts)
     if not all(each.signature.text for each in symptoms):
@@ -77,9 +81,9 @@ def add(
         id=short_hash("added", title, *texts),
         kind="runbook",
         source=f"added by {chosen.user}",
-        title=title,
+        title=redact(clean(title)),
         symptoms=symptoms,
-        cause=cause,
+        cause=redact(clean(cause)),
         created_at=services.SystemClock().now(),
         action=action,
         safe_to_retry=safe_to_retry,

@@ -30,10 +30,12 @@ def resume(
 def _set(ctx: typer.Context, paused: bool, reason: str, json: bool) -> None:
     from aiops_cli import services
     from knowledge.records import Pause
+    from knowledge.redact import clean, redact
 
     chosen = settings(ctx)
     with services.store(chosen) as store:
-        store.set_pause(Pause(paused, chosen.user, services.SystemClock().now(), reason))
+        now, why = services.SystemClock().now(), redact(clean(reason))
+        store.set_pause(Pause(paused, chosen.user, now, why))
         running = store.claims(["claimed", "acting"])
     if json:
         print_json({"paused": paused, "running": [claim.incident_id for claim in running]})
