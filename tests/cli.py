@@ -204,7 +204,8 @@ def make(server: AirflowServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name in [name for name in os.environ if name.startswith(("AIOPS_", "XDG_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))  # a bug's report goes there
-    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):  # pytest-xdist sets the last
+        monkeypatch.delenv(name, raising=False)
     clock = SetClock()
     monkeypatch.setattr(services, "SystemClock", lambda: clock)
     return Cli(server, home, clock, monkeypatch)

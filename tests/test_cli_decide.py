@@ -211,6 +211,17 @@ def test_a_word_on_running_twice_is_kept(cli: Cli, flag: str | None, wanted: str
     assert wanted in cli.ok("incidents", "show", after, "--json").json["rerun"]
 
 
+def test_a_secret_in_a_cause_is_kept_nowhere(cli: Cli) -> None:
+    first, second = (cli.capture(dag, events=[REFUSED]) for dag in ("orders", "sales"))
+    secret = "use postgresql://etl:hunter2pass@db/x"
+    cli.ok("approve", first, "--action", "retry", "--cause", secret, "--yes")
+    cli.ok("reject", second, "--reason", secret, "--cause", secret, "--action", "none")
+    documents = cli.ok("incidents", "--json").out + cli.ok("kb", "list", "--json").out
+    assert documents.count("<redacted") >= 4
+    assert "hunter2pass" not in documents
+    assert "hunter2pass" not in str(cli.server.requests)  # the note in Airflow
+
+
 def test_approve_works_while_paused(cli: Cli) -> None:
     incident = cli.capture("orders", events=[REFUSED])
     cli.ok("pause", "--reason", "vendor maintenance")
