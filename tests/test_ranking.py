@@ -74,6 +74,33 @@ def test_among_equals_the_same_frame_then_the_newer_entry() -> None:
     assert names(rank(signature(REFUSED), near, [])) == ["new", "old", "framed"]
 
 
+@pytest.mark.parametrize(
+    ("symptom", "failure"),
+    [
+        ("KeyError: '<name>'", "KeyError: 'customer_region_code'"),
+        ("No module named '<name>'", "No module named 'acme.billing'"),
+        ('column "<name>" does not exist', 'column "shipping_address_line" does not exist'),
+        ("The conn_id `<name>` isn't defined", "The conn_id `warehouse_prod` isn't defined"),
+    ],
+)
+def test_a_symptom_for_any_name_is_as_near_whatever_the_name(symptom: str, failure: str) -> None:
+    (match,) = rank(signature(failure), [], [candidate("any", symptom)])
+    assert match.found == "near"
+    assert match.similarity == pytest.approx(1.0)
+    (match,) = rank(signature(failure), [], [candidate("one", symptom.replace("<name>", "x"))])
+    assert match.similarity < 0.95
+
+
+def test_what_a_symptom_for_any_name_quotes_itself_is_told_apart() -> None:
+    symptom = candidate("none", "'NoneType' object has no attribute '<name>'")
+    (match,) = rank(signature("'NoneType' object has no attribute 'upper'"), [], [symptom])
+    assert match.similarity == pytest.approx(1.0)
+    (match,) = rank(signature("'DataFrame' object has no attribute 'upper'"), [], [symptom])
+    assert match.similarity < 0.95
+    (match,) = rank(signature("'could not connect' has no attribute 'upper'"), [], [symptom])
+    assert match.similarity < 0.95
+
+
 def test_the_limit_and_what_shares_nothing() -> None:
     near = [candidate(str(number), REFUSED) for number in range(9)]
     assert len(rank(signature(REFUSED), [], near)) == 5
