@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from scripts.airflow_box import AirflowBox, BoxError
-from scripts.demo_story import FIRST, STORY, WIDTH, Broken, Stage, waiting
+from scripts.demo_story import FIRST, WIDTH, Broken, Stage, tell, waiting
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = "3.3.2"
@@ -29,11 +29,11 @@ INHERITED = ("COLUMNS", "LANG", "LC_ALL", "NO_COLOR", "PATH", "TERM", "TZ")
 # Two nights pass within a minute, so the second must not count as the first one come back.
 SETTINGS = "relapse_window: 1s\n"
 
-NEXT = """
+NEXT = """Airflow is stopped.
+
 Try next:
-  make demo KEEP=1                       the same, and Airflow stays up to play with
-  .envs/dev/bin/aiops diagnose --log F   what is known of a log file of your own
-  README.md                              your own Airflow: three variables to set"""
+  make demo KEEP=1   the same, but Airflow stays up, for `aiops triage` by hand
+  README.md          your own Airflow: an address, a login, and `aiops doctor`"""
 
 
 def main() -> int:
@@ -66,7 +66,7 @@ def main() -> int:
         print("\nstopped, and Airflow with it", file=sys.stderr)
         return 130
     if not keep:
-        print(f"Airflow is stopped.\n{NEXT}")
+        print(NEXT)
     return 0
 
 
@@ -76,13 +76,13 @@ def leave(number: int, _: FrameType | None) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """An empty folder with the demo's settings. Raises Broken where an Airflow that was kept
+    """An empty folder with the demo's settings. Raises SystemExit where an Airflow that was kept
     still runs in it."""
     kept = folder / "kept.pid"
     if kept.exists() and alive(int(kept.read_text())):
-        raise Broken(
-            f"{folder} is free\nfound: an Airflow that `make demo KEEP=1` left up in it; "
-            f"stop it first: kill {kept.read_text()}"
+        raise SystemExit(
+            f"`make demo KEEP=1` left an Airflow up in {folder}.\n"
+            f"Stop it first: kill {kept.read_text()}"
         )
     if folder.exists():
         shutil.rmtree(folder)
@@ -117,9 +117,7 @@ def play(box: AirflowBox, folder: Path) -> None:
             box.trigger(dag["dag_id"], run_id=FIRST)
         for dag in dags:
             box.wait(dag["dag_id"], FIRST)
-    stage = Stage(box, folder, environment(box, folder))
-    for step in STORY:
-        step(stage)
+    tell(Stage(box, folder, environment(box, folder)))
 
 
 def variables(box: AirflowBox, folder: Path) -> dict[str, str]:
@@ -159,7 +157,7 @@ Go on by hand, in any shell:
 export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"
 aiops triage
 
-To stop Airflow: kill {pid}""")
+To stop Airflow (it takes some seconds): kill {pid}""")
 
 
 if __name__ == "__main__":
