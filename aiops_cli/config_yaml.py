@@ -37,6 +37,9 @@ def values(text: bytes, path: Path) -> Iterator[Value]:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise ConfigError(f"{where}: broken YAML: {error.problem or error.context}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.decode().count("\n", 0, error.position) + 1
+        raise ConfigError(f"{path}:{line}: broken YAML: {error.reason}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: broken YAML: {error}") from None
     if root is not None:
