@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from knowledge.embedders import BUILTIN_BOUND, features
-from knowledge.records import Candidate, Entry, Match, Signature
+from knowledge.records import Candidate, Entry, Match, Signature, Symptom
 
 __all__ = ["BUILTIN_BOUND", "BUILTIN_MARGIN", "lead", "rank", "similarity"]
 
@@ -15,9 +15,10 @@ __all__ = ["BUILTIN_BOUND", "BUILTIN_MARGIN", "lead", "rank", "similarity"]
 # stops what two labels of one failure contradict, where the lead is 0.
 BUILTIN_MARGIN = 0.05
 
-# What a runbook writes within quotes where any name will do.
-ANY_NAME = "<name>"
+# What a runbook writes where any quoted name, or any URL, will do.
+_ANY_NAME, _ANY_URL = "<name>", "<url>"
 _QUOTED = re.compile(r"""(['"`])[^\s'"`]{1,200}\1""")
+_URL_PATH = re.compile(r"<url>(?:/(?:[A-Za-z][\w.~-]*|<id>))+")
 
 # Two failures whose codes contradict each other are not the same, however alike their words.
 _CONTRADICTION = 0.75
@@ -90,28 +91,31 @@ def rank(
     """The best `limit` matches, one an entry: exact ones first with 1.0, then by similarity.
 
     Among equals the one whose user frame is the failure's stands first, then the newer entry.
-    An empty signature equals nothing: it has no exact matches. Where a symptom has `<name>` for
-    a quoted name, the failure may have any name there.
+    An empty signature equals nothing: it has no exact matches. Where a symptom was written with
+    `<name>` within quotes, or with `<url>`, the failure may have any name or URL there.
     """
     best: dict[str, Match] = {}
     if signature.fingerprint:
         for candidate in exact:
             _keep(best, Match(candidate.entry, 1.0, "exact", candidate.symptom))
     for candidate in near:
-        text = candidate.entry.symptoms[candidate.symptom].signature.text
-        score = similarity(_named_like(text, signature.text), text)
+        symptom = candidate.entry.symptoms[candidate.symptom]
+        score = similarity(_left_open(symptom, signature.text), symptom.signature.text)
         if score > 0.0:
             _keep(best, Match(candidate.entry, score, "near", candidate.symptom))
     ranked = sorted(best.values(), key=lambda match: _order(match, signature), reverse=True)
     return tuple(ranked[:limit])
 
 
-def _named_like(symptom: str, text: str) -> str:
-    """`text` with the quoted names that `symptom` leaves open left open too. Runbooks know "no
-    module named X" for any X, while two incidents of two modules are two failures."""
-    if ANY_NAME not in symptom:
-        return text
-    return _QUOTED.sub(lambda m: m[0] if m[0] in symptom else f"{m[1]}{ANY_NAME}{m[1]}", text)
+def _left_open(symptom: Symptom, text: str) -> str:
+    """`text` without the names and paths that `symptom` leaves open. Runbooks know "no module
+    named X" for any X, while two incidents of two modules are two failures."""
+    if _ANY_NAME in symptom.text:
+        said = symptom.signature.text
+        text = _QUOTED.sub(lambda m: m[0] if m[0] in said else f"{m[1]}{_ANY_NAME}{m[1]}", text)
+    if _ANY_URL in symptom.text:
+        text = _URL_PATH.sub(_ANY_URL, text)
+    return text
 
 
 def _keep(best: dict[str, Match], match: Match) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -88,6 +89,17 @@ def test_a_symptom_for_any_name_is_as_near_whatever_the_name(symptom: str, failu
     assert match.found == "near"
     assert match.similarity == pytest.approx(1.0)
     (match,) = rank(signature(failure), [], [candidate("one", symptom.replace("<name>", "x"))])
+    assert match.similarity < 0.95
+
+
+def test_a_symptom_for_any_url_is_as_near_whatever_the_path() -> None:
+    failure = signature("404 Client Error: Not Found for url: <url>/api/v2/<id>/invoices")
+    any_url = candidate("any", "404 Client Error: Not Found for url: <url>")
+    (match,) = rank(failure, [], [any_url])
+    assert match.similarity == pytest.approx(1.0)
+    # A URL without a path that somebody met, masked, is that URL and no other.
+    met = Symptom("404 for url: https://a.example.com/", any_url.entry.symptoms[0].signature)
+    (match,) = rank(failure, [], [Candidate(replace(any_url.entry, symptoms=(met,)), 0)])
     assert match.similarity < 0.95
 
 
