@@ -35,10 +35,14 @@ def console(*, stderr: bool = False) -> Console:
     """
     from rich.console import Console  # 60 ms: not for --json
 
+    class Speaker(Console):
+        def on_broken_pipe(self) -> None:
+            raise
+
     stream = sys.stderr if stderr else sys.stdout
     piped = not (stream and stream.isatty()) and "COLUMNS" not in os.environ
     width = PIPE_COLUMNS if piped else None
-    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+    return Speaker(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
 def tell_where(desk: Desk) -> None:
