@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from aiops_cli import services
 from aiops_cli.commands import Invocation, output, triage
 from aiops_cli.main import app
 from knowledge.stores.sqlite import SqliteStore
-from tests.airflow_server import AirflowServer, exception
+from tests.airflow_server import AirflowServer, Fault, exception
+from tests.airflow_world import Request
 from tests.desk import REFUSED, SetClock
 
 BUG = exception("KeyError", "'unit_price'")
@@ -47,6 +48,17 @@ class Said:
         assert self.out.endswith("\n"), self
         assert self.out.count("\n") == 1, self
         return json.loads(self.out)
+
+    def told(self, code: int, name: str, *words: str) -> None:
+        """It ended with this code and one message with a hint, on stderr and as JSON."""
+        assert self.code == code, self
+        error = self.json["error"]
+        assert error["code"] == name, self
+        assert error["hint"], self
+        for word in words:
+            assert word in f"{error['message']} {error['hint']}", self
+        ending = f"error: {error['message']}\nhint: {error['hint']}\n"
+        assert self.err.endswith(ending), self
 
     @property
     def lines(self) -> list[Any]:
@@ -157,6 +169,17 @@ class Cli:
         assert (settled["status"], settled["outcome"]) == ("resolved", "fixed")
         self.clock.advance(minutes=1)
         return str(new["incident"])
+
+    def at_the_act(self, happens: Callable[[], None]) -> None:
+        """Run this once, as soon as Airflow is asked for a clear that is not a dry run."""
+        take_fault, todo = self.server.take_fault, [happens]
+
+        def take(request: Request) -> Fault | None:
+            if request.method == "POST" and todo and not (request.body or {}).get("dry_run", True):
+                todo.pop()()
+            return take_fault(request)
+
+        self.monkeypatch.setattr(self.server, "take_fault", take)
 
     def status(self, incident: str) -> str:
         return str(self.ok("incidents", "show", incident, "--json").json["status"])

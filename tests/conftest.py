@@ -12,6 +12,7 @@ from knowledge.stores.memory import MemoryStore
 from knowledge.stores.sqlite import SqliteStore
 from tests.airflow_server import AirflowServer
 from tests.cli import Cli, make
+from tests.desk import REFUSED
 from tests.samples import SetClock
 
 
@@ -38,3 +39,11 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     """The command line of somebody whose machine and Airflow are made for this test."""
     with AirflowServer() as server:
         yield make(server, tmp_path, monkeypatch)
+    reports = list(tmp_path.rglob("bug-*.txt"))
+    assert reports == [], reports[0].read_text()  # nothing that a test does may end as a bug
+
+
+@pytest.fixture
+def waiting(cli: Cli) -> str:
+    """The id of an incident that waits for a person; nobody has answered it before."""
+    return cli.capture("orders", events=[REFUSED])

@@ -1,0 +1,272 @@
+"""Ctrl-C at any moment, on a real terminal and in the middle of acting; and streams that close.
+
+Whatever was decided is kept, nothing is done twice, and what hangs in the air is settled later.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from aiops_cli.airflow.transport import Transport
+from tests.cli import Cli
+from tests.desk import REFUSED
+
+SECONDS = 30  # far more than anything here takes
+
+
+# ---- in the middle of acting ----
+
+
+def interrupt(cli: Cli, *, before: bool, nth: int = 1) -> None:
+    """Ctrl-C while the nth changing call is under way: before Airflow did it, or after."""
+    change = Transport.change
+    calls: list[None] = []
+
+    def interrupted(self: Transport, *args: Any, **options: Any) -> Any:
+        acts = args[0] == "PATCH" or not args[4]["dry_run"]
+        calls.extend([None] if acts else [])
+        if acts and len(calls) == nth:
+            if not before:
+                change(self, *args, **options)
+            cli.monkeypatch.setattr(Transport, "change", change)
+            raise KeyboardInterrupt
+        return change(self, *args, **options)
+
+    cli.monkeypatch.setattr(Transport, "change", interrupted)
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3], ids=["clear", "downstream", "note"])
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("who", ["person", "watch"])
+def test_ctrl_c_while_acting(cli: Cli, who: str, before: bool, nth: int) -> None:
+    cli.server.add_dag("orders", {"load": ["publish"]})
+    cli.mended()
+    cli.ok("auto", "grant", "--actions=retry", "--dags=*")
+    row = cli.server.add_failure(
+        "orders", "load", run_id="second", events=[REFUSED], blocks=["publish"]
+    )
+    blocked = cli.server.instances["orders", "second", "publish", -1]
+    earlier = len(cli.cleared())
+    (new,) = cli.ok("diagnose", "orders", "--run", "second", "--json").json["incidents"]
+    interrupt(cli, before=before, nth=nth)
+    how = ["watch", "--once", "--auto"] if who == "watch" else ["approve", new["incident"], "--yes"]
+    said = cli.run(*how)
+    assert said.code == 130
+    assert "interrupted; nothing was lost" in said.err
+    assert cli.status(new["incident"]) == "acting"
+    cli.ok("watch", "--once", "--auto")
+    acted = before is False or nth > 1
+    assert cli.cleared()[earlier:].count(["load"]) == int(acted)  # never a second time
+    if not acted:  # nobody can know yet whether the call arrived
+        cli.clock.advance(minutes=10)
+        cli.ok("watch", "--once", "--auto")
+        assert cli.status(new["incident"]) == "needs_human"
+        assert cli.cleared()[earlier:] == []
+        return
+    cli.server.finish(row)
+    cli.ok("watch", "--once", "--auto")
+    assert cli.status(new["incident"]) == "resolved"
+    assert blocked["state"] is None  # cleared, by the act or by what took it up
+    assert cli.cleared()[earlier:].count(["load"]) == 1
+
+
+def test_ctrl_c_while_capturing_loses_nothing(cli: Cli) -> None:
+    """Two failures, interrupted before the second one's log was read."""
+    stream = Transport.stream
+    calls: list[None] = []
+
+    def interrupted(self: Transport, *args: Any, **options: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return stream(self, *args, **options)
+
+    cli.two_failures()
+    with cli.monkeypatch.context() as patch:
+        patch.setattr(Transport, "stream", interrupted)
+        assert cli.run("watch", "--once").code == 130
+    assert len(cli.ok("incidents", "--json").json["incidents"]) == 1
+    assert len(cli.ok("watch", "--once", "--json").lines) == 1
+    assert len(cli.ok("incidents", "--json").json["incidents"]) == 2
+
+
+# ---- on a real terminal ----
+
+
+class Terminal:
+    """A command on a terminal of its own; `screen` is what it has shown."""
+
+    def __init__(self, command: subprocess.Popen[bytes], terminal: int) -> None:
+        self.command, self.terminal, self.screen = command, terminal, ""
+
+    def wait_for(self, text: str) -> None:
+        until = time.monotonic() + SECONDS
+        while text not in self.screen:
+            assert time.monotonic() < until, self.screen
+            if select.select([self.terminal], [], [], 0.1)[0]:
+                self.screen += self._read()
+
+    def _read(self) -> str:
+        try:
+            return os.read(self.terminal, 65536).decode(errors="replace")
+        except OSError:  # Linux says so when the other end is closed
+            return ""
+
+    def type(self, text: str) -> None:
+        os.write(self.terminal, text.encode())
+
+    def end(self) -> int:
+        until = time.monotonic() + SECONDS
+        while self.command.poll() is None:
+            assert time.monotonic() < until, self.screen
+            if select.select([self.terminal], [], [], 0.1)[0]:
+                self.screen += self._read()
+        while select.select([self.terminal], [], [], 0)[0] and (more := self._read()):
+            self.screen += more
+        return self.command.returncode
+
+
+def _take_the_terminal() -> None:
+    """Ctrl-C goes to whoever has it as the controlling one."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@contextmanager
+def terminal(cli: Cli, *args: str) -> Iterator[Terminal]:
+    ours, theirs = pty.openpty()
+    command = subprocess.Popen(
+        [sys.executable, "-m", "aiops_cli", *args],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=cli.process_environ() | {"TERM": "xterm", "COLUMNS": "80"},
+        cwd=cli.home,
+        start_new_session=True,
+        preexec_fn=_take_the_terminal,
+    )
+    os.close(theirs)
+    try:
+        yield Terminal(command, ours)
+    finally:
+        command.kill()
+        command.wait()
+        os.close(ours)
+
+
+def test_triage_on_a_terminal(cli: Cli) -> None:
+    """A yes acts, Ctrl-C ends it in one line, and what was decided is kept."""
+    cli.mended()
+    first, second = cli.capture("orders", events=[REFUSED]), cli.capture("sales", events=[REFUSED])
+    with terminal(cli, "triage") as screen:
+        screen.wait_for("2 left")
+        screen.type("r\n")
+        screen.wait_for("why not?")
+        screen.type("not tonight\n")
+        screen.wait_for("1 left")
+        screen.type("a\n")
+        screen.wait_for("do this? [y/N]")
+        screen.type("\x03")
+        assert screen.end() == 130
+    assert "interrupted; nothing was lost" in screen.screen
+    assert "Traceback" not in screen.screen
+    assert "\x1b[1m" in screen.screen  # bold: this is a terminal
+    assert (cli.status(second), cli.status(first)) == ("rejected", "pending")
+    assert len(cli.cleared()) == 1  # of what mended it before
+
+
+def test_watch_is_ended_by_ctrl_c(cli: Cli) -> None:
+    cli.server.add_failure("orders", "load", events=[REFUSED])
+    with terminal(cli, "watch") as screen:
+        screen.wait_for("orders.load")
+        screen.type("\x03")
+        assert screen.end() == 130
+    assert "Traceback" not in screen.screen
+
+
+def test_a_real_interrupt_while_airflow_is_silent(cli: Cli, waiting: str) -> None:
+    """SIGINT in the middle of the clear; it had reached Airflow, and is settled, not repeated."""
+    row = next(iter(cli.server.instances.values()))
+    cli.at_the_act(lambda: cli.server.fault("POST .*/clearTask", hang=SECONDS, takes_effect=True))
+    command = subprocess.Popen(
+        [sys.executable, "-m", "aiops_cli", "approve", waiting, "--action=retry", "--yes"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=cli.process_environ(),
+        cwd=cli.home,
+        text=True,
+    )
+    try:
+        until = time.monotonic() + SECONDS
+        while not cli.cleared():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=SECONDS)
+    finally:
+        command.kill()
+    assert (command.returncode, out) == (130, "")
+    assert "interrupted; nothing was lost" in err
+    assert "Traceback" not in err
+    assert cli.status(waiting) == "acting"
+    cli.server.finish(row)
+    cli.ok("watch", "--once")
+    assert cli.status(waiting) == "resolved"
+    assert cli.cleared() == [["load"]]
+
+
+# ---- streams that close ----
+
+
+def test_a_reader_that_goes_away(cli: Cli, waiting: str) -> None:
+    assert waiting
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        said = cli.process("incidents", stdout=write, stderr=subprocess.PIPE, capture_output=False)
+    finally:
+        os.close(write)
+    assert (said.returncode, said.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "redirect", "code", "words"),
+    [
+        ("approve {} --action=retry", "<&-", 2, "pass --yes"),
+        ("triage", "<&-", 2, "triage needs a terminal"),
+        ("incidents --json", ">&-", 0, ""),
+        ("incidents", ">&-", 0, ""),
+        ("diagnose", ">&- 2>&-", 0, ""),
+    ],
+)
+def test_closed_streams(
+    cli: Cli, waiting: str, command: str, redirect: str, code: int, words: str
+) -> None:
+    line = f"exec {sys.executable} -m aiops_cli {command.format(waiting)} {redirect}"
+    said = subprocess.run(
+        ["bash", "-c", line],
+        env=cli.process_environ(),
+        cwd=cli.home,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert said.returncode == code, said
+    assert words in said.stderr
+    assert "Traceback" not in said.stderr
+    assert cli.cleared() == []
+    assert cli.status(waiting) == "pending"
