@@ -2,7 +2,7 @@
 
 Each value comes from the first of: flag, environment, ./aiops.yaml, the user's config file,
 default. Two that protect (`read_only`, `protected`) add up over the files instead, so that no
-file can undo another's. `SETTINGS` is the whole list.
+file can undo another's. `config_table.SETTINGS` is the whole list.
 
 Values are read as the text that stands in the file, so that `mode: off`, `password: 0123` and
 `interval: 1:30` mean what they look like and not what YAML makes of them.
@@ -10,98 +10,36 @@ Values are read as the text that stands in the file, so that `mode: off`, `passw
 
 from __future__ import annotations
 
-import operator
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aiops_cli import config_values as values
+from aiops_cli.config_table import (
+    AIRFLOW_KEYS,
+    BY_NAME,
+    DEFAULT_INSTANCE,
+    LOGINS,
+    SETTINGS,
+    Setting,
+)
 from aiops_cli.errors import ConfigError, UsageError
 
-DEFAULT_INSTANCE = "default"
+if TYPE_CHECKING:
+    from aiops_cli.config_yaml import Raw
+
 PROJECT_FILE = "aiops.yaml"
-
-
-def _default_kb() -> str:
-    from platformdirs import user_data_path  # only where no knowledge base is named
-
-    path = user_data_path("aiops", appauthor=False) / "knowledge.db"
-    if not path.is_absolute():  # "~/…": a container's user without a home
-        raise ConfigError("there is no home folder for the knowledge base", "set AIOPS_KB")
-    return f"sqlite:///{path}"
-
-
-def _login_name() -> str:
-    import getpass  # 2 ms; asked for once
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user id without a name
-        return "unknown"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting: its dotted name, how its text is read, its default (or what makes it)."""
-
-    name: str
-    parse: Callable[[Any], Any]
-    default: Any = None
-    env: str | None = None
-    project: bool = False  # may stand in ./aiops.yaml
-    file: bool = True  # may stand in the user's file
-    secret: bool = False  # never shown
-    combine: Callable[[Any, Any], Any] | None = None  # adds up over the files
-
-
-# A cloned repository must not redirect a login, run a command, swap the memory, send logs to
-# another model (some names of Ollama's run in its cloud) or take away the kill switch: these are
-# the user's own (project=False).
-SETTINGS: tuple[Setting, ...] = (
-    Setting("airflow.url", values.url, env="AIOPS_AIRFLOW_URL"),
-    Setting("airflow.username", values.text, env="AIOPS_AIRFLOW_USERNAME"),
-    Setting("airflow.password", str, env="AIOPS_AIRFLOW_PASSWORD", secret=True),
-    Setting("airflow.token", values.text, env="AIOPS_AIRFLOW_TOKEN", secret=True),
-    Setting("airflow.token_command", values.text, env="AIOPS_AIRFLOW_TOKEN_COMMAND", secret=True),
-    Setting("instance", values.name, DEFAULT_INSTANCE, env="AIOPS_INSTANCE", project=True),
-    Setting("kb", values.kb, _default_kb, env="AIOPS_KB"),
-    Setting("embedder", values.model("builtin"), "builtin", env="AIOPS_EMBEDDER"),
-    Setting("llm", values.model("none"), "none", env="AIOPS_LLM"),
-    Setting("ollama_host", values.text, "127.0.0.1:11434", env="OLLAMA_HOST", file=False),
-    Setting("user", values.text, _login_name, env="AIOPS_USER", file=False),
-    Setting("paused", values.stop, False, env="AIOPS_PAUSED", file=False),
-    Setting("pause_dag", values.text),
-    Setting("read_only", values.flag, False, project=True, combine=operator.or_),
-    Setting("mode", values.choice("off", "ask", "shadow", "auto"), "ask", project=True),
-    Setting("rerun_safe", values.patterns, (), project=True),
-    Setting("protected", values.patterns, (), project=True, combine=operator.add),
-    Setting("interval", values.duration, timedelta(seconds=30), project=True),
-    Setting("lookback", values.duration, timedelta(hours=24), project=True),
-    Setting("relapse_window", values.duration, timedelta(hours=24), project=True),
-    Setting("give_up", values.duration, timedelta(hours=24), project=True),
-    Setting("lease", values.duration, timedelta(seconds=120), project=True),
-    Setting("gate.similarity", values.share, project=True),  # not set: the embedder's own bound
-    Setting("gate.margin", values.share, project=True),
-    Setting("gate.confidence", values.share, 0.80, project=True),
-    Setting("gate.trust_retries", values.flag, False, project=True),
-    Setting("gate.attempts_per_day", values.whole, 1, project=True),
-    Setting("gate.max_per_hour", values.whole, 10, project=True),
-    Setting("gate.max_per_dag_hour", values.whole, 3, project=True),
-)
-_BY_NAME = {setting.name: setting for setting in SETTINGS}
 _SECTIONS = (("airflow",), ("gate",), ("instances",))
-_AIRFLOW_KEYS = tuple(n.partition(".")[2] for n in _BY_NAME if n.startswith("airflow."))
-# The ways to log in, strongest first; parts of two ways are never mixed.
-_LOGINS = (("token",), ("token_command",), ("username", "password"))
 
 
 @dataclass(frozen=True)
 class AirflowSettings:
-    """One Airflow and how to log in; at most one way is set: token, command, or user."""
+    """One Airflow and how to reach it. At most one way to log in is set: token, command, client
+    or user; headers, cookie, certificate and proxy go with any."""
 
     name: str
     url: str
@@ -109,6 +47,15 @@ class AirflowSettings:
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     token_command: str | None = field(default=None, repr=False)
+    client_id: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cookie: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    proxy: str | None = field(default=None, repr=False)  # may hold a login
+    verify_tls: bool = True
 
 
 @dataclass(frozen=True)
@@ -190,7 +137,7 @@ class Settings:
 
 
 def _shown(setting: Setting, value: object) -> str:
-    if value is None or value == ():
+    if value is None or value == () or value == {}:
         return "not set"
     if setting.secret:
         return "set, not shown"
@@ -230,7 +177,12 @@ def load(
 
     Raises ConfigError naming the file and line, variable or flag, the key and what is expected.
     """
-    user_file = _user_file(environ)
+    user_file = user_path(environ)
+    if "AIOPS_CONFIG" in environ and environ["AIOPS_CONFIG"] and not user_file.exists():
+        raise ConfigError(
+            f"AIOPS_CONFIG names {user_file}, which does not exist",
+            "aiops init writes it; or unset AIOPS_CONFIG",
+        )
     flags = _given({name: (f"flag --{name}", text) for name, text in (overrides or {}).items()})
     environment = _given(
         # An empty variable is one that is not set; an empty flag is a mistake in a script.
@@ -248,13 +200,13 @@ def load(
     }
     # The environment describes the instance that is used without a flag: `--instance staging`
     # must not reach production because the shell names production's address.
-    without_flag = _resolve(_BY_NAME["instance"], environment, project, user).value
+    without_flag = _resolve(BY_NAME["instance"], environment, project, user).value
     named = {name.split(".")[1] for name in user if name.startswith("instances.")}
     parts = {
         name: _airflow(environment if name == without_flag else {}, user, name)
         for name in sorted(named | {without_flag})
     }
-    origins = {f"airflow.{key}": "default" for key in _AIRFLOW_KEYS}
+    origins = {f"airflow.{key}": "default" for key in AIRFLOW_KEYS}
     for key, part in parts.get(found["instance"].value, {}).items():
         origins[f"airflow.{key}"] = part.origin
     own = {f.name: found[f.name].value for f in fields(Settings) if f.name in found}
@@ -273,17 +225,14 @@ def load(
     )
 
 
-def _user_file(environ: Mapping[str, str]) -> Path:
+def user_path(environ: Mapping[str, str]) -> Path:
+    """Where the user's own file is, or would be."""
     named = environ.get("AIOPS_CONFIG")
-    if not named:
-        from platformdirs import user_config_path  # only where no file is named
+    if named:
+        return Path(named)
+    from platformdirs import user_config_path  # only where no file is named
 
-        return user_config_path("aiops", appauthor=False) / "config.yaml"
-    if not Path(named).exists():
-        raise ConfigError(
-            f"AIOPS_CONFIG names {named}, which does not exist", "create it or unset AIOPS_CONFIG"
-        )
-    return Path(named)
+    return user_config_path("aiops", appauthor=False) / "config.yaml"
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -296,7 +245,7 @@ def _same(one: Path, other: Path) -> bool:
 def _given(texts: Mapping[str, tuple[str, str | None]]) -> _Source:
     """The values of flags or variables, name -> (origin, text), but of those that are None."""
     return {
-        name: _Found(_parse(_BY_NAME[name], text, origin), origin)
+        name: _Found(_parse(BY_NAME[name], text, origin), origin)
         for name, (origin, text) in texts.items()
         if text is not None
     }
@@ -344,7 +293,7 @@ def _setting(keys: tuple[str, ...], where: str) -> tuple[str, Setting]:
         if keys[1] == DEFAULT_INSTANCE:
             raise ConfigError(f"{where}: write the default instance under `airflow:`")
         name = f"airflow.{keys[2]}"
-    setting = _BY_NAME.get(name)
+    setting = BY_NAME.get(name)
     if setting is None:
         near = _nearest(name, [each.name for each in SETTINGS if each.file])
         raise ConfigError(f"{where}: {written} is not a setting{near}")
@@ -353,15 +302,21 @@ def _setting(keys: tuple[str, ...], where: str) -> tuple[str, Setting]:
     return kept, setting
 
 
-def _parse(setting: Setting, raw: str | tuple[str, ...], where: str) -> Any:
-    """The value of a setting's text, or of its list of texts."""
-    is_list = setting.parse is values.patterns
+_SHAPES: Mapping[Any, tuple[type, str]] = {
+    values.patterns: (tuple, "a list such as [orders_*]"),
+    values.headers: (dict, "names with values, such as {X-Team: data}"),
+}
+
+
+def _parse(setting: Setting, raw: Raw, where: str) -> Any:
+    """The value of a setting's text, or of its list or map of texts."""
+    shape, expected = _SHAPES.get(setting.parse, (str, "one value"))
     try:
-        if isinstance(raw, tuple) != is_list:
-            raise ValueError(f"expected {'a list such as [orders_*]' if is_list else 'one value'}")
+        if not isinstance(raw, shape):
+            raise ValueError(f"expected {expected}")
         return setting.parse(raw)
     except ValueError as error:
-        shown = ", ".join(raw) if isinstance(raw, tuple) else raw
+        shown = ", ".join(raw) if isinstance(raw, tuple) else str(raw)
         value = "" if setting.secret or "@" in shown else f" is {shown!r}"  # may be a password
         raise ConfigError(f"{where}: {setting.name}{value}: {error}") from None
 
@@ -382,22 +337,26 @@ def _resolve(setting: Setting, *sources: _Source) -> _Found:
 
 def _airflow(environment: _Source, user: _Source, name: str) -> dict[str, _Found]:
     """Address and login of one instance, by key; one way to log in at most."""
-    here = {k: environment[n] for k in _AIRFLOW_KEYS if (n := f"airflow.{k}") in environment}
-    there = {k: user[n] for k in _AIRFLOW_KEYS if (n := f"instances.{name}.{k}") in user}
+    here = {k: environment[n] for k in AIRFLOW_KEYS if (n := f"airflow.{k}") in environment}
+    there = {k: user[n] for k in AIRFLOW_KEYS if (n := f"instances.{name}.{k}") in user}
     if "url" in here and "url" in there and here["url"].value != there["url"].value:
         there = {}  # a login belongs to the address it was written beside
+    both = there | here
     for source in (here, there):
-        for way in _LOGINS:
+        for way in LOGINS:
             if any(key in source for key in way):
-                return {k: part for k, part in (there | here).items() if k in ("url", *way)}
-    return there | here
+                others = {key for other in LOGINS if other != way for key in other}
+                return {key: part for key, part in both.items() if key not in others}
+    return both
 
 
 def _warnings(user_file: Path, user: _Source, environ: Mapping[str, str]) -> tuple[str, ...]:
     warnings = []
-    secret = any(name.endswith((".password", ".token")) for name in user)
-    if "kb" in user and "@" in user["kb"].value:
-        secret = True
+    hidden = {setting.name.partition(".")[2] for setting in SETTINGS if setting.secret}
+    secret = any(
+        name.rpartition(".")[2] in hidden - {"token_command"} or "@" in str(found.value)
+        for name, found in user.items()
+    )
     # Windows has no such bits; its home folders are private.
     if secret and os.name == "posix" and user_file.stat().st_mode & 0o077:
         warnings.append(f"{user_file} holds a secret and others may read it: chmod 600 {user_file}")

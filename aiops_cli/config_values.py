@@ -6,8 +6,9 @@ Each raises ValueError whose text says what is expected.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -40,13 +41,16 @@ def stop(text: str) -> bool:
     return text.strip().lower() not in {"0", "false", "no", "off"}
 
 
-def choice(*words: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError("expected one of " + ", ".join(words))
-        return text
+@dataclass(frozen=True)
+class Choice:
+    """Reads one of these words."""
 
-    return parse
+    words: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text not in self.words:
+            raise ValueError("expected one of " + ", ".join(self.words))
+        return text
 
 
 def whole(text: str) -> int:
@@ -103,13 +107,52 @@ def kb(text: str) -> str:
     return f"sqlite:///{path}"
 
 
-def model(*bare: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in bare and not re.fullmatch(r"ollama:\S+", text):
-            raise ValueError(f"expected {' or '.join(bare)} or ollama:MODEL")
+@dataclass(frozen=True)
+class Model:
+    """Reads a model's name: the word for the one that needs no server, or one of Ollama's."""
+
+    bare: str
+
+    def __call__(self, text: str) -> str:
+        if text != self.bare and not re.fullmatch(r"ollama:\S+", text):
+            raise ValueError(f"expected {self.bare} or ollama:MODEL")
         return text
 
-    return parse
+
+def file(text: str) -> Path:
+    path = Path(text.strip())
+    with suppress(RuntimeError):  # no home; refused below, being relative
+        path = path.expanduser()
+    if not path.is_absolute():
+        raise ValueError("expected an absolute path, such as /etc/ssl/company.pem")
+    return path
+
+
+def proxy(text: str) -> str:
+    """A proxy's address; unlike others it may hold a login, which has no other place."""
+    try:
+        parts = urlsplit(text.strip())
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port is not None
+    except ValueError:
+        good = False
+    if not good or re.search(r"[\x00-\x20\x7f\\]", text.strip()):
+        raise ValueError("expected an address such as http://proxy.example.com:3128")
+    return text.strip()
+
+
+def header(text: str) -> str:
+    """What may stand behind a header's name; a line break would begin another header."""
+    if not re.fullmatch(r"[\x20-\x7e\t]+", text) or not text.strip():
+        raise ValueError("expected one line of ASCII text")
+    return text.strip()
+
+
+def headers(given: Mapping[str, str]) -> dict[str, str]:
+    for key, value in given.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", key):  # RFC 9110, 5.6.2
+            raise ValueError("expected header names of letters, digits and -")
+        header(value)
+    return {key: value.strip() for key, value in given.items()}
 
 
 def patterns(items: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,13 +11,17 @@ import yaml
 from aiops_cli.errors import ConfigError
 
 _DEPTH = 3  # instances: NAME: key: … deeper is a mistake, or an alias that contains itself
+_MAPS = ("headers",)  # values that are themselves names with texts
+
+Raw = str | tuple[str, ...] | dict[str, str] | None
 
 
 class Value(NamedTuple):
-    """One value: its keys from the outside in, its text (a list's texts, None for null)."""
+    """One value: its keys from the outside in, its text (the texts of a list or of a map, None
+    for null)."""
 
     keys: tuple[str, ...]
-    raw: str | tuple[str, ...] | None
+    raw: Raw
     line: int
 
 
@@ -48,7 +52,7 @@ def values(text: bytes, path: Path) -> Iterator[Value]:
 
 def _walk(node: yaml.Node, path: Path, keys: tuple[str, ...]) -> Iterator[Value]:
     where = f"{path}:{node.start_mark.line + 1}"
-    if not isinstance(node, yaml.MappingNode):
+    if not isinstance(node, yaml.MappingNode) or (len(keys) > 1 and keys[-1] in _MAPS):
         if not keys:
             raise ConfigError(f"{where}: expected settings such as `mode: ask`")
         yield Value(keys, _raw(node, where, ".".join(keys)), node.start_mark.line + 1)
@@ -66,7 +70,15 @@ def _walk(node: yaml.Node, path: Path, keys: tuple[str, ...]) -> Iterator[Value]
         yield from _walk(value, path, (*keys, key.value))
 
 
-def _raw(node: yaml.Node, where: str, name: str) -> str | tuple[str, ...] | None:
+def _raw(node: yaml.Node, where: str, name: str) -> Raw:
+    if isinstance(node, yaml.MappingNode):
+        parts = [part for pair in node.value for part in pair]
+        if not all(isinstance(part, yaml.ScalarNode) for part in parts):
+            raise ConfigError(f"{where}: {name}: expected names with plain texts")
+        found = {key.value: value.value for key, value in node.value}
+        if len({key.lower() for key in found}) < len(node.value):
+            raise ConfigError(f"{where}: {name}: a name is set twice")
+        return found
     if isinstance(node, yaml.SequenceNode):
         if not all(isinstance(item, yaml.ScalarNode) for item in node.value):
             raise ConfigError(f"{where}: {name}: expected a list of plain texts")

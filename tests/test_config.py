@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiops_cli import config_values
-from aiops_cli.config import SETTINGS, GateSettings, Settings, load, parse_duration
+from aiops_cli.config import GateSettings, Settings, load, parse_duration
+from aiops_cli.config_table import SETTINGS
 from aiops_cli.errors import ConfigError, UsageError
 
 
@@ -509,3 +510,89 @@ def test_describe_tells_each_setting_with_its_origin(folder: Folder) -> None:
     assert rows["airflow.password"] == ("set, not shown", f"{folder.user}:1")
     assert rows["airflow.token"] == ("not set", "default")
     assert rows["interval"] == ("30s", "default")
+
+
+# ---- access as it is in companies ----
+
+ACCESS = """\
+airflow:
+  url: https://a
+  client_id: robot
+  client_secret: robot-secret
+  headers: {X-Team: data, CF-Access: header-secret}
+  cookie: session=cookie-secret
+  ca_file: ~/company.pem
+  cert_file: /etc/me.pem
+  key_file: /etc/me.key
+  proxy: http://me:proxy-secret@proxy:3128
+  verify_tls: false
+"""
+
+
+def test_access_is_read_and_its_secrets_are_not_shown(folder: Folder) -> None:
+    settings = folder.load(ACCESS)
+    airflow = settings.airflow()
+    assert (airflow.client_id, airflow.client_secret) == ("robot", "robot-secret")
+    assert airflow.headers == {"X-Team": "data", "CF-Access": "header-secret"}
+    assert airflow.cookie == "session=cookie-secret"
+    assert airflow.ca_file == Path.home() / "company.pem"
+    assert (airflow.cert_file, airflow.key_file) == (Path("/etc/me.pem"), Path("/etc/me.key"))
+    assert (airflow.proxy, airflow.verify_tls) == ("http://me:proxy-secret@proxy:3128", False)
+    shown = f"{settings!r} {airflow!r} {settings.describe()}"
+    for secret in ("robot-secret", "header-secret", "cookie-secret", "proxy-secret"):
+        assert secret not in shown
+    assert "http://me:***@proxy:3128" in shown
+
+
+def test_each_instance_has_its_own_access(folder: Folder) -> None:
+    user = ACCESS + "instances: {eu: {url: https://eu, token: t, headers: {X-Eu: '1'}}}\n"
+    eu = folder.load(user).airflow("eu")
+    assert (eu.token, eu.headers, eu.proxy, eu.verify_tls) == ("t", {"X-Eu": "1"}, None, True)
+
+
+def test_access_goes_with_any_login_but_to_no_other_address(folder: Folder) -> None:
+    env = {"AIOPS_AIRFLOW_TOKEN": "t", "AIOPS_AIRFLOW_CA_FILE": "/etc/other.pem"}
+    same = folder.load(ACCESS, environ=env).airflow()
+    assert (same.token, same.client_secret, same.cookie) == ("t", None, "session=cookie-secret")
+    assert same.ca_file == Path("/etc/other.pem")
+    other = folder.load(ACCESS, environ={"AIOPS_AIRFLOW_URL": "https://b"}).airflow()
+    assert (other.headers, other.cookie, other.cert_file, other.proxy) == ({}, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("headers: {X-A: hunter2, x-a: hunter2}", "set twice"),
+        ("headers: [hunter2]", "names with values"),
+        ("headers: {'X A': hunter2}", "header names"),
+        ('headers: {X-A: "hunter2\\r\\nX-B: 1"}', "one line of ASCII"),
+        ("headers: {X-A: [hunter2]}", "names with plain texts"),
+        ('cookie: "hunter2\\n"', "one line of ASCII"),
+        ("ca_file: company.pem", "absolute path"),
+        ("proxy: hunter2@proxy:3128", "http://proxy.example.com:3128"),
+        ("verify_tls: maybe", "true or false"),
+    ],
+)
+def test_refused_access(folder: Folder, text: str, part: str) -> None:
+    error = folder.refusal(f"airflow:\n  {text}\n")
+    assert part in error.message
+    assert "hunter2" not in error.message + error.hint
+
+
+@pytest.mark.parametrize("key", [s.name for s in SETTINGS if s.name.startswith("airflow.")])
+def test_no_part_of_an_access_may_stand_in_a_projects_file(folder: Folder, key: str) -> None:
+    for section in ("airflow", "instances.prod"):
+        value = f"{key.partition('.')[2]}: x"
+        for name in reversed(section.split(".")):
+            value = f"{name}: {{{value}}}"
+        assert "may not be set by a project's file" in folder.refusal("", value).message
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes")
+@pytest.mark.parametrize("text", ["client_secret: s", "cookie: s", "headers: {A: s}",
+                                  "proxy: http://u:s@p:1"])  # fmt: skip
+def test_a_readable_file_with_a_part_of_a_login_is_warned_of(folder: Folder, text: str) -> None:
+    folder.user.write_text(f"airflow: {{url: http://a, {text}}}")
+    folder.user.chmod(0o644)
+    (warning,) = load(cwd=folder.cwd, environ={"AIOPS_CONFIG": str(folder.user)}).warnings
+    assert "chmod 600" in warning

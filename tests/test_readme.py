@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from aiops_cli import config
+from aiops_cli import config, config_table
 from aiops_cli.main import COMMANDS, Group, app
 from scripts import picture
 
@@ -51,7 +51,7 @@ def test_the_settings_shown_are_settings(tmp_path: Path) -> None:
 
 
 def test_every_variable_shown_is_one() -> None:
-    known = {setting.env for setting in config.SETTINGS}
+    known = {setting.env for setting in config_table.SETTINGS}
     assert set(re.findall(r"\bAIOPS_[A-Z_]+", README)) <= known
 
 
