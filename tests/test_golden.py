@@ -156,6 +156,7 @@ def nobody(**fields: Any) -> dict[str, Any]:
     return {"diagnosis": unknown, "evidence": Evidence("none"), "rerun": UNPROVEN, "grants": ()}
 
 
+AT_212 = Excerpt("the line of the headline", (212,), 300)
 UNPROVEN = gate.RerunSafety(False, "nobody has said that load may run twice")
 PERSON = Decision("k3f9q2m7xa", "approve", NOW, "ana", "retry", cause="nightly restart", seq=1)
 ALONE = replace(PERSON, kind="auto", by="cron", grant="grant00001")
@@ -202,7 +203,9 @@ def exact_none() -> RenderableType:
         cause="the partner sends rows without a price: ask their desk",
         matches=(found,),
     )
-    broken = incident(context=CONTEXT, signature=signature("KeyError: 'unit_price'", line=212))
+    broken = incident(
+        context=CONTEXT, excerpt=AT_212, signature=signature("KeyError: 'unit_price'", line=1)
+    )
     return card(judged(broken, diagnosis=known, evidence=Evidence("none"), changed=False))
 
 
@@ -270,7 +273,8 @@ def shadow() -> RenderableType:
 
 def log_file() -> RenderableType:
     absent = ("incident", "instance", "dag_id", "run_id", "task_id", "map_index", "try_number")
-    about = incident(context={"log": "/tmp/attempt=1.log"}, signature=signature(line=212))
+    log = {"log": "/tmp/attempt=1.log"}
+    about = incident(context=log, excerpt=AT_212, signature=signature(line=1))
     document = judged(about, changed=False, live=None, evidence=Evidence("none"))
     return card(document | dict.fromkeys((*absent, "status")) | {"rerun": ""})
 
@@ -280,7 +284,8 @@ def hostile() -> RenderableType:
         dag_id=LONG_DAG,
         task_id="load[red]",
         context=CONTEXT | {"owners": [HOSTILE], "blocks": [f"task_{n}" for n in range(40)]},
-        signature=signature(HOSTILE + " " + "x" * 5000, line=3),
+        excerpt=AT_212,
+        signature=signature(HOSTILE + " " + "x" * 5000, line=1),
     )
     found = match("retry", title=HOSTILE, source=HOSTILE, edited="[b]now[/b]")
     best = diagnosis(

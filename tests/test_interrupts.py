@@ -75,6 +75,8 @@ def test_ctrl_c_while_acting(cli: Cli, who: str, before: bool, nth: int) -> None
         cli.ok("watch", "--once", "--auto")
         assert cli.status(new["incident"]) == "needs_human"
         assert cli.cleared()[earlier:] == []
+        cli.ok("approve", new["incident"], "--yes")  # who has looked may take it up
+        assert cli.cleared()[earlier:] == [["load"], ["publish"]]
         return
     cli.server.finish(row)
     cli.ok("watch", "--once", "--auto")
