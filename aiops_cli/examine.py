@@ -6,7 +6,7 @@ of them is decided in `diagnosis.ladder` and `gate`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 from aiops_cli import capture, gate
 from aiops_cli.config import Settings
 from aiops_cli.diagnosis import ladder
+from aiops_cli.errors import AirflowError
 from aiops_cli.incidents import (
     UNMAPPED,
+    Dag,
     Diagnosis,
     Excerpt,
     Incident,
@@ -152,7 +154,7 @@ def _circumstances(
         attempts_per_day=settings.gate.attempts_per_day,
         protected=settings.protected,
         base_id=store.base_id(),
-        pause=stopped(desk),
+        pause=stopped(desk, snapshot.dag),
         dag=dag,
         run=snapshot.run(incident.dag_id, incident.run_id),
         live=live,
@@ -182,10 +184,21 @@ def _usage(trials: Sequence[Trial], incident: Incident, desk: Desk) -> gate.Usag
     )
 
 
-def stopped(desk: Desk) -> Pause:
-    """Whether acting alone is stopped, by the environment or for all who share the base."""
-    if desk.settings.paused:
+def stopped(desk: Desk, dag: Callable[[str], Dag | None] | None = None) -> Pause:
+    """Whether acting alone is stopped: by the environment, by the paused toggle of one named DAG
+    in Airflow (what cannot be read counts as stopped), or for all who share the base. `dag`
+    answers from one pass's view; without it Airflow is asked now."""
+    settings = desk.settings
+    if settings.paused:
         return Pause(True, by="AIOPS_PAUSED")
+    if settings.pause_dag is not None:
+        try:
+            toggle = (dag or desk.airflow.dag)(settings.pause_dag)
+        except AirflowError as error:
+            return Pause(True, by=f"pause_dag, which cannot be read ({error.message})")
+        if toggle is None or toggle.is_paused:
+            why = "is paused in Airflow" if toggle else "cannot be read"
+            return Pause(True, by=f"pause_dag: {settings.pause_dag} {why}")
     return desk.knowledge.store.pause()
 
 

@@ -101,6 +101,9 @@ def act(
                 "Airflow has changed since the plan was shown: nothing was done",
                 "look at the new plan and decide again",
             )
+        pause = stopped(desk) if kind == "auto" else None  # asked anew before every act
+        if pause is not None and pause.paused:
+            raise Refused(f"acting alone is paused by {pause.by}", "aiops resume")
         wait = _delay(params) if action == "retry_later" else None
         decision = store.open_door(
             incident.id,

@@ -425,6 +425,25 @@ class TestAlone:
         self.again(at_work)
         assert [case.status for case in at_work.watch("auto")] == ["pending"]
 
+    @pytest.mark.parametrize("how", ["paused", "unreadable", "on", "turned off meanwhile"])
+    def test_one_dag_of_airflow_is_a_switch(self, how: str) -> None:
+        with bench(pause_dag="aiops_switch") as at:
+            self.proven(at)
+            at.grant()
+            if how != "unreadable":
+                at.server.add_dag("aiops_switch", {"t": []}, is_paused=how == "paused")
+            self.again(at)
+            if how == "turned off meanwhile":
+                original = at.desk.airflow.task_instance
+
+                def read(ref: Any) -> Any:
+                    at.server.dags["aiops_switch"]["is_paused"] = True
+                    return original(ref)
+
+                at.desk.airflow.task_instance = read  # type: ignore[method-assign]  # in between
+            statuses = [case.status for case in at.watch("auto")]
+            assert statuses == ["acting" if how == "on" else "pending"]
+
     def test_the_budget_holds_within_one_pass(self, at_work: Bench) -> None:
         self.proven(at_work)
         at_work.grant(max_per_dag_hour=2)
