@@ -7,7 +7,7 @@ KnowledgeError
 ├── EmbedderMismatch   vectors of another embedder
 ├── RunbookError       a runbook file that cannot be understood: file, line, reason
 ├── NotFound           no such incident or entry, or a prefix that fits several
-└── DoorClosed         a decision that may not be carried out now: claim lost, paused, over a limit
+└── DoorClosed         a decision that may not be carried out now: claim lost, paused, held, …
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NotFound(KnowledgeError):
 
 class DoorClosed(KnowledgeError):
     """A decision may not be carried out now. `check` names the gate's check that refused:
-    "claim", "attempts", "budget" or "paused"."""
+    "claim", "attempts", "budget", "action_allowed", "protected" or "paused"."""
 
     def __init__(self, check: str, message: str, hint: str = "") -> None:
         super().__init__(message, hint)

@@ -19,9 +19,11 @@ from knowledge.records import (
     ClaimState,
     DecisionKind,
     Grant,
+    Hold,
     Judgement,
     OutcomeName,
     Pause,
+    Remark,
     Vouch,
     status_of,
 )
@@ -31,7 +33,7 @@ from knowledge.stores.sqlite_engine import MIGRATIONS, open_database
 from tests import claim_worker
 from tests.samples import NOW, SPACE, acted, added, decision, embedded, incident, opened, unit
 
-CHANGEABLE = {"claims", "claim_tokens", "watermarks", "vector_space"}
+CHANGEABLE = {"claims", "claim_tokens", "watermarks", "marks", "vector_space"}
 
 
 @pytest.fixture
@@ -57,6 +59,12 @@ def full(store: SqliteStore) -> SqliteStore:
     added(store, incident(0), incident(1))
     store.add_judgement(Judgement(incident(0).id, NOW, {}))
     acted(store, incident(0))
+    store.call_wrong(incident(0).id, "me", NOW, "paid twice")
+    store.add_remark(Remark(incident(0).id, "me", NOW, "asked the vendor"))
+    store.snooze(incident(0).id, NOW, "me", NOW)
+    store.add_hold(Hold("holdone", "default", "orders_*", "me", NOW))
+    store.end_hold("holdone", "me", NOW)
+    store.set_mark("starter", "[]")
     vouch = Vouch("default", "orders_etl", "t0", None, True, "me", NOW)
     store.record(decision(incident(0), "reject"), [vouch])
     token, _ = opened(store, incident(1))

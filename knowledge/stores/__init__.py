@@ -1,7 +1,8 @@
 """The Store seam: where knowledge, incidents, decisions, outcomes and claims are kept.
 
 One contract, held by one test suite over every backend and the in-memory twin
-(tests/test_store_contract*.py). Append-only, but for claims, watermarks, pause and vectors.
+(tests/test_store_contract*.py). Append-only, but for claims, watermarks, marks and vectors; of
+what may change (pause, snooze, holds) each change is a new row.
 Every method is one transaction: after a crash it has happened wholly or not at all.
 All methods raise `StoreUnusable` when the store cannot be read or written, and those that take
 an incident's id (also inside a record) raise `NotFound` for one that is not stored.
@@ -27,11 +28,13 @@ from knowledge.records import (
     Decision,
     Entry,
     Grant,
+    Hold,
     Incident,
     Judgement,
     Limits,
     Outcome,
     Pause,
+    Remark,
     Status,
     Trial,
     Vouch,
@@ -68,7 +71,7 @@ class PutCounts:
 
 class Store(Protocol):
     """See the module. Ids given by callers may be any unique prefix of 4 or more characters
-    (NotFound for one that fits several); those of incidents in upper case too."""
+    (NotFound for one that fits several); those of incidents and groups in upper case too."""
 
     location: str  # as a person may see it: no password
 
@@ -140,16 +143,45 @@ class Store(Protocol):
         dag: str | None = None,
         task: str | None = None,
         since: datetime | None = None,
+        group: str | None = None,
+        snoozed: bool | None = None,
         limit: int | None = None,
     ) -> tuple[Case, ...]:
         """Newest failure first. `dag` and `task` are globs (* and ?), `since` bounds failed_at
-        from below. Empty `status` means all."""
+        from below. Empty `status` means all. `group` is a group's id (NotFound for an unknown
+        one). `snoozed` False leaves out those left for later now, True the others."""
+
+    def counts(self, instance: str | None = None) -> Mapping[Status, int]:
+        """How many incidents have each status; every status is named, most with 0."""
 
     def add_judgement(self, judgement: Judgement) -> None: ...
 
+    def uses(self, entry_ids: Collection[str]) -> Mapping[str, int]:
+        """For each of these full entry ids the number of incidents that some judgement rested
+        on it (`diagnosis.entry` of its document)."""
+
+    def add_remark(self, remark: Remark) -> None: ...
+
+    def snooze(self, incident_id: str, until: datetime, by: str, at: datetime) -> None:
+        """Leave the incident for later: until then by the store's clock it is snoozed. The newest
+        word holds; a time that is over ends it."""
+
+    # --- groups and short ids --------------------------------------------------------------
+
+    def find_ids(self, prefix: str) -> tuple[str, ...]:
+        """The full incident ids that `prefix` means: of the one incident, or of all members of
+        the one group. It must be unique over both; otherwise NotFound names what it fits."""
+
+    def group_members(self, group_id: str) -> tuple[str, ...]:
+        """The full incident ids of a group, newest failure first. Raises NotFound."""
+
+    def recent_group(self, instance: str, key: str, since: datetime) -> str | None:
+        """The group of the newest of the instance's incidents that were grouped by `key` and
+        failed at `since` or later; None for the key ""."""
+
     def shortest_prefixes(self, ids: Collection[str]) -> Mapping[str, str]:
-        """For each incident id the shortest prefix of 4 or more characters that no other stored
-        incident and no other of `ids` has."""
+        """For each id of an incident or a group the shortest prefix of 4 or more characters that
+        no other stored incident or group and no other of `ids` has."""
 
     # --- decisions, claims, outcomes -------------------------------------------------------
 
@@ -188,10 +220,10 @@ class Store(Protocol):
         """The one-way door before any outside effect: claimed → acting, and the decision is
         appended, in one transaction; `decision.action` is not none. Raises DoorClosed with the
         check's name, and then nothing has changed (the claim may be released): "claim" where it
-        is not held; for a decision of kind auto, "paused" while acting alone is, "claim" where a
-        decision stands already and "action_allowed" where its grant is not in force any more;
-        and where `limits` are given, "attempts" and "budget", counting decisions of kind auto
-        by the store's clock."""
+        is not held; for a decision of kind auto, "paused" while acting alone is, "protected"
+        while a hold covers the incident, "claim" where a decision stands already and
+        "action_allowed" where its grant is not in force any more; and where `limits` are given,
+        "attempts" and "budget", counting decisions of kind auto by the store's clock."""
 
     def retake(self, incident_id: str, token: int, lease: timedelta) -> int | None:
         """Go on with an `acting` claim (a retry that waited for its time): returns a higher token,
@@ -221,6 +253,18 @@ class Store(Protocol):
         """Append a later word on a settled decision (relapsed). Raises NotFound where the incident
         has no such decision or it is void, DoorClosed("claim") while it is acted on."""
 
+    def call_wrong(
+        self,
+        incident_id: str,
+        by: str,
+        at: datetime,
+        reason: str,
+        vouches: Sequence[Vouch] = (),
+    ) -> Decision:
+        """Append a person's word that an act did harm, whatever its outcomes say, and what is
+        vouched (taken back) with it. The newest decision that acted and is not void is meant,
+        and returned. Raises NotFound where there is none."""
+
     def trials(
         self,
         *,
@@ -230,6 +274,7 @@ class Store(Protocol):
     ) -> tuple[Trial, ...]:
         """Acts (person's and the tool's own) and rejections, oldest first, but for those whose
         action is None or none: a rejection's `action` is the one that was rejected.
+        The outcome of one that was called wrong is "wrong", whatever else is known of it.
         `task` is (instance, dag_id, task_id), `since` bounds the decision's `at` from below."""
 
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
@@ -249,7 +294,27 @@ class Store(Protocol):
 
     def set_pause(self, pause: Pause) -> None: ...
 
-    # --- where the polling stands ----------------------------------------------------------
+    def add_hold(self, hold: Hold) -> None:
+        """Hold what `target` covers: the DAGs of the instance that fit it as a glob, or the task
+        instance of the incident whose full id it is. From then on the door is shut to decisions
+        of kind auto, while `records.in_force` by the store's clock."""
+
+    def end_hold(self, id_or_target: str, by: str, at: datetime) -> tuple[Hold, ...]:
+        """End those in force that have exactly this target, or else the one of this id. Raises
+        NotFound where none is in force."""
+
+    def holds(self) -> tuple[Hold, ...]:
+        """All, ended and expired ones too, oldest first."""
+
+    def holds_on(self, incident_id: str) -> tuple[Hold, ...]:
+        """Those in force that cover the incident, oldest first: what the door asks."""
+
+    # --- small things remembered, which may change -----------------------------------------
+
+    def mark(self, name: str) -> str | None:
+        """The value set last, None where there is none."""
+
+    def set_mark(self, name: str, value: str) -> None: ...
 
     def watermark(self, instance: str) -> datetime | None: ...
 

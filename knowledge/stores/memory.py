@@ -6,81 +6,52 @@ are made into rows for the check alone: what SQL cannot store is refused here to
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from typing import Any
 
 from knowledge.records import (
+    STATUSES,
     Case,
     Claim,
     ClaimState,
     Decision,
-    Grant,
+    Harm,
     Incident,
-    Judgement,
     Limits,
     Outcome,
-    Pause,
     Status,
     Trial,
+    TrialOutcome,
     Vouch,
     status_of,
 )
 from knowledge.stores import rows, rules
-from knowledge.stores.memory_entries import MemoryEntries, fitting
+from knowledge.stores.memory_entries import MemoryEntries
+from knowledge.stores.memory_incidents import fits, task_instance
+from knowledge.stores.memory_leave import MemoryLeave
 
 
-class MemoryStore(MemoryEntries):
+class MemoryStore(MemoryEntries, MemoryLeave):
     """See `knowledge.stores.Store`. `now` is the store's clock."""
 
     def __init__(self, now: rules.Clock = rules.utc_now) -> None:
-        super().__init__()
+        MemoryEntries.__init__(self)
+        MemoryLeave.__init__(self, now)
         self.location = "memory:"
-        self._now = now
-        self._base_id = uuid.uuid4().hex[:16]
-        self._instances: dict[str, str] = {}
-        self._incidents: dict[str, Incident] = {}
-        self._judgements: dict[str, Judgement] = {}
         self._decisions: list[tuple[Decision, datetime]] = []  # with the store's own time
         self._voided: set[int] = set()
         self._outcomes: list[Outcome] = []
+        self._harms: list[Harm] = []
         self._vouches: list[Vouch] = []
         self._claims: dict[str, Claim] = {}
         self._last_token = 0
-        self._grants: dict[str, Grant] = {}
-        self._paused = Pause(paused=False)
-        self._watermarks: dict[str, datetime] = {}
 
     def close(self) -> None:
         pass
 
-    def base_id(self) -> str:
-        return self._base_id
-
-    def bind_instance(self, name: str, url: str) -> None:
-        wanted = rules.normal_url(url)
-        bound = self._instances.setdefault(name, wanted)
-        if bound != wanted:
-            raise rules.wrong_instance(name, bound, wanted)
-
-    def _incident_id(self, prefix: str) -> str:
-        prefix = prefix.lower()
-        return rules.the_one("incident", prefix, fitting(self._incidents, prefix))
-
-    # --- incidents: what was seen ----------------------------------------------------------
-
-    def add_incident(self, incident: Incident) -> bool:
-        if incident.id in self._incidents:
-            return False
-        rows.incident_params(incident)
-        self._incidents[incident.id] = incident
-        return True
-
-    def known_incidents(self, ids: Collection[str]) -> set[str]:
-        return self._incidents.keys() & set(ids)
+    # --- incidents with all that was decided about them ------------------------------------
 
     def case(self, incident_id: str) -> Case:
         return self._case(self._incidents[self._incident_id(incident_id)])
@@ -101,15 +72,26 @@ class MemoryStore(MemoryEntries):
                 newest.outcome if newest else None,
             ),
             outcome=newest.outcome if newest else None,
-            judgement=self._judgements.get(incident.id),
+            judgement=self._judgement(incident.id),
             decision=decision,
             outcomes=outcomes,
             claim=claim,
+            remarks=tuple(one for one in self._remarks if one.incident_id == incident.id),
+            snoozed_until=self._snoozed_until(incident.id),
+            harm=self._harm(incident.id),
         )
 
     def _lapsed(self, claim: Claim) -> bool:
         """A claim that nobody used in its lease is none: its incident waits again."""
         return claim.state == "claimed" and claim.lease_until <= self._now()
+
+    def _harm(self, incident_id: str) -> Harm | None:
+        found = [
+            one
+            for one in self._harms
+            if one.incident_id == incident_id and one.decision not in self._voided
+        ]
+        return found[-1] if found else None
 
     def _standing(self, incident_id: str) -> Decision | None:
         """The newest decision not voided; a shadow one only where there is no other."""
@@ -131,28 +113,29 @@ class MemoryStore(MemoryEntries):
         dag: str | None = None,
         task: str | None = None,
         since: datetime | None = None,
+        group: str | None = None,
+        snoozed: bool | None = None,
         limit: int | None = None,
     ) -> tuple[Case, ...]:
-        appended_last_first = reversed(self._incidents.values())
-        newest_first = sorted(appended_last_first, key=lambda one: -one.failed_at.timestamp())
+        full_group = None if group is None else self._group_id(group)
         found = [
             case
-            for case in map(self._case, newest_first)
+            for case in map(self._case, self._newest_first())
             if (not status or case.status in status)
             and instance in (None, case.incident.instance)
-            and (dag is None or _fits(case.incident.dag_id, dag))
-            and (task is None or _fits(case.incident.task_id, task))
+            and (dag is None or fits(case.incident.dag_id, dag))
+            and (task is None or fits(case.incident.task_id, task))
             and (since is None or case.incident.failed_at >= since)
+            and full_group in (None, case.incident.group)
+            and snoozed in (None, case.snoozed_until is not None)
         ]
         return tuple(found[:limit])
 
-    def add_judgement(self, judgement: Judgement) -> None:
-        full = self._incident_id(judgement.incident_id)
-        rows.judgement_params(judgement)
-        self._judgements[full] = replace(judgement, incident_id=full)
-
-    def shortest_prefixes(self, ids: Collection[str]) -> Mapping[str, str]:
-        return rules.shortest_prefixes(ids, {one: list(self._incidents) for one in ids})
+    def counts(self, instance: str | None = None) -> Mapping[Status, int]:
+        counted = dict.fromkeys(STATUSES, 0)
+        for case in self.cases(instance=instance):
+            counted[case.status] += 1
+        return counted
 
     # --- decisions, claims, outcomes -------------------------------------------------------
 
@@ -224,7 +207,8 @@ class MemoryStore(MemoryEntries):
         rules.check_acts(decision, full)
         claim = self._held(full, token, "claimed")
         if decision.kind == "auto":
-            rules.check_pause(self._paused)
+            rules.check_pause(self.pause())
+            rules.check_holds(self.holds_on(full))
             standing = self._standing(full)
             if standing and standing.kind != "shadow":
                 raise rules.decided_meanwhile(full)
@@ -256,7 +240,7 @@ class MemoryStore(MemoryEntries):
             "everywhere": len(lately),
             "dag": sum((one.instance, one.dag_id) == (me.instance, me.dag_id) for one in lately),
             "task_instance": sum(
-                recorded_at > now - rules.DAY and _task_instance(one) == _task_instance(me)
+                recorded_at > now - rules.DAY and task_instance(one) == task_instance(me)
                 for one, recorded_at in alone
             ),
         }
@@ -306,6 +290,24 @@ class MemoryStore(MemoryEntries):
             raise rules.not_settled(full)
         self._outcomes.append(replace(outcome, incident_id=full))
 
+    def call_wrong(
+        self,
+        incident_id: str,
+        by: str,
+        at: datetime,
+        reason: str,
+        vouches: Sequence[Vouch] = (),
+    ) -> Decision:
+        full = self._incident_id(incident_id)
+        acted = [one for one in self._not_voided() if one.incident_id == full and rules.acts(one)]
+        if not acted:
+            raise rules.nothing_done(full)
+        harm = Harm(full, acted[-1].seq, by, at, reason)
+        rows.harm_params(harm)
+        self._harms.append(harm)
+        self._vouches.extend(vouches)
+        return acted[-1]
+
     def trials(
         self,
         *,
@@ -328,7 +330,11 @@ class MemoryStore(MemoryEntries):
 
     def _trial(self, decision: Decision, incident: Incident) -> Trial:
         newest = self._newest_outcome(decision)
-        outcome = newest.outcome if newest else None
+        outcome: TrialOutcome | None = newest.outcome if newest else None
+        if decision.kind == "reject":
+            outcome = "rejected"
+        elif any(harm.decision == decision.seq for harm in self._harms):
+            outcome = "wrong"
         return Trial(
             incident_id=incident.id,
             instance=incident.instance,
@@ -341,7 +347,7 @@ class MemoryStore(MemoryEntries):
             params=decision.params,
             mode="auto" if decision.kind == "auto" else "person",
             at=decision.at,
-            outcome="rejected" if decision.kind == "reject" else outcome,
+            outcome=outcome,
         )
 
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
@@ -349,39 +355,3 @@ class MemoryStore(MemoryEntries):
         return tuple(
             one for one in self._vouches if (one.instance, one.dag_id, one.task_id) == wanted
         )
-
-    # --- leave to act alone ----------------------------------------------------------------
-
-    def add_grant(self, grant: Grant) -> None:
-        self._grants[grant.id] = grant
-
-    def revoke_grant(self, grant_id: str, by: str, at: datetime) -> Grant:
-        full = rules.the_one("grant", grant_id, fitting(self._grants, grant_id))
-        if self._grants[full].revoked_at is None:
-            self._grants[full] = replace(self._grants[full], revoked_at=at, revoked_by=by)
-        return self._grants[full]
-
-    def grants(self) -> tuple[Grant, ...]:
-        return tuple(self._grants.values())
-
-    def pause(self) -> Pause:
-        return self._paused
-
-    def set_pause(self, pause: Pause) -> None:
-        self._paused = pause
-
-    # --- where the polling stands ----------------------------------------------------------
-
-    def watermark(self, instance: str) -> datetime | None:
-        return self._watermarks.get(instance)
-
-    def set_watermark(self, instance: str, at: datetime) -> None:
-        self._watermarks[instance] = at
-
-
-def _fits(name: str, glob: str) -> bool:
-    return fnmatchcase(name, rules.glob_pattern(glob))
-
-
-def _task_instance(one: Incident) -> tuple[str, str, str, str, int]:
-    return one.instance, one.dag_id, one.run_id, one.task_id, one.map_index

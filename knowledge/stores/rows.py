@@ -19,13 +19,17 @@ from knowledge.records import (
     Entry,
     Excerpt,
     Grant,
+    Harm,
+    Hold,
     Incident,
     Judgement,
     Outcome,
     Pause,
+    Remark,
     Signature,
     Symptom,
     Trial,
+    TrialOutcome,
     Vouch,
 )
 
@@ -100,6 +104,7 @@ def incident_params(incident: Incident) -> Params:
         "excerpt": json_text(asdict(incident.excerpt)),
         "context": json_text(incident.context),
         "group_id": incident.group,
+        "group_key": incident.group_key,
     }
 
 
@@ -120,6 +125,7 @@ def read_incident(row: Row) -> Incident:
         ti_id=row["ti_id"],
         context=json.loads(row["context"]),
         group=row["group_id"],
+        group_key=row["group_key"],
     )
 
 
@@ -133,6 +139,14 @@ def judgement_params(judgement: Judgement) -> Params:
 
 def read_judgement(row: Row) -> Judgement:
     return Judgement(row["incident_id"], parse_time(row["at"]), json.loads(row["document"]))
+
+
+def remark_params(remark: Remark) -> Params:
+    return {**asdict(remark), "at": time_text(remark.at)}
+
+
+def read_remark(row: Row) -> Remark:
+    return Remark(row["incident_id"], row["by"], parse_time(row["at"]), row["text"])
 
 
 # --- decisions, claims, outcomes -------------------------------------------------------------
@@ -200,7 +214,22 @@ def read_claim(row: Row) -> Claim:
     )
 
 
+def harm_params(harm: Harm) -> Params:
+    return {**asdict(harm), "at": time_text(harm.at)}
+
+
+def read_harm(row: Row) -> Harm:
+    return Harm(
+        row["incident_id"], row["decision"], row["by"], parse_time(row["at"]), row["reason"]
+    )
+
+
 def read_trial(row: Row) -> Trial:
+    outcome: TrialOutcome | None = row["outcome"]
+    if row["kind"] == "reject":
+        outcome = "rejected"
+    elif row["wrong"]:
+        outcome = "wrong"
     return Trial(
         incident_id=row["incident_id"],
         instance=row["instance"],
@@ -213,7 +242,7 @@ def read_trial(row: Row) -> Trial:
         params=json.loads(row["params"]),
         mode="auto" if row["kind"] == "auto" else "person",
         at=parse_time(row["at"]),
-        outcome="rejected" if row["kind"] == "reject" else row["outcome"],
+        outcome=outcome,
     )
 
 
@@ -276,3 +305,29 @@ def pause_params(pause: Pause) -> Params:
 
 def read_pause(row: Row) -> Pause:
     return Pause(bool(row["paused"]), row["by"], optional_parse_time(row["at"]), row["reason"])
+
+
+def hold_params(hold: Hold) -> Params:
+    return {
+        "id": hold.id,
+        "instance": hold.instance,
+        "target": hold.target,
+        "by": hold.by,
+        "at": time_text(hold.at),
+        "until": optional_time_text(hold.until),
+        "reason": hold.reason,
+    }
+
+
+def read_hold(row: Row) -> Hold:
+    return Hold(
+        id=row["id"],
+        instance=row["instance"],
+        target=row["target"],
+        by=row["by"],
+        at=parse_time(row["at"]),
+        until=optional_parse_time(row["until"]),
+        reason=row["reason"],
+        ended_at=optional_parse_time(row["ended_at"]),
+        ended_by=row["ended_by"],
+    )

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from urllib.parse import urlsplit
 
 from knowledge.errors import DoorClosed, EmbedderMismatch, NotFound, WrongInstance
-from knowledge.records import ClaimState, Decision, Grant, Limits, Outcome, Pause
+from knowledge.records import ClaimState, Decision, Grant, Hold, Limits, Outcome, Pause
 from knowledge.stores import EmbeddedEntry, VectorSpace
 
 Clock = Callable[[], datetime]
@@ -28,25 +28,40 @@ def utc_now() -> datetime:
 # --- ids -------------------------------------------------------------------------------------
 
 
-_LISTS = {"incident": "aiops incidents", "entry": "aiops kb list", "grant": "aiops auto list"}
+_LISTS = {
+    "incident": "aiops incidents",
+    "group": "aiops incidents",
+    "entry": "aiops kb list",
+    "grant": "aiops auto list",
+    "hold": "aiops hold",
+}
 
 
 def the_one(what: str, prefix: str, fitting: Sequence[str]) -> str:
     """The id that is meant: the whole one, or the only one that fits a prefix of at least
     MIN_PREFIX characters. Raises NotFound for none or several."""
-    if prefix in fitting:
-        return prefix
-    if len(prefix) < MIN_PREFIX or not fitting:
-        hint = f"{_LISTS[what]} shows those it has"
+    return the_one_of(prefix, {what: fitting})[1]
+
+
+def the_one_of(prefix: str, fitting: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+    """As `the_one`, where ids of several kinds fit: the kind that is meant, and the id."""
+    found = [(what, one) for what, ids in fitting.items() for one in ids]
+    whole = [pair for pair in found if pair[1] == prefix]
+    if len(whole) == 1:
+        return whole[0]
+    what = " or ".join(fitting)
+    if len(prefix) < MIN_PREFIX or not found:
+        hint = f"{_LISTS[next(iter(fitting))]} shows those it has"
         if len(prefix) < MIN_PREFIX:
             hint = f"give at least {MIN_PREFIX} characters of it"
         raise NotFound(f"no {what} {prefix!r} in this knowledge base", hint)
-    if len(fitting) > 1:
+    if len(found) > 1:
+        named = [one if len(fitting) == 1 else f"{kind} {one}" for kind, one in found]
         raise NotFound(
-            f"{prefix!r} fits more than one {what}: {', '.join(fitting)}",
+            f"{prefix!r} fits more than one {what}: {', '.join(named)}",
             "give more characters of its id",
         )
-    return fitting[0]
+    return found[0]
 
 
 def shortest_prefixes(
@@ -145,6 +160,23 @@ def wrong_instance(name: str, bound: str, wanted: str) -> WrongInstance:
     )
 
 
+# --- holds -----------------------------------------------------------------------------------
+
+
+def holds_meant(id_or_target: str, in_force: Sequence[Hold]) -> tuple[Hold, ...]:
+    """Those with exactly this target, or else the one of this id. Raises NotFound for none."""
+    targeted = tuple(hold for hold in in_force if hold.target == id_or_target)
+    if targeted:
+        return targeted
+    fitting = [hold.id for hold in in_force if hold.id.startswith(id_or_target)]
+    if not fitting:
+        raise NotFound(
+            f"no hold on {id_or_target!r} is in force", "aiops hold lists those that are"
+        )
+    full = the_one("hold", id_or_target, fitting)
+    return tuple(hold for hold in in_force if hold.id == full)
+
+
 # --- decisions -------------------------------------------------------------------------------
 
 
@@ -181,6 +213,17 @@ def check_pause(pause: Pause) -> None:
             "paused",
             f"acting alone is paused by {pause.by}" + (f": {pause.reason}" if pause.reason else ""),
             "run: aiops resume",
+        )
+
+
+def check_holds(holds: Sequence[Hold]) -> None:
+    """`holds` are those in force that cover the incident."""
+    for hold in holds[:1]:
+        why = f": {hold.reason}" if hold.reason else ""
+        raise DoorClosed(
+            "protected",
+            f"{hold.by} holds {hold.target}{why}",
+            f"a person may still approve it, or end the hold: aiops hold --release {hold.target}",
         )
 
 
@@ -249,6 +292,13 @@ def not_settled(incident_id: str) -> DoorClosed:
         "claim",
         f"incident {incident_id} is still being acted on",
         f"wait for its outcome: aiops incidents show {incident_id}",
+    )
+
+
+def nothing_done(incident_id: str) -> NotFound:
+    return NotFound(
+        f"nothing was done to incident {incident_id}, so no act of it can have done harm",
+        f"see: aiops incidents show {incident_id}",
     )
 
 

@@ -1,7 +1,7 @@
 """The knowledge base in one SQLite file: the default store.
 
-Append-only but for claims, watermarks and what search needs; the schema's own triggers hold it
-(migrations/sqlite). Only on a local disk: SQLite's locks do not work over a network.
+Append-only but for claims, watermarks, marks and what search needs; the schema's own triggers
+hold it (migrations/sqlite). Only on a local disk: SQLite's locks do not work over a network.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from knowledge.records import Case, Incident, Judgement, Outcome, Status
+from knowledge.records import STATUSES, Case, Incident, Judgement, Outcome, Remark, Status
 from knowledge.stores import rows, rules
 from knowledge.stores.rows import json_text, time_text
 from knowledge.stores.sqlite_acting import ActingTables
@@ -36,23 +36,27 @@ END
 # A claim that nobody used in its lease is none: its incident waits again. A shadow decision
 # stands only where there is no other.
 CASES = f"""
-SELECT facts.*, {STATUS} AS status
-FROM (
-    SELECT
-        i.*,
-        c.state AS claim,
-        d.seq AS decision_seq,
-        d.kind AS decision,
-        d.action AS action,
-        (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
-            ORDER BY o.seq DESC LIMIT 1) AS outcome
-    FROM incidents AS i
-    LEFT JOIN claims AS c
-        ON c.incident_id = i.id AND NOT (c.state = 'claimed' AND c.lease_until <= :now)
-    LEFT JOIN decisions AS d
-        ON d.seq = (SELECT s.seq FROM standing_decisions AS s WHERE s.incident_id = i.id
-            ORDER BY s.kind = 'shadow', s.seq DESC LIMIT 1)
-) AS facts
+WITH cases AS (
+    SELECT facts.*, {STATUS} AS status
+    FROM (
+        SELECT
+            i.*,
+            c.state AS claim,
+            d.seq AS decision_seq,
+            d.kind AS decision,
+            d.action AS action,
+            (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
+                ORDER BY o.seq DESC LIMIT 1) AS outcome,
+            (SELECT CASE WHEN z.until > :now THEN z.until END FROM snoozes AS z
+                WHERE z.incident_id = i.id ORDER BY z.seq DESC LIMIT 1) AS snoozed_until
+        FROM incidents AS i
+        LEFT JOIN claims AS c
+            ON c.incident_id = i.id AND NOT (c.state = 'claimed' AND c.lease_until <= :now)
+        LEFT JOIN decisions AS d
+            ON d.seq = (SELECT s.seq FROM standing_decisions AS s WHERE s.incident_id = i.id
+                ORDER BY s.kind = 'shadow', s.seq DESC LIMIT 1)
+    ) AS facts
+)
 """  # noqa: S608 (joined from the constant above)
 
 
@@ -119,6 +123,8 @@ class SqliteStore(EntryTables, ActingTables):
         dag: str | None = None,
         task: str | None = None,
         since: datetime | None = None,
+        group: str | None = None,
+        snoozed: bool | None = None,
         limit: int | None = None,
     ) -> tuple[Case, ...]:
         with self._db.read():
@@ -128,6 +134,8 @@ class SqliteStore(EntryTables, ActingTables):
                 WHERE failed_at >= :since
                   AND (:instance IS NULL OR instance = :instance)
                   AND dag_id GLOB :dag AND task_id GLOB :task
+                  AND (:group IS NULL OR group_id = :group)
+                  AND (:snoozed IS NULL OR (snoozed_until IS NOT NULL) = :snoozed)
                   AND (NOT :filtered OR status IN (SELECT value FROM json_each(:status)))
                 ORDER BY failed_at DESC, seq DESC
                 LIMIT :limit
@@ -137,6 +145,8 @@ class SqliteStore(EntryTables, ActingTables):
                     "instance": instance,
                     "dag": rules.glob_pattern("*" if dag is None else dag),
                     "task": rules.glob_pattern("*" if task is None else task),
+                    "group": None if group is None else self._group_id(group),
+                    "snoozed": snoozed,
                     "filtered": bool(status),
                     "status": json_text(list(status)),
                     "limit": -1 if limit is None else limit,
@@ -144,10 +154,8 @@ class SqliteStore(EntryTables, ActingTables):
             )
 
     def _cases(self, query: str, values: Mapping[str, Any]) -> tuple[Case, ...]:
-        """Incidents with all that was decided about them, in five queries however many."""
-        found = self._db.rows(
-            f"WITH cases AS ({CASES}) {query}", {**values, "now": time_text(self._now())}
-        )
+        """Incidents with all that was decided about them, in seven queries however many."""
+        found = self._db.rows(f"{CASES} {query}", {**values, "now": time_text(self._now())})
         listed = {
             "ids": json_text([row["id"] for row in found]),
             "decisions": json_text([row["decision_seq"] for row in found]),
@@ -170,8 +178,21 @@ class SqliteStore(EntryTables, ActingTables):
             listed,
         ):
             outcomes.setdefault(row["incident_id"], []).append(rows.read_outcome(row))
+        remarks: dict[str, list[Remark]] = {}
+        for row in self._db.rows(
+            "SELECT * FROM remarks "
+            "WHERE incident_id IN (SELECT value FROM json_each(:ids)) ORDER BY seq",
+            listed,
+        ):
+            remarks.setdefault(row["incident_id"], []).append(rows.read_remark(row))
+        harms = self._db.rows(
+            "SELECT h.* FROM harms AS h JOIN standing_decisions AS d ON d.seq = h.decision "
+            "WHERE h.incident_id IN (SELECT value FROM json_each(:ids)) ORDER BY h.seq",
+            listed,
+        )
         decision_of = {row["seq"]: rows.read_decision(row) for row in decisions}
         claim_of = {row["incident_id"]: rows.read_claim(row) for row in claims}
+        harm_of = {row["incident_id"]: rows.read_harm(row) for row in harms}  # the last one stays
         judgement_of = {row["incident_id"]: rows.read_judgement(row) for row in judgements}
         return tuple(
             Case(
@@ -182,32 +203,128 @@ class SqliteStore(EntryTables, ActingTables):
                 decision=decision_of.get(row["decision_seq"]),
                 outcomes=tuple(outcomes.get(row["id"], ())),
                 claim=claim_of[row["id"]] if row["claim"] else None,
+                remarks=tuple(remarks.get(row["id"], ())),
+                snoozed_until=rows.optional_parse_time(row["snoozed_until"]),
+                harm=harm_of.get(row["id"]),
             )
             for row in found
         )
+
+    def counts(self, instance: str | None = None) -> Mapping[Status, int]:
+        with self._db.read():
+            found = self._db.rows(
+                f"""
+                {CASES}
+                SELECT status, count(*) AS number FROM cases
+                WHERE (:instance IS NULL OR instance = :instance) GROUP BY status
+                """,  # noqa: S608 (joined from the constant above)
+                {"instance": instance, "now": time_text(self._now())},
+            )
+        return dict.fromkeys(STATUSES, 0) | {row["status"]: row["number"] for row in found}
 
     def add_judgement(self, judgement: Judgement) -> None:
         with self._db.write():
             full = self._incident_id(judgement.incident_id)
             self._db.insert("judgements", {**rows.judgement_params(judgement), "incident_id": full})
 
+    def uses(self, entry_ids: Collection[str]) -> Mapping[str, int]:
+        with self._db.read():
+            found = self._db.rows(
+                """
+                SELECT json_extract(document, '$.diagnosis.entry') AS entry,
+                    count(DISTINCT incident_id) AS number
+                FROM judgements
+                WHERE entry IN (SELECT value FROM json_each(?)) GROUP BY entry
+                """,
+                [json_text(list(entry_ids))],
+            )
+        return dict.fromkeys(entry_ids, 0) | {row["entry"]: row["number"] for row in found}
+
+    def add_remark(self, remark: Remark) -> None:
+        with self._db.write():
+            full = self._incident_id(remark.incident_id)
+            self._db.insert("remarks", {**rows.remark_params(remark), "incident_id": full})
+
+    def snooze(self, incident_id: str, until: datetime, by: str, at: datetime) -> None:
+        with self._db.write():
+            self._db.insert(
+                "snoozes",
+                {
+                    "incident_id": self._incident_id(incident_id),
+                    "until": time_text(until),
+                    "by": by,
+                    "at": time_text(at),
+                },
+            )
+
+    # --- groups and short ids --------------------------------------------------------------
+
+    def _group_id(self, prefix: str) -> str:
+        return self._full_id("group", "grouped", prefix.lower())
+
+    def find_ids(self, prefix: str) -> tuple[str, ...]:
+        with self._db.read():
+            prefix = prefix.lower()
+            kind, full = rules.the_one_of(
+                prefix,
+                {
+                    "incident": self._fitting("incidents", prefix),
+                    "group": self._fitting("grouped", prefix),
+                },
+            )
+            return self._members(full) if kind == "group" else (full,)
+
+    def group_members(self, group_id: str) -> tuple[str, ...]:
+        with self._db.read():
+            return self._members(self._group_id(group_id))
+
+    def _members(self, group: str) -> tuple[str, ...]:
+        found = self._db.rows(
+            "SELECT id FROM incidents WHERE group_id = ? ORDER BY failed_at DESC, seq DESC", [group]
+        )
+        return tuple(row["id"] for row in found)
+
+    def recent_group(self, instance: str, key: str, since: datetime) -> str | None:
+        with self._db.read():
+            newest = self._db.row(
+                "SELECT group_id FROM incidents "
+                "WHERE instance = ? AND group_key = ? AND group_key <> '' AND failed_at >= ? "
+                "AND group_id IS NOT NULL ORDER BY failed_at DESC, seq DESC LIMIT 1",
+                [instance, key, time_text(since)],
+            )
+        return None if newest is None else str(newest["group_id"])
+
     def shortest_prefixes(self, ids: Collection[str]) -> Mapping[str, str]:
         with self._db.read():
             neighbours = self._db.rows(
                 """
                 SELECT value AS id,
-                    (SELECT max(i.id) FROM incidents AS i WHERE i.id < value) AS before,
-                    (SELECT min(i.id) FROM incidents AS i WHERE i.id > value) AS after
+                    (SELECT max(i.id) FROM incidents AS i WHERE i.id < value) AS incident_before,
+                    (SELECT min(i.id) FROM incidents AS i WHERE i.id > value) AS incident_after,
+                    (SELECT max(g.id) FROM grouped AS g WHERE g.id < value) AS group_before,
+                    (SELECT min(g.id) FROM grouped AS g WHERE g.id > value) AS group_after
                 FROM json_each(?)
                 """,
                 [json_text(list(ids))],
             )
         return rules.shortest_prefixes(
-            ids,
-            {n["id"]: [one for one in (n["before"], n["after"]) if one] for n in neighbours},
+            ids, {row["id"]: [one for one in row.values() if one] for row in neighbours}
         )
 
-    # --- where the polling stands ----------------------------------------------------------
+    # --- small things remembered, which may change -----------------------------------------
+
+    def mark(self, name: str) -> str | None:
+        with self._db.read():
+            row = self._db.row("SELECT value FROM marks WHERE name = ?", [name])
+        return None if row is None else str(row["value"])
+
+    def set_mark(self, name: str, value: str) -> None:
+        with self._db.write():
+            self._db.rows(
+                "INSERT INTO marks (name, value) VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [name, value],
+            )
 
     def watermark(self, instance: str) -> datetime | None:
         with self._db.read():

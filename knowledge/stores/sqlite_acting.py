@@ -1,4 +1,4 @@
-"""What is decided and done: claims, decisions, outcomes, and leave to act alone, in SQLite.
+"""What is decided and done: claims, decisions and outcomes, in SQLite.
 
 The claim makes an act happen at most once: one row an incident, taken, then moved through a
 one-way door before anything outside is touched. What is past the door is never taken again by
@@ -16,19 +16,18 @@ from knowledge.records import (
     Claim,
     ClaimState,
     Decision,
-    Grant,
+    Harm,
     Limits,
     Outcome,
-    Pause,
     Trial,
     Vouch,
 )
 from knowledge.stores import rows, rules
 from knowledge.stores.rows import json_text, optional_time_text, time_text
-from knowledge.stores.sqlite_engine import Tables
+from knowledge.stores.sqlite_leave import LeaveTables
 
 
-class ActingTables(Tables):
+class ActingTables(LeaveTables):
     """The part of the store about acting."""
 
     def record(self, decision: Decision, vouches: Sequence[Vouch] = ()) -> Decision:
@@ -57,9 +56,12 @@ class ActingTables(Tables):
 
     def _append(self, decision: Decision, vouches: Sequence[Vouch]) -> Decision:
         seq = self._db.insert("decisions", rows.decision_params(decision, self._now()))
-        for vouch in vouches:
-            self._db.insert("vouches", {**rows.vouch_params(vouch), "decision": seq})
+        self._vouch(vouches, seq)
         return replace(decision, seq=seq)
+
+    def _vouch(self, vouches: Sequence[Vouch], decision: int) -> None:
+        for vouch in vouches:
+            self._db.insert("vouches", {**rows.vouch_params(vouch), "decision": decision})
 
     def claim(
         self,
@@ -133,6 +135,7 @@ class ActingTables(Tables):
                 raise rules.claim_lost(full)
             if decision.kind == "auto":
                 rules.check_pause(self._pause())
+                rules.check_holds(self._holds_on(full))
                 if self._db.row(
                     "SELECT 1 FROM standing_decisions WHERE incident_id = ? AND kind <> 'shadow'",
                     [full],
@@ -250,6 +253,28 @@ class ActingTables(Tables):
                 raise rules.not_settled(full)
             self._db.insert("outcomes", {**rows.outcome_params(outcome), "incident_id": full})
 
+    def call_wrong(
+        self,
+        incident_id: str,
+        by: str,
+        at: datetime,
+        reason: str,
+        vouches: Sequence[Vouch] = (),
+    ) -> Decision:
+        with self._db.write():
+            full = self._incident_id(incident_id)
+            acted = self._db.row(
+                "SELECT * FROM standing_decisions WHERE incident_id = ? "
+                "AND kind IN ('approve', 'auto') AND action <> 'none' ORDER BY seq DESC LIMIT 1",
+                [full],
+            )
+            if acted is None:
+                raise rules.nothing_done(full)
+            decision = rows.read_decision(acted)
+            self._db.insert("harms", rows.harm_params(Harm(full, decision.seq, by, at, reason)))
+            self._vouch(vouches, decision.seq)
+            return decision
+
     def trials(
         self,
         *,
@@ -263,7 +288,8 @@ class ActingTables(Tables):
                 """
                 SELECT d.*, i.instance, i.dag_id, i.run_id, i.task_id, i.map_index, i.fingerprint,
                     (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
-                        ORDER BY o.seq DESC LIMIT 1) AS outcome
+                        ORDER BY o.seq DESC LIMIT 1) AS outcome,
+                    EXISTS (SELECT 1 FROM harms AS h WHERE h.decision = d.seq) AS wrong
                 FROM standing_decisions AS d JOIN incidents AS i ON i.id = d.incident_id
                 WHERE d.kind IN ('approve', 'auto', 'reject') AND d.action <> 'none'
                   AND (:fingerprints IS NULL
@@ -290,39 +316,3 @@ class ActingTables(Tables):
                 [instance, dag_id, task_id],
             )
         return tuple(map(rows.read_vouch, found))
-
-    # --- leave to act alone ----------------------------------------------------------------
-
-    def add_grant(self, grant: Grant) -> None:
-        with self._db.write():
-            self._db.insert("grants", rows.grant_params(grant))
-
-    def revoke_grant(self, grant_id: str, by: str, at: datetime) -> Grant:
-        with self._db.write():
-            full = self._full_id("grant", "grants", grant_id)
-            if not self._db.row("SELECT 1 FROM revocations WHERE grant_id = ?", [full]):
-                self._db.insert("revocations", {"grant_id": full, "by": by, "at": time_text(at)})
-            return next(grant for grant in self._grants() if grant.id == full)
-
-    def grants(self) -> tuple[Grant, ...]:
-        with self._db.read():
-            return self._grants()
-
-    def _grants(self) -> tuple[Grant, ...]:
-        found = self._db.rows(
-            "SELECT g.*, r.at AS revoked_at, r.by AS revoked_by "
-            "FROM grants AS g LEFT JOIN revocations AS r ON r.grant_id = g.id ORDER BY g.seq"
-        )
-        return tuple(map(rows.read_grant, found))
-
-    def pause(self) -> Pause:
-        with self._db.read():
-            return self._pause()
-
-    def _pause(self) -> Pause:
-        row = self._db.row("SELECT * FROM pauses ORDER BY seq DESC LIMIT 1")
-        return rows.read_pause(row) if row else Pause(paused=False)
-
-    def set_pause(self, pause: Pause) -> None:
-        with self._db.write():
-            self._db.insert("pauses", rows.pause_params(pause))

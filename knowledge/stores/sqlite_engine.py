@@ -117,11 +117,15 @@ class Tables:
 
     def _full_id(self, what: str, table: str, prefix: str) -> str:
         """The id that `prefix` names. Raises NotFound for none or several."""
-        fitting = self._db.rows(
+        return rules.the_one(what, prefix, self._fitting(table, prefix))
+
+    def _fitting(self, table: str, prefix: str) -> list[str]:
+        """The first few ids that begin with the prefix."""
+        found = self._db.rows(
             f"SELECT DISTINCT id FROM {table} WHERE id >= ? AND id < ? ORDER BY id LIMIT 5",  # noqa: S608
             [prefix, prefix + _LAST],
         )
-        return rules.the_one(what, prefix, [row["id"] for row in fitting])
+        return [row["id"] for row in found]
 
     def _incident_id(self, prefix: str) -> str:
         return self._full_id("incident", "incidents", prefix.lower())
