@@ -68,6 +68,12 @@ def forbidden(cli: Cli) -> None:
     cli.server.fault("GET /api/v2/dags/.*/taskInstances", times=99, status=403, body=body)
 
 
+def website(cli: Cli) -> None:
+    """An address at which something else lives."""
+    page = b"<!doctype html><title>Not found</title>"
+    cli.server.fault("", times=99, status=404, body=page)
+
+
 def unconfigured(cli: Cli) -> None:
     del cli.environ["AIOPS_AIRFLOW_URL"]
 
@@ -83,6 +89,7 @@ AIRFLOW: tuple[tuple[Break, int, str, str], ...] = (
     (silent, 3, "airflow_unreachable", "no answer in time"),
     (cut, 3, "airflow_unreachable", "broke off"),
     (forbidden, 3, "airflow_forbidden", "Viewer"),
+    (website, 3, "airflow_answer", "check airflow.url"),
     (unconfigured, 2, "config", "AIOPS_AIRFLOW_URL"),
 )
 COMMANDS: dict[str, Callable[[str], list[str]]] = {

@@ -14,73 +14,39 @@ import re
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import timedelta
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
-from rich.text import Text
 
-from aiops_cli import gate, render
-from aiops_cli.incidents import Plan, PlannedClear, TaskRef
-from aiops_cli.published import (
-    entry_document,
-    failure_document,
-    incident_document,
-    judgement_document,
-    plan_document,
-    utc,
-)
-from knowledge.records import (
-    Case,
-    Decision,
-    Evidence,
-    Excerpt,
-    Incident,
-    Judgement,
-    Outcome,
-    Status,
-    Symptom,
-)
-from tests.builders import (
-    NOW,
-    circumstances,
-    diagnosis,
-    entry,
-    incident,
-    match,
-    signature,
-    task_instance,
+from tests.golden_cases import (
+    CASES,
+    SOFT,
+    card,
+    failures,
+    header,
+    hostile,
+    judged,
+    nobody,
+    queue,
+    watch_lines,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
 WIDTHS = (80, 120)
 
-LONG_DAG = "warehouse_" + "very_" * 37 + "long"  # Airflow takes up to 250 characters
-HOSTILE = (
-    "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b[2J [red]x[/] [link=http://evil]y[/link] :bomb: \r\n"
-    "💥 失敗しました שגיאה \u202egnp.exe\u202c \x00\x08\u200b tab\there"
-)
-CONTEXT = {
-    "max_tries": 3,
-    "run_type": "scheduled",
-    "version": 42,
-    "owners": ["payments", "airflow"],
-    "blocks": ["audit", "publish"],
-    "retries": 3,
-    "url": "http://airflow.example/dags/…",
-}
-CHANGED = {
-    "last_success": "2026-02-28T02:00:00.000Z",
-    "changed": [
-        "DAG version v41 → v42",
-        "connection orders_db edited 2026-02-28 02:51Z by dba-team",
-    ],
-    "earlier": ["success"],
-}
+
+@contextmanager
+def in_zone(monkeypatch: pytest.MonkeyPatch, name: str) -> Iterator[None]:
+    """The machine's time zone, for a while."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", name)
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture(autouse=True)
@@ -89,374 +55,13 @@ def _clock_of_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-class in_zone:  # noqa: N801 -- reads as a phrase
-    """The machine's time zone, for a while."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-        self.monkeypatch, self.name = monkeypatch, name
-
-    def __enter__(self) -> None:
-        self.patch = self.monkeypatch.context()
-        self.patch.__enter__().setenv("TZ", self.name)
-        time.tzset()
-
-    def __exit__(self, *error: Any) -> None:
-        self.patch.__exit__(*error)
-        time.tzset()
-
-
 def shown(content: RenderableType, width: int, *, soft_wrap: bool = False) -> str:
     """As `aiops_cli.commands.output.console` shows it where there is no colour. What is printed
     with `soft_wrap` is left to the terminal to wrap."""
     stream = io.StringIO()
-    Console(file=stream, width=width, markup=False, emoji=False, highlight=False).print(
-        content, soft_wrap=soft_wrap
-    )
+    plain: Any = {"markup": False, "emoji": False, "highlight": False, "force_terminal": False}
+    Console(file=stream, width=width, **plain).print(content, soft_wrap=soft_wrap)
     return stream.getvalue()
-
-
-# ---- the cases ----
-
-
-def judged(
-    about: Incident | None = None,
-    status: Status = "pending",
-    *,
-    changed: bool = True,
-    decision: Decision | None = None,
-    outcome: Outcome | None = None,
-    **fields: Any,
-) -> dict[str, Any]:
-    """The document of an incident, judged by the real gate in circumstances made of `fields`."""
-    about = about or incident(context=CONTEXT)
-    around = circumstances(incident=about, **fields)
-    judgement = judgement_document(
-        around.diagnosis, gate.judge(around), evidence=around.evidence, rerun=around.rerun.why
-    )
-    case = Case(
-        about,
-        status,
-        outcome.outcome if outcome else None,
-        Judgement(about.id, NOW, judgement),
-        decision,
-        (outcome,) if outcome else (),
-    )
-    document = incident_document(case)
-    if changed:
-        document["context"] = {**document["context"], **CHANGED}
-    return document
-
-
-def card(document: dict[str, Any]) -> RenderableType:
-    return render.incident_card(document, "k3f9")
-
-
-def nobody(**fields: Any) -> dict[str, Any]:
-    unknown = diagnosis(action=None, cause="", by="nobody", confidence=None, **fields)
-    return {"diagnosis": unknown, "evidence": Evidence("none"), "rerun": UNPROVEN, "grants": ()}
-
-
-AT_212 = Excerpt("the line of the headline", (212,), 300)
-UNPROVEN = gate.RerunSafety(False, "nobody has said that load may run twice")
-PERSON = Decision("k3f9q2m7xa", "approve", NOW, "ana", "retry", cause="nightly restart", seq=1)
-ALONE = replace(PERSON, kind="auto", by="cron", grant="grant00001")
-
-
-def outcome(name: Any, detail: str = "") -> Outcome:
-    return Outcome("k3f9q2m7xa", 1, NOW, name, detail, 2)
-
-
-def novel() -> RenderableType:
-    return card(
-        judged(**nobody(matches=())) | {"context": CONTEXT | {"last_success": None, "changed": []}}
-    )
-
-
-def novel_near_miss() -> RenderableType:
-    return card(judged(**nobody(matches=(match("retry", 0.71),))))
-
-
-def near() -> RenderableType:
-    found = match(
-        "retry",
-        0.94,
-        edited="2024-02",
-        explanation="The database is restarted at 03:00 and is back within two minutes.",
-    )
-    best = diagnosis(
-        by="near", confidence=0.94, matches=(found,), explanation=found.entry.explanation
-    )
-    return card(judged(diagnosis=best, evidence=Evidence("none"), rerun=UNPROVEN, grants=()))
-
-
-def exact_with_record() -> RenderableType:
-    record = Evidence("task", fixed=3, relapsed=1)
-    return card(judged(evidence=record))
-
-
-def exact_none() -> RenderableType:
-    found = match(
-        "none", title="The partner sends rows without a price", kind="incident", source="m2q7ab3kdz"
-    )
-    known = diagnosis(
-        action="none",
-        cause="the partner sends rows without a price: ask their desk",
-        matches=(found,),
-    )
-    broken = incident(
-        context=CONTEXT, excerpt=AT_212, signature=signature("KeyError: 'unit_price'", line=1)
-    )
-    return card(judged(broken, diagnosis=known, evidence=Evidence("none"), changed=False))
-
-
-def blocked() -> RenderableType:
-    turned_down = Evidence("task", rejected=1, contradicted="ben rejected retry here on 2026-02-20")
-    said_no = gate.RerunSafety(False, "ben said no on 2026-02-20 (it pays twice)", denied=True)
-    return card(judged(evidence=turned_down, rerun=said_no))
-
-
-def mapped() -> RenderableType:
-    return card(judged(incident(map_index=7, task_id="count", context=CONTEXT | {"blocks": []})))
-
-
-def killed() -> RenderableType:
-    text = "task killed: return code -9 (SIGKILL)"
-    lost = incident(
-        context=CONTEXT,
-        signature=signature("Killed: exit -9", headline=text, error_class="Killed"),
-        excerpt=Excerpt(text, (0,), 1, notice="the worker's log is gone"),
-    )
-    pair = gate.RerunSafety(True, "ana approved this task and failure on 2026-02-01")
-    return card(judged(lost, killed=True, rerun=pair))
-
-
-def silent() -> RenderableType:
-    quiet = incident(
-        signature=signature("", headline="", error_class="", fingerprint=""), context={}
-    )
-    return card(judged(quiet, changed=False, **nobody(matches=())))
-
-
-def acting() -> RenderableType:
-    return card(judged(status="acting", decision=PERSON))
-
-
-def resolved() -> RenderableType:
-    return card(judged(status="resolved", decision=ALONE, outcome=outcome("fixed")))
-
-
-def relapsed() -> RenderableType:
-    came_back = outcome("relapsed", "the same failure came back: m2q7ab3kdz")
-    return card(judged(status="failed", decision=PERSON, outcome=came_back))
-
-
-def superseded() -> RenderableType:
-    why = "somebody else has run it again (now running)"
-    gone = Decision("k3f9q2m7xa", "superseded", NOW, "airflow", reason=why)
-    return card(judged(status="superseded", decision=gone))
-
-
-def rejected() -> RenderableType:
-    no = replace(PERSON, kind="reject", reason="it would pay the suppliers twice")
-    return card(judged(status="rejected", decision=no))
-
-
-def needs_human() -> RenderableType:
-    cut = outcome("unknown", "stopped between the decision and the act: look at it in Airflow")
-    return card(judged(status="needs_human", decision=ALONE, outcome=cut))
-
-
-def shadow() -> RenderableType:
-    would = replace(PERSON, kind="shadow")
-    return card(judged(decision=would, grants=()))
-
-
-def log_file() -> RenderableType:
-    absent = ("incident", "instance", "dag_id", "run_id", "task_id", "map_index", "try_number")
-    log = {"log": "/tmp/attempt=1.log"}
-    about = incident(context=log, excerpt=AT_212, signature=signature(line=1))
-    document = judged(about, changed=False, live=None, evidence=Evidence("none"))
-    return card(document | dict.fromkeys((*absent, "status")) | {"rerun": ""})
-
-
-def hostile() -> RenderableType:
-    about = incident(
-        dag_id=LONG_DAG,
-        task_id="load[red]",
-        context=CONTEXT | {"owners": [HOSTILE], "blocks": [f"task_{n}" for n in range(40)]},
-        excerpt=AT_212,
-        signature=signature(HOSTILE + " " + "x" * 5000, line=1),
-    )
-    found = match("retry", title=HOSTILE, source=HOSTILE, edited="[b]now[/b]")
-    best = diagnosis(
-        cause=HOSTILE, explanation=HOSTILE, matches=(found,), params={"delay": "[blink]1m"}
-    )
-    document = judged(about, diagnosis=best)
-    document["context"] |= {"changed": [HOSTILE], "notice": HOSTILE}
-    return card(document)
-
-
-def queue() -> RenderableType:
-    documents = [
-        judged(),
-        judged(incident(task_id="count", map_index=7), "acting", decision=PERSON),
-        judged(incident(task_id="publish"), "resolved", outcome=outcome("fixed")),
-        judged(incident(dag_id="sales"), "failed", outcome=outcome("relapsed")),
-        judged(incident(dag_id="rates"), **nobody(matches=())),
-        judged(incident(dag_id="lost"), "needs_human", outcome=outcome("unknown")),
-        judged(incident(dag_id=LONG_DAG, signature=signature(HOSTILE + "y" * 5000))),
-    ]
-    short = {doc["incident"]: doc["incident"][:4] for doc in documents}
-    return render.incident_table(documents, short)
-
-
-def failures() -> RenderableType:
-    rows = [
-        task_instance(end_date=NOW, operator="@task", try_number=4, max_tries=3, duration=3.2),
-        task_instance(
-            ref=TaskRef("sales", "manual__2026-03-01T00:00:00+00:00", "count", 7),
-            end_date=NOW - timedelta(minutes=7),
-            operator="PythonOperator",
-        ),
-        task_instance(ref=TaskRef(LONG_DAG, HOSTILE, "load"), end_date=NOW, operator=HOSTILE),
-        task_instance(end_date=None, operator=None),
-    ]
-    return render.failure_table([failure_document(row, "prod", "http://a/") for row in rows])
-
-
-def clears(*below: TaskRef) -> tuple[PlannedClear, ...]:
-    own = PlannedClear(
-        TaskRef("orders_etl", "scheduled__2026-03-01", "load"), "failed", 4, "a", "task"
-    )
-    blocked = [PlannedClear(ref, "upstream_failed", 0, "b", "downstream") for ref in below]
-    return own, *blocked
-
-
-def plan() -> RenderableType:
-    run = "scheduled__2026-03-01"
-    below = [
-        TaskRef("orders_etl", run, "publish"),
-        *(TaskRef("orders_etl", run, "mail", n) for n in range(3)),
-    ]
-    made = Plan(
-        "retry",
-        TaskRef("orders_etl", run, "load"),
-        clears=clears(*below),
-        extra_tries=4,
-        version_from=42,
-        version_to=43,
-    )
-    return render.plan_text(plan_document(made))
-
-
-def plan_alone() -> RenderableType:
-    run = "scheduled__2026-03-01"
-    made = Plan(
-        "retry",
-        TaskRef("orders_etl", run, "load"),
-        clears=clears(),
-        extra_tries=1,
-        version_from=42,
-        version_to=42,
-    )
-    return render.plan_text(plan_document(made))
-
-
-def excerpt() -> RenderableType:
-    text = "[INFO] start\n… 97 lines left out …\nTraceback (most recent call last):\n"
-    text += f'  File "orders.py", line 13, in load\n{HOSTILE}\n{"z" * 5000}'
-    return render.excerpt_text(text, (1, 0, 99, 99, 100, 101, 1204), 100)
-
-
-def entries() -> RenderableType:
-    known = [
-        entry_document(entry("retry")),
-        entry_document(
-            entry(
-                "none",
-                id="entry-x",
-                source="runbooks/very/deep/folder/of/the/data/team/orders.md:40",
-                retired=True,
-            )
-        ),
-        entry_document(entry(None, id="entry-y", title=HOSTILE)),
-    ]
-    return render.entry_table(known)
-
-
-def search() -> RenderableType:
-    return render.entry_table(
-        [entry_document(entry("retry")) | {"similarity": 0.9312, "found": "near"}]
-    )
-
-
-def entry_whole() -> RenderableType:
-    whole = entry(
-        "retry_later",
-        params={"delay": "15m"},
-        explanation="It comes back by itself; if it does not, page the DBA on duty.",
-        safe_to_retry=True,
-        dags=("orders_*", "sales"),
-        edited="2024-02",
-        symptoms=(
-            Symptom("ConnectionRefusedError: [Errno 111]", signature()),
-            Symptom(HOSTILE, signature()),
-        ),
-    )
-    return render.entry_card(
-        entry_document(whole) | {"record": {"fixed": 3, "failed": 0, "relapsed": 1}}
-    )
-
-
-def doctor() -> RenderableType:
-    return render.check_table(
-        [
-            ("ok", "airflow", "prod: 3.3.2 at https://airflow.example.com", ""),
-            ("warn", "rights", "may not clear task instances", "needed for: retry, approve"),
-            (
-                "fail",
-                "knowledge base",
-                f"knowledge base /home/ana/{'deep/' * 20}knowledge.db is damaged",
-                "restore a copy (knowledge.db.bak-1), or move it away and seed anew",
-            ),
-            ("warn", "settings", HOSTILE, ""),
-        ]
-    )
-
-
-def header() -> RenderableType:
-    return render.header("prod", [], "ana", "shadow", str(utc(NOW)))
-
-
-def header_unhealthy() -> RenderableType:
-    return render.header("prod", ["scheduler", "triggerer"], "ana", "paused", str(utc(NOW)))
-
-
-def watch_lines() -> RenderableType:
-    documents = [
-        judged(),
-        judged(grants=(), rerun=UNPROVEN),
-        judged(**nobody(matches=())),
-        judged(status="acting", decision=ALONE),
-        judged(status="resolved", decision=ALONE, outcome=outcome("fixed")),
-        judged(status="failed", decision=ALONE, outcome=outcome("failed")),
-        judged(incident(dag_id="sales", signature=signature(HOSTILE)), grants=()),
-    ]
-    lines = [render.incident_line(doc, "k3f9") for doc in documents]
-    return Text("\n").join(lines)
-
-
-CASES: tuple[Callable[[], RenderableType], ...] = (
-    *(novel, novel_near_miss, near, exact_with_record, exact_none, blocked, mapped, killed, silent),
-    *(acting, resolved, relapsed, superseded, rejected, needs_human, shadow, log_file, hostile),
-    *(queue, failures, plan, plan_alone, excerpt, entries, search, entry_whole, doctor),
-    *(header, header_unhealthy, watch_lines),
-)
-
-SOFT = (excerpt, watch_lines, header, header_unhealthy)  # the terminal itself wraps these
-
-
-# ---- the tests ----
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.__name__))
