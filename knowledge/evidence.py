@@ -1,7 +1,8 @@
 """Verified outcomes → Evidence: what the record says about doing this, to this, again. Pure.
 
 The narrowest scope with any settled trial decides: the task itself, then its DAG, then
-anywhere. A contradiction there is never outvoted by good news from further away.
+anywhere. A contradiction there is never outvoted by good news from further away. Harm is the
+exception: wherever it was done, it speaks against the action everywhere, for good.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def weigh(
         key=lambda trial: trial.at,
     )
     here = (instance, dag_id, task_id)
+    harm = _harm(settled)
     scopes: tuple[tuple[Scope, int], ...] = (("task", 3), ("dag", 2), ("anywhere", 0))
     for scope, width in scopes:
         found = [
@@ -74,7 +76,8 @@ def weigh(
             if (trial.instance, trial.dag_id, trial.task_id)[:width] == here[:width]
         ]
         if found:
-            return _evidence(scope, found, action, now, relapse_window)
+            against = harm or _contradiction(found, action, now, relapse_window)
+            return _evidence(scope, found, action, against)
     return Evidence(scope="none")
 
 
@@ -87,9 +90,7 @@ def tally(trials: Iterable[Trial], action: str | None) -> dict[str, int]:
     return count
 
 
-def _evidence(
-    scope: Scope, trials: Sequence[Trial], action: str, now: datetime, window: timedelta
-) -> Evidence:
+def _evidence(scope: Scope, trials: Sequence[Trial], action: str, contradicted: str) -> Evidence:
     count = tally(trials, action)
     return Evidence(
         scope=scope,
@@ -97,14 +98,24 @@ def _evidence(
         failed=count["failed"],
         relapsed=count["relapsed"],
         rejected=count["rejected"],
-        contradicted=_contradiction(trials, action, now, window),
+        contradicted=contradicted,
     )
 
 
+def _harm(trials: Sequence[Trial]) -> str:
+    """Where the action did harm last, or ""."""
+    for trial in reversed(trials):
+        if trial.outcome == "wrong":
+            return (
+                f"a person said that {trial.action} did harm "
+                f"to {trial.dag_id}.{trial.task_id} on {trial.at:%Y-%m-%d}"
+            )
+    return ""
+
+
 def _contradiction(trials: Sequence[Trial], action: str, now: datetime, window: timedelta) -> str:
-    """Why the record speaks against the action, or "". `trials` are oldest first."""
-    if any(trial.outcome == "wrong" for trial in trials):
-        return f"a person said that {action} did harm here"
+    """Why the record speaks against the action, or "". `trials` are oldest first and did no
+    harm."""
     rerun = action in RERUN_ACTIONS
     against = ""
     fixes_since = 0

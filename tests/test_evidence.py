@@ -77,6 +77,43 @@ def test_harm_is_never_outvoted() -> None:
     assert "harm" in weighed(trial("wrong"), *later).contradicted
 
 
+@pytest.mark.parametrize("scope", ["task", "dag", "anywhere"])
+@pytest.mark.parametrize(
+    "elsewhere", [{}, {"task_id": "extract"}, {"dag_id": "sales_etl"}, {"instance": "staging"}]
+)
+def test_harm_anywhere_contradicts_at_every_scope(scope: str, elsewhere: dict[str, Any]) -> None:
+    """However many clean outcomes there are, wherever they are, before it and after it."""
+    places: dict[str, dict[str, Any]] = {
+        "task": {},
+        "dag": {"task_id": "transform"},
+        "anywhere": {"dag_id": "stock_etl"},
+    }
+    clean = [
+        trial(at=NOW + timedelta(minutes=minute), **places[scope]) for minute in range(-20, 20)
+    ]
+    found = weighed(trial("wrong", **elsewhere), *clean)
+    assert "retry did harm to " in found.contradicted
+    assert not weighed(*clean).contradicted
+
+
+def test_harm_says_where_it_was_done() -> None:
+    assert weighed(trial(), trial("wrong", dag_id="sales_etl")).contradicted == (
+        f"a person said that retry did harm to sales_etl.load on {NOW:%Y-%m-%d}"
+    )
+
+
+def test_harm_speaks_of_its_own_action_and_object_only() -> None:
+    assert not weighed(trial(), trial("wrong", action="mark_success")).contradicted
+    fixed, harmed = (
+        trial(outcome, action="set_variable", params={"key": key, "value": "1"})
+        for outcome, key in (("fixed", "batch_size"), ("wrong", "rate"))
+    )
+    here = {"key": "batch_size", "value": "2"}
+    assert not weighed(fixed, harmed, action="set_variable", params=here).contradicted
+    there = {"key": "rate", "value": "2"}
+    assert weighed(fixed, harmed, action="set_variable", params=there).contradicted
+
+
 def test_one_relapse_of_a_re_run_is_told_two_within_the_window_contradict() -> None:
     once = weighed(trial("relapsed"))
     assert (once.relapsed, once.value, once.contradicted) == (1, 1, "")
