@@ -53,6 +53,8 @@ class TaskInstance:
     note: str | None = None
     version: int | None = None
     rendered_fields: Mapping[str, Any] = field(default_factory=dict)
+    queued_at: datetime | None = None
+    scheduled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,10 @@ class DagRun:
 
 @dataclass(frozen=True, slots=True)
 class Dag:
-    """What the DAG's author said of it, and what Airflow knows. `version` is the latest."""
+    """What the DAG's author said of it, and what Airflow knows. `version` is the latest, `file`
+    relative to the `bundle`. `scheduled` is true where a timetable or assets start its runs,
+    `next_run` when the next one is due (None where none is planned), `timeout` the
+    dagrun_timeout in seconds."""
 
     dag_id: str
     is_paused: bool = False
@@ -81,6 +86,13 @@ class Dag:
     owners: tuple[str, ...] = ()
     version: int | None = None
     fileloc: str | None = None
+    bundle: str | None = None
+    file: str | None = None
+    scheduled: bool = False
+    next_run: datetime | None = None
+    max_active_runs: int | None = None
+    has_import_errors: bool = False
+    timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,37 @@ class Task:
     owner: str | None = None
     trigger_rule: str = "all_success"
     is_mapped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImportFailure:
+    """A DAG file that Airflow cannot import. `id` stays while the file stays broken; `seen_at`
+    moves at each attempt to parse it."""
+
+    id: int
+    bundle: str
+    file: str
+    stack_trace: str
+    seen_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """What tasks produce and DAGs are scheduled on. `producers` are (DAG id, task id)."""
+
+    name: str
+    uri: str
+    producers: tuple[tuple[str, str], ...] = ()
+    scheduled_dags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """`open` is -1 or less where more run than there are slots, and None for an endless pool."""
+
+    name: str
+    slots: int
+    open: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

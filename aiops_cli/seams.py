@@ -10,13 +10,16 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from aiops_cli.incidents import (
+    Asset,
     Dag,
     DagRun,
     Event,
     Excerpt,
     Health,
+    ImportFailure,
     Incident,
     Match,
+    Pool,
     Task,
     TaskInstance,
     TaskRef,
@@ -69,9 +72,44 @@ class Airflow(Protocol):
 
     def run(self, dag_id: str, run_id: str) -> DagRun: ...
 
-    def run_task_instances(self, dag_id: str, run_id: str) -> tuple[TaskInstance, ...]: ...
+    def failed_runs(self, *, since: datetime) -> Iterator[DagRun]:
+        """Runs in state `failed` that ended at or after `since`, newest first, page by page."""
+
+    def active_runs(self, *, dag_id: str | None = None) -> Iterator[DagRun]:
+        """Runs that are queued or running, oldest first."""
+
+    def run_task_instances(
+        self, dag_id: str, run_id: str, *, states: Sequence[str] = (), limit: int | None = None
+    ) -> tuple[TaskInstance, ...]:
+        """The run's task instances; with `states` those in one of them, ordered by the state's
+        name."""
+
+    def mapped_count(self, ref: TaskRef) -> int | None:
+        """How many instances the task has in the run."""
+
+    def unfinished(self, *, dag_id: str | None = None) -> Iterator[TaskInstance]:
+        """Task instances that Airflow has taken up and not ended, oldest first. `dag_id` may be
+        a glob."""
+
+    def blockers(self, ref: TaskRef) -> tuple[str, ...]:
+        """Why a task instance is not queued, in Airflow's words; empty for one that is."""
+
+    def import_errors(self) -> tuple[ImportFailure, ...]:
+        """Every DAG file that cannot be imported now."""
+
+    def assets(self, dag_id: str) -> tuple[Asset, ...]:
+        """Those that the DAG produces, reads or is scheduled on; the first 100."""
+
+    def deadlines(self, dag_id: str, run_id: str) -> tuple[datetime, ...]:
+        """When Airflow itself expects the run to be done, earliest first; empty where nobody has
+        said, and on a server that does not show it."""
+
+    def pools(self) -> Mapping[str, Pool]: ...
 
     def dag(self, dag_id: str) -> Dag: ...
+
+    def dags(self) -> Iterator[Dag]:
+        """DAGs that are neither paused nor gone, by id. Without their version and timeout."""
 
     def tasks(self, dag_id: str) -> Mapping[str, Task]:
         """The tasks of the DAG's latest version, by id."""

@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.airflow_world import RUN, Problem, Request, World, exception
+from tests.airflow_beside import Problem
+from tests.airflow_world import RUN, Request, World, exception
 
 __all__ = ["RUN", "AirflowServer", "exception"]
 

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-Json = dict[str, Any]
-Key = tuple[str, str, str, int]  # dag, run, task, map index
+from tests.airflow_beside import Beside, Json, Key, Problem
+from tests.airflow_beside import stamp as _stamp
+from tests.airflow_beside import when as _when
+
 Lines = Callable[[], Iterable[bytes]]
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -53,27 +55,16 @@ class Request:
     body: Any
 
 
-class Problem(Exception):
-    """An answer outside 2xx."""
-
-    def __init__(self, status: int, detail: Any) -> None:
-        self.status = status
-        self.body = {"detail": detail}
-
-
-class World:
+class World(Beside):
     """Its world is made of the JSON that it answers with; change it freely between requests."""
 
     username, password = "oncall", "oncall-password"
     viewer = ("viewer", "viewer-password")
 
     def __init__(self, version: str = "3.3.2") -> None:
-        self.samples = recorded(version)
-        self.modern = version != "3.1.8"  # knows cursors and prevent_running_task
-        self.page_limit = 100
-        self.dags: dict[str, Json] = {}
+        # Which knows cursors, deadlines and prevent_running_task.
+        super().__init__(recorded(version), modern=version != "3.1.8")
         self.tasks: dict[str, dict[str, Json]] = {}
-        self.runs: dict[tuple[str, str], Json] = {}
         self.instances: dict[Key, Json] = {}
         self.past: dict[Key, list[Json]] = {}
         self.logs: dict[tuple[Key, int], Lines] = {}
@@ -126,8 +117,7 @@ class World:
             new = {"task_id": task_id, "downstream_task_ids": list(blocks)}
             self.tasks[dag_id][task_id] = {**other, **new}
         ended = ended or datetime.now(timezone.utc) - timedelta(minutes=5)
-        run = {"dag_id": dag_id, "dag_run_id": run_id, "state": "failed", "run_type": "scheduled"}
-        self.runs.setdefault((dag_id, run_id), {**self.samples["run"]["answer"], **run})
+        self.add_run(dag_id, run_id, end_date=_stamp(ended))
         row = self._instance(dag_id, run_id, task_id, map_index)
         started = _stamp(ended - timedelta(seconds=3))
         row |= {"state": "failed", "try_number": try_number, "max_tries": try_number - 1}
@@ -137,6 +127,17 @@ class World:
             symptom = self._instance(dag_id, run_id, blocked, -1)
             symptom |= {"state": "upstream_failed", "try_number": 0, "max_tries": 0}
             symptom |= {"start_date": _stamp(ended), "end_date": _stamp(ended), "duration": 0.0}
+        return row
+
+    def add_instance(
+        self, dag_id: str, task_id: str, state: str | None, *, run_id: str = RUN, **fields: Any
+    ) -> Json:
+        """A task instance in any state, without a log; its run is there already or running."""
+        if dag_id not in self.dags:
+            self.add_dag(dag_id, {task_id: ()})
+        self.add_run(dag_id, run_id, state="running")
+        row = self._instance(dag_id, run_id, task_id, fields.pop("map_index", -1))
+        row |= {"state": state, "end_date": None, "duration": None, **fields}
         return row
 
     def set_log(self, row: Json, try_number: int, log: Sequence[Json] | Lines) -> None:
@@ -232,20 +233,12 @@ class World:
             and run_id in ("~", row["dag_run_id"])
             and row["state"] in query.get("state", [row["state"]])
             and row["task_id"] in query.get("task_id", [row["task_id"]])
-            and _when(row["end_date"]) >= _when(query.get("end_date_gte", ["2000-01-01Z"])[0])
+            and _ended_since(row, query.get("end_date_gte"))
             and (not self.modern or _narrowed(row, query))
         ]
         order = query.get("order_by", ["map_index"])[0]
         rows.sort(key=lambda row: str(row[order.lstrip("-")]), reverse=order.startswith("-"))
-        limit = min(int(query.get("limit", ["50"])[0]), self.page_limit)
-        if self.modern and "cursor" in query:
-            start = int(query["cursor"][0].removeprefix("after-") or 0)
-            more = f"after-{start + limit}" if start + limit < len(rows) else None
-            cursors = {"next_cursor": more, "previous_cursor": None, "total_entries_limit": 50000}
-        else:
-            start, cursors = int(query.get("offset", ["0"])[0]), {}
-        page = rows[start : start + limit]
-        return {"task_instances": page, "total_entries": len(rows), **cursors}
+        return self.page(request, "task_instances", rows, by_cursor=True)
 
     def clear(self, request: Request, dag_id: str) -> Json:
         body = request.body
@@ -308,9 +301,7 @@ class World:
         ]
         if query.get("order_by") == ["-event_log_id"]:
             rows.reverse()
-        start = int(query.get("offset", ["0"])[0])
-        limit = min(int(query.get("limit", ["50"])[0]), self.page_limit)
-        return {"event_logs": rows[start : start + limit], "total_entries": len(rows)}
+        return self.page(request, "event_logs", rows)
 
     def list_tasks(self, request: Request, dag_id: str) -> Json:
         tasks = list(self.one(self.tasks, dag_id).values())
@@ -332,6 +323,13 @@ _ROUTES: tuple[tuple[str, str, Callable[..., Json | Lines]], ...] = (
     ("GET", _TI + r"/([^/]+)(/\d+)?/tries", World.tries),
     ("GET", _TI + r"/([^/]+)/logs/(\d+)", World.log),
     ("POST", _DAG + "/clearTaskInstances", World.clear),
+    ("GET", _TI + r"/([^/]+)(/\d+)?/dependencies", World.say_what_blocks),
+    ("GET", _DAG + "/dagRuns", World.list_runs),
+    ("GET", "/ui/dags/([^/]+)/dagRuns/([^/]+)/deadlines", World.list_deadlines),
+    ("GET", "/api/v2/dags", World.list_dags),
+    ("GET", "/api/v2/importErrors", World.list_import_errors),
+    ("GET", "/api/v2/assets", World.list_assets),
+    ("GET", "/api/v2/pools", World.list_pools),
     ("GET", _DAG + "/details", lambda world, _, dag: world.one(world.dags, dag)),
     ("GET", _DAG + "/tasks", World.list_tasks),
     ("GET", _DAG + "/dagRuns/([^/]+)", lambda world, _, *ids: world.one(world.runs, ids)),
@@ -343,13 +341,8 @@ def _key(row: Json) -> Key:
     return row["dag_id"], row["dag_run_id"], row["task_id"], row["map_index"]
 
 
-def _stamp(when: datetime) -> str:
-    return when.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
-
-
-def _when(text: str) -> datetime:
-    when = datetime.fromisoformat(text.replace("Z", "+00:00" if "T" in text else "T00:00+00:00"))
-    return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+def _ended_since(row: Json, since: list[str] | None) -> bool:
+    return since is None or (row["end_date"] and _when(row["end_date"]) >= _when(since[0]))
 
 
 def _narrowed(row: Json, query: Mapping[str, list[str]]) -> bool:

@@ -15,16 +15,21 @@ from typing import Any, TypeVar
 from aiops_cli.errors import AirflowAnswer
 from aiops_cli.incidents import (
     UNMAPPED,
+    Asset,
     Dag,
     DagRun,
     Event,
     Health,
+    ImportFailure,
+    Pool,
     Task,
     TaskInstance,
     TaskRef,
 )
 
 T = TypeVar("T")
+
+_DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
 
 
 class Document:
@@ -84,6 +89,17 @@ class Document:
             return datetime.fromisoformat(parts[1] + fraction + zone).astimezone(timezone.utc)
         except (ValueError, OverflowError):
             raise self._wrong(field, repr(text[:40])) from None
+
+    def seconds(self, field: str) -> float | None:
+        """A duration: ISO 8601 without years and months (`P1DT2H`), or a number of seconds."""
+        value = self._fields.get(field)
+        if not isinstance(value, str):
+            return self.number(field)
+        parts = _DURATION.fullmatch(value)
+        if parts is None or value[-1] in "PT":
+            raise self._wrong(field, repr(value[:40]))
+        days, hours, minutes, seconds = (float(part or 0) for part in parts.groups())
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
     def mapping(self, field: str) -> Mapping[str, Any]:
         return self._typed(field, dict) or {}
@@ -148,6 +164,8 @@ def task_instance(answer: Document) -> TaskInstance:
         note=answer.text("note"),
         version=version.whole("version_number") if version else None,
         rendered_fields=answer.mapping("rendered_fields"),
+        queued_at=answer.time("queued_when"),
+        scheduled_at=answer.time("scheduled_when"),
     )
 
 
@@ -169,6 +187,7 @@ def dag_run(answer: Document) -> DagRun:
 
 
 def dag(answer: Document) -> Dag:
+    """Out of a DAG's details, or of the shorter row of a list (without version and timeout)."""
     version = answer.inner("latest_dag_version")
     return Dag(
         dag_id=answer.need("dag_id"),
@@ -177,7 +196,41 @@ def dag(answer: Document) -> Dag:
         owners=tuple(str(owner) for owner in answer.sequence("owners")),
         version=version.whole("version_number") if version else None,
         fileloc=answer.text("fileloc"),
+        bundle=answer.text("bundle_name"),
+        file=answer.text("relative_fileloc"),
+        scheduled=answer.text("timetable_summary") is not None,
+        next_run=answer.time("next_dagrun_run_after"),
+        max_active_runs=answer.whole("max_active_runs"),
+        has_import_errors=answer.flag("has_import_errors"),
+        timeout=answer.seconds("dag_run_timeout"),
     )
+
+
+def import_failure(answer: Document) -> ImportFailure:
+    return ImportFailure(
+        id=answer.whole("import_error_id") or 0,
+        bundle=answer.text("bundle_name") or "",
+        file=answer.need("filename"),
+        stack_trace=answer.text("stack_trace") or "",
+        seen_at=answer.time("timestamp"),
+    )
+
+
+def asset(answer: Document) -> Asset:
+    uri = answer.text("uri") or ""
+    return Asset(
+        name=answer.text("name") or uri,
+        uri=uri,
+        producers=tuple(
+            (row.need("dag_id"), row.need("task_id")) for row in answer.items("producing_tasks")
+        ),
+        scheduled_dags=tuple(row.need("dag_id") for row in answer.items("scheduled_dags")),
+    )
+
+
+def pool(answer: Document) -> Pool:
+    slots = answer.whole("slots") or 0
+    return Pool(answer.need("name"), slots, None if slots < 0 else answer.whole("open_slots"))
 
 
 def task(answer: Document) -> Task:
