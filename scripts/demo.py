@@ -12,6 +12,7 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -76,30 +77,31 @@ def leave(number: int, _: FrameType | None) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """An empty folder with the demo's settings. Raises SystemExit where an Airflow that was kept
-    still runs in it."""
-    kept = folder / "kept.pid"
-    if kept.exists() and alive(int(kept.read_text())):
-        raise SystemExit(
-            f"`make demo KEEP=1` left an Airflow up in {folder}.\n"
-            f"Stop it first: kill {kept.read_text()}"
-        )
+    """An empty folder with the demo's settings. Raises SystemExit where a demo is still at work
+    in it, or an Airflow that was kept."""
+    owner = folder / "owner.pid"
+    if owner.exists():
+        pid = owner.read_text()
+        command = command_of(pid)
+        # The number may be anybody's by now, so look whose it is before somebody ends it.
+        if str(folder) in command or "scripts.demo" in command:
+            raise SystemExit(f"A demo still runs in {folder}.\nStop it first: kill {pid}")
     if folder.exists():
         shutil.rmtree(folder)
     (folder / "home").mkdir(parents=True)
+    owner.write_text(str(os.getpid()))
     (folder / "config.yaml").write_text(SETTINGS)
     # So that the commands read as they would in the project's own folder.
     (folder / "examples").symlink_to(ROOT / "examples")
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
+def command_of(pid: str) -> str:
+    """The command line of a process, "" where there is none."""
+    if Path("/proc/self/cmdline").exists():  # Linux; a slim image has no ps
+        file = Path(f"/proc/{pid}/cmdline")
+        return file.read_text(errors="replace").replace("\0", " ") if file.exists() else ""
+    listed = subprocess.run(["ps", "-p", pid, "-o", "args="], capture_output=True, text=True)
+    return listed.stdout
 
 
 def play(box: AirflowBox, folder: Path) -> None:
@@ -147,7 +149,7 @@ def left_up(box: AirflowBox, folder: Path) -> None:
     ]
     url, password = box.url, box.users[LOGIN]
     pid = box.keep()
-    (folder / "kept.pid").write_text(str(pid))
+    (folder / "owner.pid").write_text(str(pid))
     print(f"""
 Airflow stays up at {url}, login {LOGIN}, password {password}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,19 +240,39 @@ def test_commands_see_nothing_of_the_users(tmp_path: Path, monkeypatch: pytest.M
     assert all(str(tmp_path) in value for value in mine)
 
 
-def test_a_folder_in_which_airflow_was_left_up_is_not_taken(tmp_path: Path) -> None:
+def test_a_folder_in_which_a_demo_still_runs_is_not_taken(tmp_path: Path) -> None:
     folder = tmp_path / ".demo"
     demo.make_folder(folder)
     (folder / "knowledge.db").touch()
-    (folder / "kept.pid").write_text(str(os.getpid()))
-    with pytest.raises(SystemExit, match="Stop it first"):
-        demo.make_folder(folder)
+    script = "print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(folder / "airflow")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as guard:
+        assert guard.stdin
+        assert guard.stdout
+        guard.stdout.readline()  # its command line is there
+        (folder / "owner.pid").write_text(str(guard.pid))
+        try:
+            with pytest.raises(SystemExit, match=f"kill {guard.pid}"):
+                demo.make_folder(folder)
+        finally:
+            guard.stdin.write(b"\n")
+            guard.stdin.close()
     assert (folder / "knowledge.db").exists()
 
-    (folder / "kept.pid").unlink()
     demo.make_folder(folder)
     assert not (folder / "knowledge.db").exists()
     assert (demo.ROOT / "examples/dags").is_dir()  # behind the link, not removed with it
+
+
+def test_a_process_id_that_is_somebody_elses_by_now_does_not_matter(tmp_path: Path) -> None:
+    folder = tmp_path / ".demo"
+    demo.make_folder(folder)
+    (folder / "owner.pid").write_text("1")
+    demo.make_folder(folder)
+    assert (folder / "owner.pid").read_text() == str(os.getpid())
 
 
 def test_waiting_is_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
