@@ -6,7 +6,7 @@ and failure; a rejection takes that back. Both become knowledge.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,8 +17,9 @@ from aiops_cli.errors import Refused, UsageError
 from aiops_cli.examine import Desk
 from aiops_cli.incidents import Plan
 from knowledge.base import KnowledgeBase
-from knowledge.records import Case, Decision, Incident, Vouch
+from knowledge.records import Case, Decision, Incident, Trial, Vouch
 from knowledge.redact import clean, redact
+from knowledge.stores import Store
 
 UNDECIDED = ("pending", "needs_human")
 
@@ -30,6 +31,17 @@ class Proposal:
     action: str
     params: Mapping[str, Any] = field(default_factory=dict)
     cause: str = ""
+
+
+def meant(store: Store, ids: Sequence[str]) -> dict[str, Case]:
+    """The cases that ids (or unique starts of them) mean, by full id. Of a group, those that
+    still wait for a person; of a group where none does, all, so that the refusal is told."""
+    cases: dict[str, Case] = {}
+    for one in ids:
+        found = [store.case(full) for full in store.find_ids(one)]
+        waiting = [case for case in found if case.status in UNDECIDED]
+        cases.update({case.incident.id: case for case in waiting or found})
+    return cases
 
 
 def proposal(
@@ -153,3 +165,23 @@ def _vouch(
         at=at,
         reason=reason,
     )
+
+
+def call_wrong(
+    knowledge: KnowledgeBase, case: Case, *, by: str, at: datetime, reason: str
+) -> tuple[Decision, tuple[Trial, ...]]:
+    """An act turned green but did harm: from now on this answer to this failure is never given
+    alone anywhere, and its task is not run again alone. Returns the decision that is meant and
+    the other acts of the same answer. Raises NotFound where nothing was done."""
+    incident = case.incident
+    taken_back = _vouch(incident, False, by, at, task=True, reason=reason)
+    decided = knowledge.store.call_wrong(incident.id, by, at, reason, [taken_back])
+    trials = knowledge.store.trials(fingerprints={incident.signature.fingerprint})
+    others = tuple(
+        trial
+        for trial in trials
+        if trial.action == decided.action
+        and trial.incident_id != incident.id
+        and trial.outcome != "rejected"
+    )
+    return decided, others

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from aiops_cli import capture, gate
+from aiops_cli import capture, gate, groups
 from aiops_cli.config import Settings
 from aiops_cli.diagnosis import ladder
 from aiops_cli.errors import AirflowError
@@ -68,12 +68,26 @@ def ref_of(incident: Incident) -> TaskRef:
 
 def examine(desk: Desk, snapshot: capture.Snapshot, failed: TaskInstance) -> Case:
     """Read the log of a new failed try, store it as an incident and judge it."""
-    incident = capture.build_incident(
-        snapshot, failed, instance=desk.instance, now=desk.clock.now()
+    incident = _grouped(
+        desk,
+        capture.build_incident(snapshot, failed, instance=desk.instance, now=desk.clock.now()),
     )
     if desk.knowledge.store.add_incident(incident):
         _note_relapses(desk, incident)
     return judge(desk, snapshot, incident, failed)
+
+
+def _grouped(desk: Desk, incident: Incident) -> Incident:
+    """The incident in the group of those that share its cause and failed shortly before, or in
+    one that it opens."""
+    hostname = incident.context.get("hostname")
+    key = groups.group_key(incident.signature, incident.excerpt, hostname)
+    if not key:
+        return incident
+    since = incident.failed_at - groups.TOGETHER
+    group = desk.knowledge.store.recent_group(incident.instance, key, since)
+    group = group or groups.new_group(incident.instance, key, incident.id)
+    return replace(incident, group_key=key, group=group)
 
 
 def judge(
@@ -153,6 +167,7 @@ def _circumstances(
         usage=_usage(store.trials(since=now - DAY), incident, desk),
         attempts_per_day=settings.gate.attempts_per_day,
         protected=settings.protected,
+        holds=store.holds_on(incident.id),
         base_id=store.base_id(),
         pause=stopped(desk, snapshot.dag),
         dag=dag,

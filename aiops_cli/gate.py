@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 from aiops_cli.incidents import Check, Dag, DagRun, Diagnosis, Health, TaskInstance, Verdict
 from knowledge import evidence as record
-from knowledge.records import Evidence, Grant, Incident, Pause, Vouch
+from knowledge.records import Evidence, Grant, Hold, Incident, Pause, Vouch
 
 NO_GRANT = "no grant"  # the value of `action_allowed` where nothing but a grant is missing
 
@@ -80,6 +80,7 @@ class Circumstances:
     usage: Usage = field(default_factory=Usage)
     attempts_per_day: int = 1
     protected: Sequence[str] = ()
+    holds: Sequence[Hold] = ()
     base_id: str = ""
     pause: Pause = field(default_factory=lambda: Pause(False))
     dag: Dag | None = None
@@ -264,6 +265,9 @@ def _protected(c: Circumstances) -> Check:
     for pattern in c.protected:
         if fnmatchcase(name, pattern) or fnmatchcase(c.incident.dag_id, pattern):
             return Check("protected", False, pattern, None, f"protected by {pattern}", blocks=True)
+    for hold in c.holds:
+        why = f": {hold.reason}" if hold.reason else ""
+        return Check("protected", False, "hold", None, f"{hold.by} holds it{why}")
     if TAG_OFF in tags:
         return Check("protected", False, TAG_OFF, None, f"tag {TAG_OFF}", blocks=True)
     if TAG_ASK in tags:

@@ -71,6 +71,12 @@ COMMANDS: Mapping[str, Entry | Group] = {
     "reject": Entry("reject", "reject", "Do not act on incidents, and learn from it."),
     "log": Entry("log", "log", "Show an incident's log excerpt with line numbers."),
     "open": Entry("open", "open_", "Open an incident's task in the browser."),
+    "hold": Entry("hold", "hold", "Keep the tool's hands off a DAG or an incident."),
+    "snooze": Entry("remark", "snooze", "Leave an incident for later."),
+    "note": Entry("remark", "note", "Leave a word on an incident."),
+    "wrong": Entry("wrong", "wrong", "Say that an act did harm."),
+    "undo": Entry("wrong", "undo", "Put back what an action changed."),
+    "handover": Entry("handover", "handover", "Tell the next shift what happened and what waits."),
     "auto": Group(
         "Say what may be acted on alone.",
         {
@@ -89,6 +95,8 @@ COMMANDS: Mapping[str, Entry | Group] = {
             "list": Entry("kb", "list_", "List the entries."),
             "show": Entry("kb", "show", "Show one entry and what came of it."),
             "search": Entry("kb", "search", "Find entries that fit a text."),
+            "retire": Entry("kb", "retire", "Take entries out of use."),
+            "stats": Entry("kb", "stats", "Count what is known and what came of it."),
         },
     ),
 }

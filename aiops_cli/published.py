@@ -124,6 +124,12 @@ def incident_document(case: Case) -> dict[str, Any]:
             "plan": dict(decision.plan) or None,
         },
         "detail": _detail(case),
+        "group_key": incident.group_key or None,
+        "notes": [{"by": r.by, "at": utc(r.at), "text": r.text} for r in case.remarks],
+        "snoozed_until": utc(case.snoozed_until),
+        "wrong": None
+        if case.harm is None
+        else {"by": case.harm.by, "at": utc(case.harm.at), "reason": case.harm.reason},
     }
 
 

@@ -93,6 +93,10 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
     if "changed" in context:
         lines.append(("CHANGED", plain(_changed(context))))
     lines.append(("KNOWN", _known(doc)))
+    lines.extend(("NOTE", plain(f"{note['by']}: {note['text']}")) for note in doc["notes"])
+    if doc["wrong"]:
+        told = f"{doc['wrong']['by']} says it did harm: {doc['wrong']['reason']}"
+        lines.append(("WRONG", plain(told, "bold red")))
     if doc["incident"] is None:
         return [*lines, *_proposal(doc)]
     if doc["status"] in WAITING:
@@ -213,6 +217,15 @@ def status_text(doc: Document) -> Text:
         text.append(" · ")
         text.append(plain(" · ".join(parts)))
     return text
+
+
+def hold_line(doc: Document) -> Text:
+    """A hold on one line."""
+    until = f"until {local(doc['until'])}" if doc["until"] else "until released"
+    ended = " (ended)" if doc["ended_at"] else ""
+    text = Text.assemble((doc["hold"], "cyan"), "  ", plain(doc["target"], "bold"))
+    why = f": {doc['reason']}" if doc["reason"] else ""
+    return text.append(plain(f"  held by {doc['by']} {until}{ended}{why}"))
 
 
 def incident_line(doc: Document, short: str) -> Text:

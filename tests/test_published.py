@@ -96,6 +96,10 @@ INCIDENT = {
     "context": dict,
     "decided": (dict, NoneType),
     "detail": OPTIONAL_TEXT,
+    "group_key": OPTIONAL_TEXT,
+    "notes": [{"by": str, "at": TIME, "text": str}],
+    "snoozed_until": (str, NoneType),
+    "wrong": (dict, NoneType),
 }
 FAILURE = {
     "instance": str,
@@ -205,7 +209,7 @@ def test_diagnose(cli: Cli, answer: bool) -> None:
     for document in said["incidents"]:
         fits(document, INCIDENT)
         assert [check["name"] for check in document["gate"]["checks"]] == CHECKS
-        assert document["decided"] is document["outcome"] is document["group"] is None
+        assert document["decided"] is document["outcome"] is None
     one = cli.ok("diagnose", "orders", "--json").json["incidents"][0]
     fits(cli.ok("diagnose", one["incident"], "--json").json, INCIDENT)
     assert one["diagnosis"]["by"] == ("exact" if answer else "nobody")

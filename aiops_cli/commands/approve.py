@@ -36,15 +36,14 @@ def approve(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Act on incidents, and learn from it. Returns after acting; watch settles."""
-    from aiops_cli import services
+    from aiops_cli import decide, services
     from aiops_cli.published import incident_document
 
     params = _params(set_ or [])
     documents = []
     refused = False
     with services.desk(settings(ctx)) as desk:
-        found = [desk.knowledge.store.case(id_) for id_ in ids]
-        cases = {case.incident.id: case for case in found}  # an id and a start of it are one
+        cases = decide.meant(desk.knowledge.store, ids)
         for id_, case in cases.items():
             try:
                 done = _one(desk, case, action, params, cause, rerun_safe, dry_run, yes, json)

@@ -160,6 +160,73 @@ def show(
     console().print(entry_card(document))
 
 
+def retire(
+    ctx: typer.Context,
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Entry ids.")],
+    reason: Annotated[str, typer.Option(help="Why it is not true any more.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Take entries out of use: never matched again, still readable."""
+    from aiops_cli import services
+    from aiops_cli.published import entry_document
+
+    chosen = settings(ctx)
+    with services.store(chosen) as store:
+        full = [store.entry(one).id for one in dict.fromkeys(ids)]
+        done = store.retire_entries(full, chosen.user, services.SystemClock().now(), reason)
+        documents = [entry_document(store.entry(one)) for one in full]
+    if json:
+        print_json({"entries": documents})
+    else:
+        console(stderr=True).print(f"{done} retired")
+
+
+def stats(
+    ctx: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Count what is known, what was seen, and what came of it."""
+    from collections import Counter
+
+    from aiops_cli import services
+
+    with services.knowledge_base(settings(ctx)) as knowledge:
+        store = knowledge.store
+        entries, everything = store.entries(), store.entries(retired=True)
+        trials, space = store.trials(), store.vector_space()
+        document: dict[str, Any] = {
+            "location": store.location,
+            "base": store.base_id(),
+            "entries": dict(Counter(entry.kind for entry in entries)),
+            "starter": sum(entry.source.startswith("starter/") for entry in entries),
+            "retired": len(everything) - len(entries),
+            "incidents": dict(store.counts()),
+            "acts": dict(Counter(trial.outcome or "not settled" for trial in trials)),
+            "alone": sum(trial.mode == "auto" for trial in trials),
+            "embedder": space.embedder if space else None,
+        }
+    if json:
+        print_json(document)
+        return
+    from aiops_cli.screen import fields
+
+    def told(counts: dict[str, int]) -> str:
+        return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
+
+    console().print(
+        fields(
+            [
+                ("knowledge base", document["location"]),
+                ("entries", f"{told(document['entries'])} ({document['starter']} came with aiops)"),
+                ("retired", document["retired"]),
+                ("incidents", told(document["incidents"])),
+                ("acts", f"{told(document['acts'])} ({document['alone']} alone)"),
+                ("embedder", document["embedder"] or "no vectors yet"),
+            ]
+        )
+    )
+
+
 def _show_all(documents: list[dict[str, Any]], json: bool, nothing: str) -> None:
     if json:
         print_json({"entries": documents})

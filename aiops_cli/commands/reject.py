@@ -26,8 +26,7 @@ def reject(
 
     chosen = settings(ctx)
     with services.knowledge_base(chosen) as knowledge:
-        found = [knowledge.store.case(id_) for id_ in ids]
-        cases = {case.incident.id: case for case in found}.values()  # an id and a start are one
+        cases = decide.meant(knowledge.store, ids).values()
         documents = [
             incident_document(
                 decide.reject(

@@ -46,7 +46,7 @@ def triage(
         waiting = [
             case.incident.id
             for status in ("needs_human", "pending")
-            for case in store.cases(status=[status], instance=desk.instance, dag=dag)
+            for case in store.cases(status=[status], instance=desk.instance, dag=dag, snoozed=False)
         ]
         if not waiting:
             talk.print("nothing waits for a person")

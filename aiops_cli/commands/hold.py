@@ -1,0 +1,112 @@
+"""`aiops hold`: "I'm in there". While a hold is in force nothing is done alone."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aiops_cli.commands import settings
+from aiops_cli.commands.output import console, print_json
+from aiops_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from knowledge.records import Hold
+    from knowledge.stores import Store
+
+
+def hold(
+    ctx: typer.Context,
+    target: Annotated[
+        str | None, typer.Argument(help="DAG id or glob, incident or group id; none lists them.")
+    ] = None,
+    duration: Annotated[str, typer.Argument(help="For how long: 30m, 2h.")] = "1h",
+    reason: Annotated[str, typer.Option(help="Why, for the others.")] = "",
+    release: Annotated[bool, typer.Option("--release", help="End the hold.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Keep the tool's hands off a DAG or an incident while you work on it."""
+    from aiops_cli import services
+    from aiops_cli.config import parse_duration
+    from knowledge.records import in_force
+
+    chosen = settings(ctx)
+    now = services.SystemClock().now()
+    if release and target is None:
+        raise UsageError("--release names no hold", "aiops hold lists them")
+    with services.store(chosen) as store:
+        if target is None:
+            shown = [one for one in store.holds() if in_force(one, now)]
+        elif release:
+            shown = [
+                ended
+                for one in _targets(store, target)
+                for ended in store.end_hold(one, chosen.user, now)
+            ]
+        else:
+            until = now + parse_duration(duration)
+            shown = [
+                _made(store, chosen.instance, one, chosen.user, now, until, reason)
+                for one in _targets(store, target)
+            ]
+    if json:
+        print_json({"holds": [hold_document(one) for one in shown]})
+        return
+    from aiops_cli.render import hold_line
+
+    for one in shown:
+        console().print(hold_line(hold_document(one)), soft_wrap=True)
+    if not shown:
+        console(stderr=True).print("nothing is held")
+
+
+def hold_document(one: Hold) -> dict[str, Any]:
+    from aiops_cli.published import utc
+
+    return {
+        "hold": one.id,
+        "instance": one.instance,
+        "target": one.target,
+        "by": one.by,
+        "at": utc(one.at),
+        "until": utc(one.until),
+        "reason": one.reason or None,
+        "ended_at": utc(one.ended_at),
+    }
+
+
+def _targets(store: Store, target: str) -> tuple[str, ...]:
+    """The incidents of an incident's or a group's id; otherwise a DAG, as it was given."""
+    from knowledge.errors import NotFound
+
+    try:
+        return store.find_ids(target)
+    except NotFound:
+        return (target,)
+
+
+def _made(
+    store: Store,
+    instance: str,
+    target: str,
+    by: str,
+    now: datetime,
+    until: datetime,
+    reason: str,
+) -> Hold:
+    from knowledge.records import Hold, short_hash
+
+    made = Hold(
+        id=short_hash("hold", uuid.uuid4()),
+        instance=instance,
+        target=target,
+        by=by,
+        at=now,
+        until=until,
+        reason=reason,
+    )
+    store.add_hold(made)
+    return made

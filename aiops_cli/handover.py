@@ -1,0 +1,73 @@
+"""The handover's document → text for a terminal, or Markdown to paste into a chat or a ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from aiops_cli.render import hold_line, incident_line, task_name
+from aiops_cli.screen import local, plain
+
+Document = Mapping[str, Any]
+
+
+def as_text(document: Document, short: Mapping[str, str]) -> RenderableType:
+    """What waits comes first: it is what the next shift starts with."""
+    parts: list[RenderableType] = [
+        plain(f"{local(document['since'])} – {local(document['until'])}, by {document['by']}")
+    ]
+    if document["paused"]:
+        parts.append(plain(f"PAUSED by {document['paused_by']}: nothing is done alone", "bold red"))
+    for title, docs in _sections(document):
+        parts.append(Text(f"\n{title}: {len(docs) or 'none'}", "bold"))
+        parts.extend(incident_line(doc, short[doc["incident"]]) for doc in docs)
+        parts.extend(
+            plain(f"      {remark['by']}: {remark['text']}", "dim")
+            for doc in docs
+            for remark in doc["notes"]
+        )
+    parts.append(Text(f"\nHELD: {len(document['holds']) or 'none'}", "bold"))
+    parts.extend(hold_line(hold) for hold in document["holds"])
+    return Group(*parts)
+
+
+def _sections(document: Document) -> Sequence[tuple[str, Sequence[Document]]]:
+    return (
+        ("WAITS FOR A PERSON", document["waiting"]),
+        ("UNDER WAY", document["acting"]),
+        ("HAPPENED", document["happened"]),
+    )
+
+
+def as_markdown(document: Document, short: Mapping[str, str]) -> Text:
+    """The same as Markdown. What came from a log is code, so that it formats and links nothing."""
+    lines = [f"# Handover {local(document['since'])} – {local(document['until'])}", ""]
+    lines += [f"By {_code(document['by'])}.", ""]
+    if document["paused"]:
+        lines += [f"**Paused by {_code(document['paused_by'])}: nothing is done alone.**", ""]
+    for title, docs in _sections(document):
+        lines += [f"## {title.capitalize()} ({len(docs)})", ""]
+        for doc in docs:
+            lines.append(_item(doc, short[doc["incident"]]))
+            lines += [f"  - {_code(r['by'])}: {_code(r['text'])}" for r in doc["notes"]]
+        lines += [""] if docs else ["None.", ""]
+    lines += [f"## Held ({len(document['holds'])})", ""]
+    lines += [f"- {_code(hold_line(hold).plain)}" for hold in document["holds"]] or ["None."]
+    return Text("\n".join(lines))
+
+
+def _item(doc: Document, short: str) -> str:
+    what = _code(doc["headline"] or "no error in the log")
+    action = (doc["diagnosis"] or {}).get("action") or "?"
+    end = f"{doc['status']}" + (f", {doc['outcome']}" if doc["outcome"] else "")
+    name = _code(task_name(doc))
+    return f"- {_code(short)} {local(doc['failed_at'])} {name}: {what} → {action} ({end})"
+
+
+def _code(text: object) -> str:
+    """A code span that the text cannot leave."""
+    inner = plain(text).plain.replace("`", "'")
+    return f"`{inner}`"
