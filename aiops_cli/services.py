@@ -7,23 +7,24 @@ command that needs no Airflow never talks to one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+import typer
+
 from aiops_cli.errors import ConfigError
 
 if TYPE_CHECKING:
+    from aiops_cli.airflow.client import Access
     from aiops_cli.airflow.gateway import Gateway
-    from aiops_cli.airflow.transport import Login
+    from aiops_cli.airflow.login import Login
     from aiops_cli.config import AirflowSettings, Settings
     from aiops_cli.examine import Desk
     from knowledge.base import KnowledgeBase
     from knowledge.embedders import Embedder
     from knowledge.stores import Store
-
-TOKEN_COMMAND_SECONDS = 60.0
 
 
 class SystemClock:
@@ -69,13 +70,29 @@ def embedder(settings: Settings) -> Embedder:
 
 
 def airflow(settings: Settings, name: str | None = None) -> Gateway:
-    """The chosen Airflow. Nothing is sent before the first question."""
+    """The chosen Airflow. Nothing is sent before the first question. A fixed token that ends
+    soon is told on stderr, once."""
+    return reach(settings.airflow(name), read_only=settings.read_only, warn=_warn)
+
+
+def reach(
+    chosen: AirflowSettings,
+    *,
+    read_only: bool = True,
+    warn: Callable[[str], None] = lambda _text: None,
+) -> Gateway:
+    """The Airflow that these settings name. Raises ConfigError for a certificate file that cannot
+    be read."""
     from aiops_cli.airflow.gateway import Gateway
     from aiops_cli.airflow.transport import Transport
 
-    chosen = settings.airflow(name)
     transport = Transport(
-        chosen.url, _login(chosen), read_only=settings.read_only, clock=SystemClock()
+        chosen.url,
+        _login(chosen),
+        access=_access(chosen),
+        read_only=read_only,
+        clock=SystemClock(),
+        warn=warn,
     )
     return Gateway(transport, chosen.name)
 
@@ -92,38 +109,45 @@ def desk(settings: Settings) -> Iterator[Desk]:
 
 
 def _login(chosen: AirflowSettings) -> Login:
-    from aiops_cli.airflow.transport import Login
+    from aiops_cli.airflow.login import Login
+    from aiops_cli.airflow.token_command import run_token_command
 
     command = chosen.token_command
-    if command:
-        # Run again when its token is refused: a watch outlives an hour's token.
-        return Login(fetch_token=lambda: _run_token_command(command))
-    return Login(chosen.username, chosen.password, chosen.token)
+    headers = {**chosen.headers, **({"Cookie": chosen.cookie} if chosen.cookie else {})}
+    named = chosen.token or command or chosen.client_id or chosen.username
+    return Login(
+        chosen.username,
+        chosen.password,
+        chosen.token,
+        # Run again before its token ends: a watch outlives an hour's token.
+        (lambda: run_token_command(command, SystemClock().now)) if command else None,
+        chosen.client_id,
+        chosen.client_secret,
+        headers,
+        tokenless=not named and bool(headers or chosen.cert_file),
+    )
 
 
-def _run_token_command(command: str) -> str:
-    """What the command prints, stripped. Its output never reaches an error message."""
-    import shlex
-    import subprocess
+def _access(chosen: AirflowSettings) -> Access:
+    """The way through the network. Raises ConfigError for a file that cannot be read."""
+    from aiops_cli.airflow.client import Access
 
-    try:
-        done = subprocess.run(  # noqa: S603 -- the user's own command, from a file of theirs
-            shlex.split(command),
-            capture_output=True,
-            text=True,
-            timeout=TOKEN_COMMAND_SECONDS,
-            check=False,
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(
-            f"the token command could not be run: {type(error).__name__}",
-            "run it by hand and look at airflow.token_command",
-        ) from None
-    token = done.stdout.strip()
-    if done.returncode != 0 or not token:
-        raise ConfigError(
-            f"the token command ended with {done.returncode} and printed "
-            f"{'no token' if not token else 'something'}",
-            "run it by hand and look at airflow.token_command",
-        )
-    return token
+    if chosen.key_file and not chosen.cert_file:
+        raise ConfigError("airflow.key_file is set without airflow.cert_file", "set both")
+    for key in ("ca_file", "cert_file", "key_file"):
+        path = getattr(chosen, key)
+        try:
+            if path is not None:
+                path.open("rb").close()
+        except OSError as error:
+            raise ConfigError(
+                f"airflow.{key}: {path} cannot be read: {error.strerror}",
+                f"see aiops doctor for where airflow.{key} is set",
+            ) from None
+    return Access(
+        chosen.ca_file, chosen.cert_file, chosen.key_file, chosen.proxy, chosen.verify_tls
+    )
+
+
+def _warn(text: str) -> None:
+    typer.echo(f"warning: {text}", err=True)

@@ -11,7 +11,8 @@ from typing import Any
 
 from aiops_cli import config, watch
 from aiops_cli.airflow.gateway import Gateway
-from aiops_cli.airflow.transport import Login, Timeouts, Transport
+from aiops_cli.airflow.login import Login
+from aiops_cli.airflow.transport import Timeouts, Transport
 from aiops_cli.examine import Desk
 from aiops_cli.watch import Mode
 from knowledge.base import KnowledgeBase

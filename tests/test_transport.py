@@ -18,7 +18,8 @@ import pytest
 
 from aiops_cli.airflow import client as client_package
 from aiops_cli.airflow import parse, transport
-from aiops_cli.airflow.transport import Login, Timeouts, Transport
+from aiops_cli.airflow.login import Login, Token
+from aiops_cli.airflow.transport import Timeouts, Transport
 from aiops_cli.errors import (
     AirflowAnswer,
     AirflowAuth,
@@ -119,7 +120,7 @@ def test_a_static_token_is_used_and_never_replaced(server: AirflowServer) -> Non
 def test_a_token_command_is_run_again_when_its_token_is_refused(server: AirflowServer) -> None:
     server.tokens |= {"token-one": "oncall", "token-two": "oncall"}
     made = iter(["token-one", "token-two"])
-    client = open_transport(server, login=Login(fetch_token=lambda: next(made)))
+    client = open_transport(server, login=Login(fetch_token=lambda: Token(next(made))))
     read(client)
     read(client)
     server.expired.add("token-one")
@@ -314,7 +315,9 @@ def test_read_only_refuses_before_anything_is_sent(server: AirflowServer) -> Non
         (400, b'{"title":"old","detail":"Bad"}', AirflowAnswer, "Bad"),
         (405, b"[]", AirflowAnswer, "405"),
         (418, b"\xff\xfe", AirflowAnswer, "not JSON"),
-        (200, b"<title>Sign in &amp; go</title>", AirflowAnswer, "Sign in"),
+        (200, b"<title>Sign in &amp; go</title>", AirflowAuth, "Sign in"),
+        (200, b"<html><title>Airflow</title>", AirflowAnswer, "a web page"),
+        (403, b"<title>Sign in</title>", AirflowAuth, "sign-in page"),
         (200, b"", AirflowAnswer, "an empty body"),
         (200, b"[" * 200_000, AirflowAnswer, "not JSON"),
         (200, b"\xff\xfe{", AirflowAnswer, "not JSON"),
@@ -368,8 +371,9 @@ def test_redirects_are_not_followed(server: AirflowServer, pattern: str, status:
     with AirflowServer() as other:
         headers = {"Location": f"{other.url}/login"}
         server.fault(pattern, status=status, headers=headers)
-        with pytest.raises(AirflowAnswer, match=f"sends on to {other.url}/login"):
+        with pytest.raises(AirflowAuth, match=f"sends on to {other.url}/login") as caught:
             read(open_transport(server))
+        assert "airflow.token_command" in caught.value.hint
         assert other.requests == []
 
 
