@@ -1,7 +1,7 @@
 """Processes that claim and act on the same incidents, to be killed at any moment.
 
-What is acted on is a file for each incident in a folder: each act appends one line, as a clear
-in Airflow adds one try. Whoever runs this counts the lines afterwards: never more than one, and
+Each act makes one file in a folder, named after its incident, as a clear in Airflow adds one
+try. Whoever runs this counts the files afterwards: never more than one for an incident, and
 every incident closed. Works on any store that `open_store` can open.
 """
 
@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Tally:
     """What came of a run. `acts` counts the acts of each incident that had any; `done` and
     `needs_human` are the incidents closed as such."""
 
-    acts: dict[str, int]
+    acts: Counter[str]
     done: frozenset[str]
     needs_human: frozenset[str]
 
@@ -65,18 +66,16 @@ def _act(store: Store, incident_id: str, token: int, acts: Path, chance: random.
             incident_id, token, Decision(incident_id, "approve", at, "worker", "retry")
         )
         _dawdle(chance)
-        _append_line(acts / incident_id)
+        _act_once_more(acts, incident_id)
         _dawdle(chance)
         store.settle(incident_id, token, "done", Outcome(incident_id, decision.seq, at, "fixed"))
     except DoorClosed:
         pass  # somebody took over, or took this process for dead: walk away
 
 
-def _append_line(file: Path) -> None:
-    """In one write, so that every act is counted."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.write(descriptor, b"acted\n")
-    os.close(descriptor)
+def _act_once_more(acts: Path, incident_id: str) -> None:
+    """In one system call: whoever is killed here has either acted or not."""
+    (acts / f"{incident_id}.{os.getpid()}.{time.monotonic_ns()}").touch(exist_ok=False)
 
 
 def _dawdle(chance: random.Random) -> None:
@@ -87,7 +86,7 @@ def _dawdle(chance: random.Random) -> None:
 
 def _settle_for_the_dead(store: Store, claim: Claim, acts: Path) -> None:
     """Past the door nobody acts again: either it was done, or a person must look."""
-    state: ClaimState = "done" if (acts / claim.incident_id).exists() else "needs_human"
+    state: ClaimState = "done" if any(acts.glob(f"{claim.incident_id}.*")) else "needs_human"
     with suppress(DoorClosed):  # it lived, or another worker was faster
         store.settle(claim.incident_id, claim.token, state)
 
@@ -120,7 +119,7 @@ def run(url: str, acts: Path, *, processes: int, kills: int, tries: int, seed: i
     store = open_store(url)
     try:
         return Tally(
-            acts={file.name: len(file.read_text().splitlines()) for file in acts.iterdir()},
+            acts=Counter(file.name.split(".")[0] for file in acts.iterdir()),
             done=frozenset(claim.incident_id for claim in store.claims(["done"])),
             needs_human=frozenset(claim.incident_id for claim in store.claims(["needs_human"])),
         )

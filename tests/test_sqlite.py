@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from shutil import copytree
+from shutil import copy, copytree
 
 import apsw
 import pytest
@@ -21,13 +21,14 @@ from knowledge.records import (
     Grant,
     Hold,
     Judgement,
+    Outcome,
     OutcomeName,
     Pause,
     Remark,
     Vouch,
     status_of,
 )
-from knowledge.stores import open_store, sqlite_engine
+from knowledge.stores import open_store, rows, sqlite_engine
 from knowledge.stores.sqlite import STATUS, SqliteStore
 from knowledge.stores.sqlite_engine import MIGRATIONS, open_database
 from tests import claim_worker
@@ -385,6 +386,43 @@ def test_an_older_file_is_backed_up_and_brought_up_to_date(
     with pytest.raises(SchemaTooNew):
         SqliteStore.open(str(path))
     assert sorted(file.name for file in path.parent.glob("*.part")) == []
+
+
+def test_a_file_of_the_first_schema_is_brought_up_to_date(path: Path, tmp_path: Path) -> None:
+    """As 0001 and 0002 made it, before incidents had a key of their group."""
+    first = tmp_path / "first"
+    first.mkdir()
+    for file in sorted(MIGRATIONS.glob("000[12]_*.sql")):
+        copy(file, first)
+    database = open_database(path, first)
+    old, grouped = incident(0), incident(1, group="s7storm234")
+    with database.write():
+        for one in (old, grouped):
+            columns = rows.incident_params(one)
+            del columns["group_key"]
+            database.insert("incidents", columns)
+        made = decision(old, "approve")
+        seq = database.insert("decisions", rows.decision_params(made, NOW))
+        database.insert("outcomes", rows.outcome_params(Outcome(old.id, seq, NOW, "fixed")))
+    database.close()
+
+    store = SqliteStore.open(str(path))
+    assert store.case(old.id).incident == old
+    assert store.case(old.id).status == "resolved"
+    assert store.find_ids("s7storm234") == (grouped.id,)
+    assert store.recent_group("default", "", NOW) is None
+    store.call_wrong(old.id, "me", NOW, "paid twice")
+    assert [trial.outcome for trial in store.trials()] == ["wrong"]
+    store.add_remark(Remark(grouped.id, "me", NOW, "still there"))
+    store.close()
+
+    backup = path.with_name(f"{path.name}.bak-2")
+    assert backup.stat().st_mode & 0o777 == 0o600
+    before = open_database(backup, first)  # a newer one would be refused
+    with before.read():
+        kept = before.rows("SELECT id FROM incidents ORDER BY seq")
+    before.close()
+    assert [row["id"] for row in kept] == [old.id, grouped.id]
 
 
 def test_a_migration_that_fails_changes_nothing(

@@ -19,25 +19,28 @@ from knowledge.errors import DoorClosed, KnowledgeError
 from knowledge.records import (
     ClaimState,
     DecisionKind,
+    Hold,
+    Judgement,
     Limits,
     Outcome,
     OutcomeName,
     Pause,
+    Remark,
     Status,
     Vouch,
 )
 from knowledge.stores import Store
 from knowledge.stores.memory import MemoryStore
 from knowledge.stores.sqlite import SqliteStore
-from tests.samples import LEASE, SPACE, SetClock, decision, embedded, incident, signature, unit
+from tests.samples import LEASE, NOW, SPACE, SetClock, decision, embedded, incident, signature, unit
 
 TEXTS = ("KeyError: amount", "ConnectionError: refused by db", "Timeout: db")
 INCIDENTS = [
     # Two tries of a task, a mapped one, another DAG, and one task instance under two names.
     incident(0),
-    incident(0, try_number=2),
+    incident(0, try_number=2, group="s7storm234", group_key="db"),
     incident(0, map_index=1, ti_id=None, signature=signature(TEXTS[0])),
-    incident(1, dag_id="reporting", signature=signature(TEXTS[1])),
+    incident(1, dag_id="reporting", signature=signature(TEXTS[1]), group="s7other678"),
     incident(1, dag_id="reporting", instance="also", signature=signature(TEXTS[1])),
 ]
 ALL_STATES: list[ClaimState] = ["claimed", "acting", "done", "needs_human"]
@@ -52,6 +55,10 @@ outcomes: st.SearchStrategy[OutcomeName] = st.sampled_from(
     ["fixed", "failed", "relapsed", "superseded", "unknown"]
 )
 vectors = st.tuples(*[st.integers(-2, 2)] * 3).filter(any).map(lambda xs: unit(*xs))
+dags = ["orders_*", "reporting", "*"]
+targets = st.sampled_from([*dags, INCIDENTS[0].id, INCIDENTS[3].id])
+names = st.sampled_from([*(one.id for one in INCIDENTS), "s7st", "s7other678", "s7", "none"])
+hours = st.integers(min_value=-1, max_value=3).map(lambda number: timedelta(hours=number))
 few = st.integers(min_value=0, max_value=3)
 
 
@@ -71,6 +78,7 @@ class Twins(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = SetClock()
+        self.held = 0
         self.folder = Path(tempfile.mkdtemp())
         self.stores: Sequence[Store] = (
             MemoryStore(self.clock.now),
@@ -180,6 +188,47 @@ class Twins(RuleBasedStateMachine):
     def pause(self, paused: bool) -> None:
         self.same(lambda store: store.set_pause(Pause(paused, "me", self.clock.now())))
 
+    @rule(what=targets, length=st.none() | hours, instance=st.sampled_from(["default", "also"]))
+    def hold(self, what: str, length: timedelta | None, instance: str) -> None:
+        self.held += 1
+        now = self.clock.now()
+        until = None if length is None else now + length
+        one = Hold(f"hold{self.held}", instance, what, "me", now, until)
+        self.same(lambda store: store.add_hold(one))
+
+    @rule(what=targets | st.sampled_from(["hold", "hold1", "hold2"]))
+    def end_hold(self, what: str) -> None:
+        self.same(lambda store: store.end_hold(what, "me", self.clock.now()))
+
+    @rule(one=incidents, length=hours)
+    def snooze(self, one: Any, length: timedelta) -> None:
+        now = self.clock.now()
+        self.same(lambda store: store.snooze(one.id, now + length, "me", now))
+
+    @rule(one=incidents)
+    def remark(self, one: Any) -> None:
+        word = Remark(one.id, "me", self.clock.now(), "seen")
+        self.same(lambda store: store.add_remark(word))
+
+    @rule(one=incidents, vouched=st.booleans())
+    def call_wrong(self, one: Any, vouched: bool) -> None:
+        now = self.clock.now()
+        back = Vouch(one.instance, one.dag_id, one.task_id, None, False, "me", now)
+        self.same(lambda store: store.call_wrong(one.id, "me", now, "harm", [back] * vouched))
+
+    @rule(one=incidents, entry=st.sampled_from(["entry-a", "entry-b", None]))
+    def judge(self, one: Any, entry: str | None) -> None:
+        row = Judgement(one.id, self.clock.now(), {"diagnosis": entry and {"entry": entry}})
+        self.same(lambda store: store.add_judgement(row))
+
+    @rule(name=names, snoozed=st.none() | st.booleans())
+    def name(self, name: str, snoozed: bool | None) -> None:
+        self.same(lambda store: store.find_ids(name))
+        self.same(lambda store: store.group_members(name))
+        self.same(lambda store: store.cases(group=name, snoozed=snoozed))
+        self.same(lambda store: store.shortest_prefixes([name]))
+        self.same(lambda store: store.holds_on(name))
+
     @rule(
         name=st.sampled_from(["entry-a", "entry-b"]),
         symptoms=st.lists(st.tuples(st.sampled_from(TEXTS), vectors), max_size=2),
@@ -207,9 +256,15 @@ class Twins(RuleBasedStateMachine):
         self.same(lambda store: store.trials())
         self.same(lambda store: store.entries(retired=True))
         self.same(lambda store: store.vouches("default", "orders_etl", "t0"))
+        self.same(lambda store: store.holds())
+        self.same(lambda store: store.uses(["entry-a", "entry-b"]))
+        self.same(lambda store: store.recent_group("default", "db", NOW))
+        counts = self.same(lambda store: store.counts())
         wanted: list[Status] = ["pending", "resolved", "superseded"]
         found = self.same(lambda store: store.cases(status=wanted))
         assert found == tuple(case for case in cases if case.status in wanted)
+        assert sum(counts.values()) == len(cases)
+        assert sum(counts[status] for status in wanted) == len(found)
 
 
 def _named(one: Any) -> tuple[str, int]:
