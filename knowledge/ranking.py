@@ -15,9 +15,10 @@ __all__ = ["BUILTIN_BOUND", "BUILTIN_MARGIN", "lead", "rank", "similarity"]
 # stops what two labels of one failure contradict, where the lead is 0.
 BUILTIN_MARGIN = 0.05
 
-# What a runbook writes where any quoted name, or any URL, will do.
+# What a runbook writes where any name, or any URL, will do; a name is told by what stands before.
 _ANY_NAME, _ANY_URL = "<name>", "<url>"
-_QUOTED = re.compile(r"""(['"`])[^\s'"`]{1,200}\1""")
+_BEFORE_NAME = re.compile(rf"([^\n>]{{3,16}}){_ANY_NAME}")
+_NAME = r"[^\s'\"`]{1,200}"
 _URL_PATH = re.compile(r"<url>(?:/(?:[A-Za-z][\w.~-]*|<id>))+")
 
 # Two failures whose codes contradict each other are not the same, however alike their words.
@@ -92,7 +93,7 @@ def rank(
 
     Among equals the one whose user frame is the failure's stands first, then the newer entry.
     An empty signature equals nothing: it has no exact matches. Where a symptom was written with
-    `<name>` within quotes, or with `<url>`, the failure may have any name or URL there.
+    `<name>` or `<url>`, the failure may have any name or URL there.
     """
     best: dict[str, Match] = {}
     if signature.fingerprint:
@@ -110,12 +111,18 @@ def rank(
 def _left_open(symptom: Symptom, text: str) -> str:
     """`text` without the names and paths that `symptom` leaves open. Runbooks know "no module
     named X" for any X, while two incidents of two modules are two failures."""
-    if _ANY_NAME in symptom.text:
-        said = symptom.signature.text
-        text = _QUOTED.sub(lambda m: m[0] if m[0] in said else f"{m[1]}{_ANY_NAME}{m[1]}", text)
+    if _ANY_NAME in symptom.text and (named := _named(symptom.signature.text)):
+        text = named.sub(rf"\1{_ANY_NAME}", text)
     if _ANY_URL in symptom.text:
         text = _URL_PATH.sub(_ANY_URL, text)
     return text
+
+
+@lru_cache(maxsize=4_096)
+def _named(symptom: str) -> re.Pattern[str] | None:
+    """Names where the symptom has `<name>`."""
+    before = "|".join(map(re.escape, _BEFORE_NAME.findall(symptom)))
+    return re.compile(f"({before}){_NAME}") if before else None
 
 
 def _keep(best: dict[str, Match], match: Match) -> None:
