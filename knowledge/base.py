@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from knowledge import evidence, ranking
@@ -24,6 +25,9 @@ from knowledge.tokens import tokenize
 # a text search re-ranked by character grams equals ranking the whole base).
 TEXT_CANDIDATES = 60
 VECTOR_CANDIDATES = 30
+
+STARTER = Path(__file__).parent / "starter"
+STARTER_MARK = "starter"  # under it the store remembers which version it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,25 @@ class KnowledgeBase:
         ]
         retired = self.store.retire_entries(gone, by, at, "vanished from its source")
         return SeedCounts(counts.added, counts.changed, counts.same, retired)
+
+    def seed_starter(self, at: datetime) -> None:
+        """See that the entries that ship with the package are in the store, as this version has
+        them. What was retired stays retired; what a new version drops is retired."""
+        from knowledge import runbooks  # yaml: only where the marks differ
+
+        files = sorted(STARTER.glob("*.yaml"))
+        digest = short_hash(*(file.read_text(encoding="utf-8") for file in files))
+        if self.store.mark(STARTER_MARK) == digest:
+            return
+        retired = {
+            entry.id
+            for entry in self.store.entries(kind="runbook", source="starter/", retired=True)
+            if entry.retired
+        }
+        entries = runbooks.read_runbooks([STARTER]) if files else ()
+        wanted = [entry for entry in entries if entry.id not in retired]
+        self.seed(wanted, folders=["starter"], by="aiops", at=at)
+        self.store.set_mark(STARTER_MARK, digest)
 
     def learn(
         self,

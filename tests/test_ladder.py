@@ -55,6 +55,17 @@ def test_two_people_who_decided_differently_leave_no_lead() -> None:
     assert diagnose(incident(), matches, bound=BOUND).lead == 0
 
 
+def test_the_starter_knowledge_is_silent_where_the_site_knows_something() -> None:
+    starter = match("none", similarity=0.97, source="starter/network.yaml:3")
+    own = match("retry", similarity=0.93)
+    found = diagnose(incident(), (starter, own), bound=BOUND)
+    assert (found.action, found.lead, found.matches[0]) == ("retry", None, own)
+    below = match("retry", similarity=0.89)
+    found = diagnose(incident(), (starter, below), bound=BOUND)
+    assert found.action == "none"
+    assert found.lead is not None
+
+
 def test_an_entry_that_names_dags_answers_only_for_those() -> None:
     elsewhere = match(dags=("sales_*",))
     assert diagnose(incident(), (elsewhere,), bound=BOUND).by == "nobody"

@@ -25,9 +25,13 @@ def diagnose(incident: Incident, matches: Sequence[Match], *, bound: float) -> D
     exact = [match for match in fitting if match.found == "exact"]
     if exact:
         return _from_exact(exact, fitting)
-    if fitting and fitting[0].similarity >= bound:
-        best = fitting[0]
-        return _from_entry(best, "near", lead(fitting), fitting)
+    near = [match for match in fitting if match.similarity >= bound]
+    if near:
+        # What ships with us is silent where the site itself knows something.
+        own = [match for match in fitting if _rank(match.entry) != _STARTER]
+        heard = own if own and own[0].similarity >= bound else fitting
+        ordered = (heard[0], *(match for match in fitting if match is not heard[0]))
+        return _from_entry(heard[0], "near", lead(heard), ordered)
     return Diagnosis(action=None, cause="", by="nobody", matches=fitting)
 
 
