@@ -53,7 +53,7 @@ def run_token_command(command: str, now: Callable[[], datetime]) -> Token:
         wrong = "bytes that are no text" if isinstance(error, UnicodeError) else str(error)
         raise AirflowAuth(
             f"the token command printed {wrong}",
-            "it must print the token alone, or JSON such as "
+            "airflow.token_command must print the token alone, or JSON such as "
             '{"token": "…", "headers": {"Name": "…"}, "expires_in": 3600}',
         ) from None
 
