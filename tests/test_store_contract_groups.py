@@ -57,9 +57,19 @@ def test_an_id_that_means_nothing_or_several_is_not_found(store: Store) -> None:
         store.group_members(near[:7])
 
 
-def test_shown_prefixes_tell_incidents_from_groups(store: Store) -> None:
+def test_a_whole_id_is_meant_though_another_is_longer(store: Store) -> None:
     one = incident(0)
-    group = one.id[:6] + "zzzz"
+    added(store, one, incident(1, group=one.id + "2"), incident(2, group=one.id + "22"))
+    assert store.find_ids(one.id) == (one.id,)
+    assert store.find_ids(one.id + "2") == (incident(1).id,)
+    assert store.group_members(one.id + "2") == (incident(1).id,)
+
+
+# In the order of ids before the incident's own, and after it.
+@pytest.mark.parametrize("ending", ["2222", "zzzz"])
+def test_shown_prefixes_tell_incidents_from_groups(store: Store, ending: str) -> None:
+    one = incident(0)
+    group = one.id[:6] + ending
     added(store, one)
     assert store.shortest_prefixes([one.id, STORM]) == {one.id: one.id[:4], STORM: STORM[:4]}
     added(store, incident(1, group=group))
