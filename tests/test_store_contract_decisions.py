@@ -9,8 +9,10 @@ import pytest
 
 from knowledge.errors import (
     KnowledgeError,
+    NotFound,
 )
 from knowledge.records import (
+    DecisionKind,
     Limits,
     Outcome,
     Status,
@@ -216,3 +218,66 @@ def test_every_refusal_says_what_to_do(store: Store) -> None:
             act()
         assert caught.value.message
         assert caught.value.hint
+
+
+# --- thought better of -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "action"), [("reject", "retry"), ("approve", "none")])
+def test_what_touched_nothing_may_be_taken_back(
+    store: Store, kind: DecisionKind, action: str
+) -> None:
+    added(store, incident())
+    kept = Vouch("default", "orders_etl", "t0", None, True, "bob", NOW)
+    store.record(decision(incident(), "shadow"), [kept])
+    word = Vouch("default", "orders_etl", "t0", "f", False, "ana", NOW)
+    made = store.record(decision(incident(), kind, action=action), [word])
+    assert store.take_back(incident().id[:7], "ana", NOW + HOUR) == made
+    case = store.case(incident().id)
+    assert case.status == "pending"
+    assert case.decision is not None
+    assert case.decision.kind == "shadow"
+    assert store.trials() == ()
+    assert store.vouches("default", "orders_etl", "t0") == (kept,)
+    with pytest.raises(NotFound):
+        store.take_back(incident().id, "ana", NOW + HOUR)
+    again = store.record(decision(incident(), "reject"))
+    assert again.seq > made.seq  # nothing was deleted
+    assert store.case(incident().id).status == "rejected"
+
+
+def test_what_was_decided_before_stands_again(store: Store) -> None:
+    added(store, incident())
+    first = store.record(decision(incident(), "approve", action="none"))
+    store.record(decision(incident(), "reject"))
+    store.take_back(incident().id, "ana", NOW)
+    assert store.case(incident().id).decision == first
+    assert store.case(incident().id).status == "resolved"
+
+
+@pytest.mark.parametrize("done", ["nothing", "acted", "superseded", "shadow", "rejected earlier"])
+def test_nothing_else_is_taken_back(store: Store, done: str) -> None:
+    added(store, incident())
+    if done == "acted":
+        acted(store, incident())
+    if done == "superseded":
+        store.record(decision(incident(), "superseded", action=None))
+    if done == "shadow":
+        store.record(decision(incident(), "shadow"))
+    if done == "rejected earlier":
+        store.record(decision(incident(), "reject"))
+        acted(store, incident())
+    before = store.case(incident().id)
+    with pytest.raises(NotFound) as caught:
+        store.take_back(incident().id, "ana", NOW)
+    assert caught.value.hint
+    assert store.case(incident().id) == before
+
+
+def test_nothing_is_taken_back_under_a_claim(store: Store, store_clock: SetClock) -> None:
+    added(store, incident())
+    store.record(decision(incident(), "reject"))
+    claimed(store, incident())
+    refused("claim", lambda: store.take_back(incident().id, "ana", NOW))
+    store_clock.advance(LEASE)
+    store.take_back(incident().id, "ana", NOW)

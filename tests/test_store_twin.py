@@ -101,6 +101,10 @@ class Twins(RuleBasedStateMachine):
             self.same(methodcaller("add_incident", one))
 
     @rule(one=incidents)
+    def take_back(self, one: Any) -> None:
+        self.same(lambda store: store.take_back(one.id, "me", self.clock.now()))
+
+    @rule(one=incidents)
     def add(self, one: Any) -> None:
         self.same(lambda store: store.add_incident(one))
 

@@ -265,6 +265,12 @@ class Store(Protocol):
         vouched (taken back) with it. The newest decision that acted and is not void is meant,
         and returned. Raises NotFound where there is none."""
 
+    def take_back(self, incident_id: str, by: str, at: datetime) -> Decision:
+        """Void the newest decision (shadow ones aside) because its maker thought better of it:
+        a rejection, or a `none`. What was vouched with it counts no more. Returned is the
+        decision. Raises NotFound where the newest one acted, was superseded, or there is none,
+        and DoorClosed("claim") where somebody holds a claim on the incident."""
+
     def trials(
         self,
         *,

@@ -44,7 +44,8 @@ class MemoryStore(MemoryEntries, MemoryLeave):
         self._voided: set[int] = set()
         self._outcomes: list[Outcome] = []
         self._harms: list[Harm] = []
-        self._vouches: list[Vouch] = []
+        self._vouches: list[tuple[int, Vouch]] = []  # with their decision
+        self._taken_back: dict[int, tuple[str, datetime]] = {}  # by whom and when
         self._claims: dict[str, Claim] = {}
         self._last_token = 0
 
@@ -144,19 +145,21 @@ class MemoryStore(MemoryEntries, MemoryLeave):
         full = self._incident_id(decision.incident_id)
         if decision.kind != "shadow":
             claim = self._claims.get(full)
-            if claim and self._lapsed(claim):
+            if claim and (self._lapsed(claim) or claim.state == "needs_human"):
                 del self._claims[full]
-            elif claim and claim.state in ("claimed", "acting"):
-                raise rules.claim_held(full, claim.owner)
-            elif claim and claim.state == "needs_human":
-                del self._claims[full]
+            self._check_unclaimed(full)
         return self._append(replace(decision, incident_id=full), vouches)
+
+    def _check_unclaimed(self, incident_id: str) -> None:
+        claim = self._claims.get(incident_id)
+        if claim and claim.state in ("claimed", "acting") and not self._lapsed(claim):
+            raise rules.claim_held(incident_id, claim.owner)
 
     def _append(self, decision: Decision, vouches: Sequence[Vouch]) -> Decision:
         rows.decision_params(decision, self._now())
         decision = replace(decision, seq=len(self._decisions) + 1)
         self._decisions.append((decision, self._now()))
-        self._vouches.extend(vouches)
+        self._vouches.extend((decision.seq, vouch) for vouch in vouches)
         return decision
 
     def claim(
@@ -305,8 +308,19 @@ class MemoryStore(MemoryEntries, MemoryLeave):
         harm = Harm(full, acted[-1].seq, by, at, reason)
         rows.harm_params(harm)
         self._harms.append(harm)
-        self._vouches.extend(vouches)
+        self._vouches.extend((acted[-1].seq, vouch) for vouch in vouches)
         return acted[-1]
+
+    def take_back(self, incident_id: str, by: str, at: datetime) -> Decision:
+        full = self._incident_id(incident_id)
+        rows.time_text(at)
+        self._check_unclaimed(full)
+        standing = self._standing(full)
+        if standing is None or not rules.takes_back(standing):
+            raise rules.nothing_to_take_back(full)
+        self._voided.add(standing.seq)
+        self._taken_back[standing.seq] = by, at
+        return standing
 
     def trials(
         self,
@@ -353,5 +367,8 @@ class MemoryStore(MemoryEntries, MemoryLeave):
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
         wanted = (instance, dag_id, task_id)
         return tuple(
-            one for one in self._vouches if (one.instance, one.dag_id, one.task_id) == wanted
+            one
+            for decision, one in self._vouches
+            if (one.instance, one.dag_id, one.task_id) == wanted
+            and decision not in self._taken_back
         )

@@ -302,5 +302,19 @@ def nothing_done(incident_id: str) -> NotFound:
     )
 
 
+def takes_back(decision: Decision | None) -> bool:
+    """Whether a person decided it and nothing was done under it."""
+    return decision is not None and (
+        decision.kind == "reject" or (decision.kind == "approve" and decision.action == "none")
+    )
+
+
+def nothing_to_take_back(incident_id: str) -> NotFound:
+    return NotFound(
+        f"incident {incident_id} has no decision that can be taken back",
+        "only a rejection or a `none` can, and only while nothing was decided after it",
+    )
+
+
 def no_decision(incident_id: str, decision: int) -> NotFound:
     return NotFound(f"incident {incident_id} has no decision {decision} that stands")

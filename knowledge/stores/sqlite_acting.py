@@ -36,14 +36,17 @@ class ActingTables(LeaveTables):
             full = self._incident_id(decision.incident_id)
             if decision.kind != "shadow":
                 self._end_claim(full)
-                held = self._db.row(
-                    "SELECT owner FROM claims "
-                    "WHERE incident_id = ? AND state IN ('claimed', 'acting')",
-                    [full],
-                )
-                if held:
-                    raise rules.claim_held(full, held["owner"])
+                self._check_unclaimed(full)
             return self._append(replace(decision, incident_id=full), vouches)
+
+    def _check_unclaimed(self, incident_id: str) -> None:
+        held = self._db.row(
+            "SELECT owner FROM claims WHERE incident_id = ? "
+            "AND (state = 'acting' OR state = 'claimed' AND lease_until > ?)",
+            [incident_id, time_text(self._now())],
+        )
+        if held:
+            raise rules.claim_held(incident_id, held["owner"])
 
     def _end_claim(self, incident_id: str) -> None:
         """One whose lease is over, or that needs a human: its owner, should it wake up, must find
@@ -275,6 +278,22 @@ class ActingTables(LeaveTables):
             self._vouch(vouches, decision.seq)
             return decision
 
+    def take_back(self, incident_id: str, by: str, at: datetime) -> Decision:
+        with self._db.write():
+            full = self._incident_id(incident_id)
+            self._check_unclaimed(full)
+            newest = self._db.row(
+                "SELECT * FROM standing_decisions WHERE incident_id = ? AND kind <> 'shadow' "
+                "ORDER BY seq DESC LIMIT 1",
+                [full],
+            )
+            decision = rows.read_decision(newest) if newest else None
+            if decision is None or not rules.takes_back(decision):
+                raise rules.nothing_to_take_back(full)
+            voided = {"decision": decision.seq, "at": time_text(at), "by": by}
+            self._db.insert("voided", voided)
+            return decision
+
     def trials(
         self,
         *,
@@ -312,7 +331,9 @@ class ActingTables(LeaveTables):
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
         with self._db.read():
             found = self._db.rows(
-                "SELECT * FROM vouches WHERE (instance, dag_id, task_id) = (?, ?, ?) ORDER BY seq",
+                "SELECT * FROM vouches WHERE (instance, dag_id, task_id) = (?, ?, ?) "
+                "AND decision NOT IN (SELECT decision FROM voided WHERE by IS NOT NULL) "
+                "ORDER BY seq",
                 [instance, dag_id, task_id],
             )
         return tuple(map(rows.read_vouch, found))
