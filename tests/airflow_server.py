@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the client gave up first
 
-    do_POST = do_PATCH = do_GET  # noqa: N815 - the base class's names
+    do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the base class's names
 
     def _send(self, status: int, body: bytes, lines: Iterable[bytes] | None, fault: Fault) -> None:
         headers = {"Content-Type": "application/json", **fault.headers}

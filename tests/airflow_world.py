@@ -60,6 +60,8 @@ class World(Beside):
 
     username, password = "oncall", "oncall-password"
     viewer = ("viewer", "viewer-password")
+    user = ("user", "user-password")  # may clear, but not touch connections, variables, pools
+    client: tuple[str, str] | None = None  # an id and secret, as Keycloak's auth manager takes them
 
     def __init__(self, version: str = "3.3.2") -> None:
         # Which knows cursors, deadlines and prevent_running_task.
@@ -157,7 +159,8 @@ class World(Beside):
         self.set_log(row, row["try_number"], events)
         siblings = [i for k, i in self.instances.items() if k[:2] == _key(row)[:2]]
         states = {sibling["state"] for sibling in siblings}
-        self.runs[_key(row)[:2]]["state"] = "success" if states == {"success"} else "failed"
+        ended = {"state": "failed" if "failed" in states else "success", "end_date": now}
+        self.runs[_key(row)[:2]] |= ended
 
     def add_event(self, event: str, *, when: datetime | None = None, **fields: Any) -> None:
         sample = dict.fromkeys(self.samples["events"]["answer"]["event_logs"][0])
@@ -192,13 +195,16 @@ class World(Beside):
         raise Problem(404, "Not Found")
 
     def _login(self, body: Any) -> Json:
-        if (body["username"], body["password"]) not in (
-            (self.username, self.password),
-            self.viewer,
-        ):
+        if body.get("grant_type") == "client_credentials" and self.client:
+            login = body["client_id"], body["client_secret"]
+        elif "username" in body:
+            login = body["username"], body["password"]
+        else:
+            raise Problem(422, "1 validation error for LoginBody\nusername\n  Field required")
+        if login not in ((self.username, self.password), self.viewer, self.user, self.client):
             raise Problem(401, "Invalid credentials")
         token = f"token-{len(self.tokens)}-{uuid.uuid4()}"
-        self.tokens[token] = body["username"]
+        self.tokens[token] = login[0]
         return {"access_token": token}
 
     def _authorise(self, request: Request) -> None:
@@ -209,7 +215,15 @@ class World(Beside):
             raise Problem(401, "Token Expired")
         if token not in self.tokens:
             raise Problem(403, "Invalid JWT token")
-        if request.method != "GET" and self.tokens[token] == self.viewer[0]:
+        who, changes = self.tokens[token], request.method != "GET"
+        kept = (
+            ("connections", "variables") if not changes else ("connections", "variables", "pools")
+        )
+        if who in (self.viewer[0], self.user[0]) and request.path.split("/")[3] in kept:
+            raise Problem(403, "Forbidden")
+        if request.method == "DELETE" and not self.modern:
+            raise Problem(405, "Method Not Allowed")
+        if changes and who == self.viewer[0]:
             raise Problem(403, "Forbidden")
 
     def _find(self, dag_id: str, run_id: str, task_id: str, index: str) -> Json:
@@ -233,6 +247,7 @@ class World(Beside):
             and run_id in ("~", row["dag_run_id"])
             and row["state"] in query.get("state", [row["state"]])
             and row["task_id"] in query.get("task_id", [row["task_id"]])
+            and str(row["map_index"]) in query.get("map_index", [str(row["map_index"])])
             and _ended_since(row, query.get("end_date_gte"))
             and (not self.modern or _narrowed(row, query))
         ]

@@ -186,7 +186,8 @@ class Cli:
 
     def cleared(self) -> list[list[Any]]:
         """The task ids of every clear that was not a dry run, in order."""
-        return [r.body["task_ids"] for r in self.server.sent("POST") if not r.body["dry_run"]]
+        clears = [r for r in self.server.sent("POST") if r.path.endswith("/clearTaskInstances")]
+        return [clear.body["task_ids"] for clear in clears if not clear.body["dry_run"]]
 
     def store(self) -> SqliteStore:
         """The knowledge base's file, opened beside the command line; close it."""

@@ -293,20 +293,6 @@ def test_unhealthy_parts_are_named(server: AirflowServer, airflow: Airflow) -> N
     assert airflow.health().problems == ("scheduler: unhealthy",)
 
 
-def test_rights_are_tried_without_changing_anything(server: AirflowServer) -> None:
-    def may(login: Login, *, read_only: bool = False) -> list[bool]:
-        transport = Transport(server.url, login, read_only=read_only, clock=Impatient())
-        return [allowed for _, _, allowed in Gateway(transport).rights()]
-
-    server.add_failure("orders", "load")
-    before = json.dumps(server.instances["orders", RUN, "load", -1])
-    oncall = Login(server.username, server.password)
-    assert may(oncall) == [True, True, True]
-    assert may(Login(*server.viewer)) == [True, True, False]
-    assert may(oncall, read_only=True) == [True, True, False]
-    assert json.dumps(server.instances["orders", RUN, "load", -1]) == before
-
-
 # ---- failures ----
 
 

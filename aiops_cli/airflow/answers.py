@@ -84,6 +84,10 @@ class SignIn(AirflowAuth):
     a new token."""
 
 
+class NotOffered(AirflowAnswer):
+    """This Airflow does not know the method at that path: its version is older than the call."""
+
+
 class Unreadable(Exception):
     """A 2xx answer that is no JSON; the text says what it is, `page` whether a web page."""
 
@@ -129,6 +133,8 @@ def refusal(call: Call, answer: Answer) -> AirflowError:
         )
     if status == 404 and answer.body.lstrip()[:1] == b"{":
         return AirflowNotFound(said, "check the names: aiops failures lists what there is")
+    if status == 405:
+        return NotOffered(f"{said} (status 405)", "this version of Airflow cannot: aiops doctor")
     if status == 409:
         return AirflowConflict(said, "somebody else acted on it: look again")
     if status == 429 or status >= 500:

@@ -10,7 +10,7 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -61,24 +61,28 @@ def open_client(url: str, access: Access) -> Opened:
     return Opened(client, tls_error)
 
 
+def is_loopback(url: str) -> bool:
+    """Whether the address is this machine's own."""
+    host = (urlsplit(url).hostname or "").lower()
+    address = _address(host)
+    return (
+        host == "localhost" or host.endswith(".localhost") or bool(address and address.is_loopback)
+    )
+
+
 def proxy_for(url: str, chosen: str | None) -> str | None:
     """The proxy to ask for `url`: the chosen one, else the environment's unless NO_PROXY names the
     host (by name, suffix or network). Never one for this machine: a proxy has another loopback."""
-    host = (urlsplit(url).hostname or "").lower()
-    try:
-        address = ip_address(host)
-    except ValueError:
-        address = None
-    if host == "localhost" or host.endswith(".localhost") or (address and address.is_loopback):
-        return None
-    if chosen:
-        return chosen
+    if chosen or is_loopback(url):
+        return None if is_loopback(url) else chosen
     from urllib.request import getproxies, proxy_bypass  # 20 ms; airflow_client wants it anyway
 
+    host = urlsplit(url).hostname or ""
     proxies = getproxies()
     found = proxies.get(urlsplit(url).scheme) or proxies.get("all")
     if not found or proxy_bypass(host):
         return None
+    address = _address(host)
     for entry in proxies.get("no", "").split(","):
         try:
             if address and address in ip_network(entry.strip(), strict=False):
@@ -86,6 +90,13 @@ def proxy_for(url: str, chosen: str | None) -> str | None:
         except ValueError:  # a name, which proxy_bypass has seen
             continue
     return found if "://" in found else f"http://{found}"
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
 
 
 def _without_login(proxy: str) -> tuple[str, str | None]:

@@ -6,48 +6,33 @@ That clears and notes behave as written here was recorded from running servers o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from aiops_cli.airflow import parse
 from aiops_cli.airflow.parse import Document
-from aiops_cli.airflow.questions import DAG, RUN, Questions, address, checked_ids, release
-from aiops_cli.errors import AirflowForbidden, AirflowNotFound, Refused
+from aiops_cli.airflow.questions import DAG, Questions, address, checked_ids, release
+from aiops_cli.airflow.rights import Right, tried
 from aiops_cli.incidents import UNMAPPED, TaskInstance, TaskRef
 
 # Where clearTaskInstances knows `prevent_running_task`; 3.1 refuses the whole call for it.
 PREVENTS_RUNNING = (3, 3)
-NO_SUCH_DAG = "aiops.probe.no.such.dag"
 NOTE_LENGTH = 1000
 
 
 class Gateway(Questions):
     """See `seams.Airflow`."""
 
-    # ---- rights ----
+    def rights(self) -> tuple[Right, ...]:
+        """What this login may do, tried without changing anything."""
+        self.version()
+        return tried(self._transport)
 
-    def rights(self) -> tuple[tuple[str, str, bool], ...]:
-        """(right, what needs it, whether this login has it), tried without changing anything:
-        rights are checked before a name is looked up, so asking for a DAG that cannot exist is
-        answered 404 to those who may and 403 to those who may not."""
-        probes: tuple[tuple[str, str, Callable[[], object]], ...] = (
-            ("read task instances", "everything", self._probe_read),
-            ("read the event log", "what changed, lost workers", self._probe_events),
-            ("clear task instances", "retry, approve", self._probe_clear),
-        )
-        return tuple((right, use, _allowed(probe)) for right, use, probe in probes)
-
-    def _probe_read(self) -> object:
-        query = [("limit", "1")]
-        return self._get(
-            f"{RUN}/taskInstances", "list tasks", {"dag_id": "~", "run_id": "~"}, query
-        )
-
-    def _probe_events(self) -> object:
-        return self._get("/api/v2/eventLogs", "list its event log", {}, [("limit", "1")])
-
-    def _probe_clear(self) -> object:
-        return self.clear(NO_SUCH_DAG, NO_SUCH_DAG, [NO_SUCH_DAG], dry_run=True)
+    @property
+    def token_expires(self) -> datetime | None:
+        """When the token in use ends, where that is known."""
+        return self._transport.token_expires
 
     # ---- acts ----
 
@@ -100,16 +85,6 @@ class Gateway(Questions):
             path, ids = address(ref)
             body = {"note": f"{note}\n{text}" if note else text}
             self._transport.change("PATCH", path, f"write a note on {ref}", ids, body)
-
-
-def _allowed(probe: Callable[[], object]) -> bool:
-    try:
-        probe()
-    except (AirflowForbidden, Refused):  # Refused: read_only is set here
-        return False
-    except AirflowNotFound:
-        return True
-    return True
 
 
 def _named(task: str | tuple[str, int]) -> str | list[str | int]:

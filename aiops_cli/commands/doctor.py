@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,11 +14,12 @@ from aiops_cli.errors import AiopsError, KnowledgeBaseError, ModelError
 from knowledge.errors import KnowledgeError
 
 if TYPE_CHECKING:
-    from aiops_cli.config import Settings
+    from aiops_cli.airflow.rights import Right
+    from aiops_cli.config import AirflowSettings, Settings
 
 
 class Finding(NamedTuple):
-    """One check: ok, warn or fail; what was found; what to do about it."""
+    """One check: ok, info, warn or fail; what was found; what to do about it."""
 
     status: str
     name: str
@@ -30,21 +32,14 @@ def doctor(
     ctx: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check Airflow, the knowledge base, the embedder and the settings; say what to do."""
+    """Check Airflow, the login and its rights, the knowledge base, the embedder and the settings;
+    say what to do."""
     chosen = settings(ctx)
-    findings = [
-        *_guarded("airflow", lambda: _airflow(chosen)),
-        *_guarded("knowledge base", lambda: _knowledge_base(chosen)),
-        *_guarded("model", lambda: _model(chosen)),
-        *(Finding("warn", "settings", warning) for warning in chosen.warnings),
-    ]
+    health = examine(chosen)
     if json:
         print_json(
             {
-                "checks": [
-                    {"name": f.name, "status": f.status, "found": f.found, "todo": f.todo or None}
-                    for f in findings
-                ],
+                **health.document(),
                 "settings": [
                     {"name": name, "value": value, "origin": origin}
                     for name, value, origin in chosen.describe()
@@ -52,23 +47,65 @@ def doctor(
             }
         )
     else:
-        _show(chosen, findings)
-    code = max((finding.exit_code for finding in findings), default=0)
-    if code:
-        raise typer.Exit(min(f.exit_code for f in findings if f.exit_code))
+        _show(chosen, health)
+    if health.exit_code:
+        raise typer.Exit(health.exit_code)
 
 
-def _show(chosen: Settings, findings: list[Finding]) -> None:
+class Checked(NamedTuple):
+    """What `examine` found. `actions` says of each action of the catalogue whether this login may
+    do it: None where that is not known, or this Airflow does not offer it."""
+
+    findings: list[Finding]
+    actions: dict[str, bool | None]
+
+    @property
+    def exit_code(self) -> int:
+        return min((each.exit_code for each in self.findings if each.exit_code), default=0)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "checks": [
+                {"name": f.name, "status": f.status, "found": f.found, "todo": f.todo or None}
+                for f in self.findings
+            ],
+            "actions": [
+                {"action": action, "allowed": allowed} for action, allowed in self.actions.items()
+            ],
+        }
+
+
+def examine(chosen: Settings) -> Checked:
+    """Every check, each one made whatever came of those before it."""
+    from aiops_cli.actions import CATALOGUE
+
+    actions: dict[str, bool | None] = dict.fromkeys(CATALOGUE)
+    findings = [
+        *_guarded("airflow", lambda: _airflow(chosen, actions)),
+        *_way(chosen.instances.get(chosen.instance)),
+        *_guarded("knowledge base", lambda: _knowledge_base(chosen)),
+        *_guarded("model", lambda: _model(chosen)),
+        *(Finding("warn", "settings", warning) for warning in chosen.warnings),
+    ]
+    return Checked(findings, actions)
+
+
+def show_checks(health: Checked) -> None:
     from aiops_cli.render import check_table
+
+    console().print(check_table([finding[:4] for finding in health.findings]))
+
+
+def _show(chosen: Settings, health: Checked) -> None:
     from aiops_cli.screen import fields
 
-    out = console()
-    out.print(check_table([finding[:4] for finding in findings]))
+    show_checks(health)
     told = [
         (name, f"{value}  ({origin})")
         for name, value, origin in chosen.describe()
         if origin != "default"
     ]
+    out = console()
     out.print()
     out.print(fields(told or [("settings", "all default")]))
 
@@ -83,10 +120,12 @@ def _guarded(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
         return [Finding("fail", name, error.message, error.hint, KnowledgeBaseError.exit_code)]
 
 
-def _airflow(chosen: Settings) -> list[Finding]:
+def _airflow(chosen: Settings, actions: dict[str, bool | None]) -> list[Finding]:
+    """Airflow and the login; fills in `actions`."""
     from aiops_cli import services
+    from aiops_cli.airflow import rights as rights_of
 
-    airflow = services.airflow(chosen)
+    airflow = services.reach(chosen.airflow(), read_only=chosen.read_only)
     findings = [Finding("ok", "airflow", f"{airflow.name}: {airflow.version()} at {airflow.url}")]
     health = airflow.health()
     findings.append(
@@ -95,17 +134,68 @@ def _airflow(chosen: Settings) -> list[Finding]:
         else Finding("warn", "health", ", ".join(health.problems), "nothing is done alone now")
     )
     rights = airflow.rights()
-    findings.append(Finding("ok", "login", "accepted"))
+    findings.append(_login(chosen, airflow.token_expires))
+    findings.extend(map(_right, rights))
     if chosen.read_only:
-        findings.append(Finding("ok", "rights", "read_only is set: nothing is ever changed"))
+        told = "read_only is set: nothing is ever changed in Airflow"
+        findings.append(Finding("ok", "rights", told))
+        actions |= dict.fromkeys(actions, False) | {"none": True}
     else:
-        findings.extend(
-            Finding("ok", "rights", f"may {what}")
-            if allowed
-            else Finding("warn", "rights", f"may not {what}", f"needed for: {use}")
-            for what, use, allowed in rights
-        )
+        actions |= rights_of.permitted(rights)
     return findings
+
+
+def _way(airflow: AirflowSettings | None) -> list[Finding]:
+    """What makes the way to Airflow unsafe, as the settings have it."""
+    from aiops_cli.airflow.client import is_loopback
+
+    if airflow is None:
+        return []
+    if not airflow.verify_tls:
+        return [
+            Finding(
+                "warn",
+                "tls",
+                "airflow.verify_tls is false: WHOEVER IS ON THE WAY CAN READ AND CHANGE ALL, "
+                "your login too",
+                "set airflow.ca_file to your company's CA and remove airflow.verify_tls",
+            )
+        ]
+    if airflow.url.startswith("http:") and not is_loopback(airflow.url):
+        told = "http, not https: the login travels in clear"
+        return [Finding("warn", "tls", told, "use https if Airflow has it")]
+    return []
+
+
+def _login(chosen: Settings, expires: datetime | None) -> Finding:
+    from aiops_cli.airflow.login import WARN_BEFORE, span
+
+    if expires is None:
+        return Finding("ok", "login", "accepted")
+    left = expires - datetime.now(timezone.utc)
+    if left.total_seconds() <= 0:  # by this machine's clock
+        told = f"accepted, though its token expired {span(-left)} ago by this machine's clock"
+        return Finding("warn", "login", told, "check the clock; get a new token")
+    told = f"accepted; its token expires in {span(left)}"
+    if not chosen.airflow().token:
+        return Finding("ok", "login", f"{told} and is renewed by itself")
+    todo = "a token command is run again by itself: airflow.token_command"
+    return Finding("warn" if left < WARN_BEFORE else "ok", "login", told, todo)
+
+
+def _right(right: Right) -> Finding:
+    from aiops_cli.airflow.rights import CLEAR
+
+    if right.allowed is None:
+        return Finding(
+            "info", "rights", f"{right.name}: {right.problem}", f"needed for: {right.use}"
+        )
+    if right.allowed:
+        return Finding("ok", "rights", f"may {right.name}: {right.use}")
+    # A login that cannot edit connections and the like is no defect: few should.
+    status = "warn" if right.role == "Viewer" or right.name == CLEAR else "info"
+    todo = f"needed for: {right.use}; the role {right.role} has it"
+    return Finding(status, "rights", f"may not {right.name}", todo)
 
 
 def _knowledge_base(chosen: Settings) -> list[Finding]:
