@@ -1,216 +1,287 @@
-"""Airflow's failed tries → Incidents, with what stands around them.
+"""Polling: what has failed in Airflow → Incidents.
 
-A pass asks for each DAG, run and the server's health once, however many incidents they have
-(`Snapshot`). What a try's own log does not say (a lost worker writes nothing) is taken from
-the event log.
+Three lists a pass: failed task instances, failed runs, import errors. A run is an incident only
+where none of its tasks failed (a timeout leaves them skipped), an import error once for each
+cause. What a try's own log does not say (a lost worker writes nothing) is in the event log.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import Any
 
-from aiops_cli.actions.retry import downstream_ids
-from aiops_cli.errors import AirflowError, AirflowForbidden, AirflowNotFound
-from aiops_cli.incidents import Dag, DagRun, Event, Excerpt, Health, Incident, Task, TaskInstance
-from aiops_cli.published import utc
-from aiops_cli.seams import Airflow
-from knowledge.records import incident_id
+from aiops_cli.context import Snapshot, context_of, context_of_run
+from aiops_cli.errors import AirflowForbidden, AirflowNotFound
+from aiops_cli.incidents import (
+    UNMAPPED,
+    DagRun,
+    Excerpt,
+    ImportFailure,
+    Incident,
+    Signature,
+    TaskInstance,
+)
+from knowledge.records import incident_id, short_hash
 from knowledge.redact import clean, redact
 from knowledge.signature import sign
 
-# What the scheduler writes when a task's process or worker vanished without a trace in the log.
-LOST_EVENTS = ("heartbeat timeout", "state mismatch", "stuck in queued reschedule")
+Failure = TaskInstance | DagRun | ImportFailure
 
-# Changes that may explain a failure, as the API's audit log names them.
-CHANGE_EVENTS = (
-    "patch_connection",
-    "post_connection",
-    "delete_connection",
-    "patch_variable",
-    "post_variable",
-    "delete_variable",
-    "patch_pool",
-    "post_pool",
-    "delete_pool",
-)
+STACK_LENGTH = 20_000  # characters of an import error's stack trace that are kept, its end
+NAMED = 10  # of the tasks that a timeout cut off
 
 
-class Snapshot:
-    """One pass's view of an Airflow: each DAG, its tasks, and each run asked for once."""
+def poll(
+    snapshot: Snapshot,
+    *,
+    since: datetime,
+    instance: str,
+    dag_id: str | None = None,
+    task_id: str | None = None,
+    run_id: str | None = None,
+) -> Mapping[str, Failure]:
+    """Everything that has failed at or after `since`, by the id its incident has: tasks, then
+    runs without a failed task among those, then every file that cannot be imported now. A task
+    or a run leaves out what is neither; `dag_id` and `task_id` may be globs."""
+    found: dict[str, Failure] = {}
+    explained = set()
+    airflow = snapshot.airflow
+    for failed in airflow.failed(since=since, dag_id=dag_id, task_id=task_id, run_id=run_id):
+        found[id_of(failed, instance)] = failed
+        explained.add((failed.ref.dag_id, failed.ref.run_id))
+    if task_id is None:
+        for run in snapshot.failed_runs(since):
+            wanted = fnmatchcase(run.dag_id, dag_id or "*") and run_id in (None, run.run_id)
+            if wanted and (run.dag_id, run.run_id) not in explained and run.end_date is not None:
+                found[id_of(run, instance)] = run
+    if task_id is None and run_id is None:
+        broken = snapshot.import_errors() or ()
+        found |= {id_of(b, instance): b for b in broken if _is_of(snapshot, b, dag_id)}
+    return found
 
-    def __init__(self, airflow: Airflow) -> None:
-        self.airflow = airflow
-        self._dags: dict[str, Dag | None] = {}
-        self._tasks: dict[str, Mapping[str, Task]] = {}
-        self._runs: dict[tuple[str, str], DagRun | None] = {}
-        self._health: Health | None = None
 
-    def dag(self, dag_id: str) -> Dag | None:
-        """None where the DAG is gone or may not be read."""
-        if dag_id not in self._dags:
-            try:
-                self._dags[dag_id] = self.airflow.dag(dag_id)
-            except (AirflowNotFound, AirflowForbidden):
-                self._dags[dag_id] = None
-        return self._dags[dag_id]
+def _is_of(snapshot: Snapshot, broken: ImportFailure, dag_id: str | None) -> bool:
+    """Whether the file is one that was asked for: by its name, or by a DAG that it held once."""
+    if dag_id is None or fnmatchcase(broken.file, dag_id):
+        return True
+    dag = None if any(sign in dag_id for sign in "*?[") else snapshot.dag(dag_id)
+    return dag is not None and (dag.bundle, dag.file) == (broken.bundle, broken.file)
 
-    def tasks(self, dag_id: str) -> Mapping[str, Task]:
-        if dag_id not in self._tasks:
-            try:
-                self._tasks[dag_id] = self.airflow.tasks(dag_id)
-            except (AirflowNotFound, AirflowForbidden):
-                self._tasks[dag_id] = {}
-        return self._tasks[dag_id]
 
-    def run(self, dag_id: str, run_id: str) -> DagRun | None:
-        if (dag_id, run_id) not in self._runs:
-            try:
-                self._runs[dag_id, run_id] = self.airflow.run(dag_id, run_id)
-            except (AirflowNotFound, AirflowForbidden):
-                self._runs[dag_id, run_id] = None
-        return self._runs[dag_id, run_id]
+def id_of(failure: Failure, instance: str) -> str:
+    """The id that the incident of this failure has."""
+    return incident_id(instance, *_key(failure))
 
-    def health(self) -> Health:
-        if self._health is None:
-            self._health = self.airflow.health()
-        return self._health
+
+def name_of(failure: Failure) -> str:
+    """What a message calls it."""
+    if isinstance(failure, TaskInstance):
+        return str(failure.ref)
+    return f"run of {failure.dag_id}" if isinstance(failure, DagRun) else failure.file
+
+
+def _key(failure: Failure) -> tuple[str, str, str, int, int]:
+    """DAG, run, task, map index and try. A run has no tries: the second it ended in stands for
+    one, so that a run which was cleared and fails again is another incident. An import error
+    belongs to a file; its Airflow id stays until the file was fine in between, and the hash of
+    its stack tells one cause from the next."""
+    if isinstance(failure, TaskInstance):
+        ref = failure.ref
+        return ref.dag_id, ref.run_id, ref.task_id, ref.map_index, failure.try_number
+    if isinstance(failure, DagRun):
+        ended = int(failure.end_date.timestamp()) if failure.end_date else 0
+        return failure.dag_id, failure.run_id, "", UNMAPPED, ended
+    # A bundle's folder changes with each version of it.
+    stack = re.sub(r'"[^"\n]*/', '"', failure.stack_trace)
+    return "", f"{failure.bundle}/{failure.file}", short_hash(stack), UNMAPPED, failure.id
 
 
 def build_incident(
+    snapshot: Snapshot, failure: Failure, *, instance: str, now: datetime
+) -> Incident | None:
+    """The incident of one failure: what was said of it as a signed excerpt, and its context. One
+    request for the log; None for a run that failed because of its tasks after all."""
+    if isinstance(failure, TaskInstance):
+        return _of_task(snapshot, failure, instance, now)
+    if isinstance(failure, DagRun):
+        return _of_run(snapshot, failure, instance, now)
+    return _of_import(failure, instance, now)
+
+
+def _incident(failure: Failure, instance: str, now: datetime, **fields: Any) -> Incident:
+    dag_id, run_id, task_id, map_index, try_number = _key(failure)
+    return Incident(
+        instance=instance,
+        dag_id=dag_id,
+        run_id=run_id,
+        task_id=task_id,
+        map_index=map_index,
+        try_number=try_number,
+        seen_at=now,
+        **fields,
+    )
+
+
+# ---- tasks ----
+
+
+def before_log(
     snapshot: Snapshot, failed: TaskInstance, *, instance: str, now: datetime
 ) -> Incident:
-    """The incident of one failed try: its log as a signed excerpt, and its context."""
+    """What is known of a failed try without its log: an incident without excerpt and signature."""
+    return _incident(
+        failed,
+        instance,
+        now,
+        failed_at=failed.end_date or now,
+        signature=sign(""),
+        excerpt=Excerpt(text=""),
+        ti_id=failed.id,
+        context=context_of(snapshot, failed),
+    )
+
+
+def _of_task(snapshot: Snapshot, failed: TaskInstance, instance: str, now: datetime) -> Incident:
+    unread = before_log(snapshot, failed, instance=instance, now=now)
+    context = dict(unread.context)
     try:
         excerpt = snapshot.airflow.log(failed.ref, failed.try_number)
     except AirflowNotFound:
         excerpt = Excerpt(text="", notice="Airflow has no log of this try")
+    if excerpt.notice:
+        context["notice"] = excerpt.notice
     signature = sign(excerpt.text, excerpt.numbers)
-    if not signature.error_class:
-        lost = _lost_worker(snapshot.airflow, failed)
-        if lost:
-            excerpt = _with_line(excerpt, lost)
-            signature = sign(excerpt.text, excerpt.numbers)
-    return Incident(
-        instance=instance,
-        dag_id=failed.ref.dag_id,
-        run_id=failed.ref.run_id,
-        task_id=failed.ref.task_id,
-        map_index=failed.ref.map_index,
-        try_number=failed.try_number,
-        failed_at=failed.end_date or now,
-        seen_at=now,
-        signature=signature,
-        excerpt=excerpt,
-        ti_id=failed.id,
-        context=_context(snapshot, failed),
-    )
-
-
-def id_of(failed: TaskInstance, instance: str) -> str:
-    """The id that the incident of this failed try has."""
-    ref = failed.ref
-    return incident_id(
-        instance, ref.dag_id, ref.run_id, ref.task_id, ref.map_index, failed.try_number
-    )
-
-
-def _lost_worker(airflow: Airflow, failed: TaskInstance) -> str:
-    """What the scheduler noticed of a try whose own log says nothing of its end, or ""."""
-    if failed.end_date is None:
-        return ""
-    events = airflow.events(
-        since=failed.start_date or failed.end_date - timedelta(hours=1),
-        dag_id=failed.ref.dag_id,
-        run_id=failed.ref.run_id,
-        task_id=failed.ref.task_id,
-        names=LOST_EVENTS,
-    )
-    for event in reversed(events):
-        if event.map_index in (None, failed.ref.map_index):
-            return redact(clean(f"{event.event}: {event.extra or ''}")).replace("\n", " ")
-    return ""
-
-
-def _with_line(excerpt: Excerpt, line: str) -> Excerpt:
-    text = f"{excerpt.text}\n{line}" if excerpt.text else line
-    return Excerpt(
-        text=text,
-        numbers=(*excerpt.numbers, 0),
-        total_lines=excerpt.total_lines,
-        cut=excerpt.cut,
-        notice=excerpt.notice,
-    )
-
-
-def _context(snapshot: Snapshot, failed: TaskInstance) -> dict[str, Any]:
-    ref = failed.ref
-    dag = snapshot.dag(ref.dag_id)
-    run = snapshot.run(ref.dag_id, ref.run_id)
-    tasks = snapshot.tasks(ref.dag_id)
-    task = tasks.get(ref.task_id)
-    return {
-        "operator": failed.operator,
-        "hostname": failed.hostname,
-        "pool": failed.pool,
-        "max_tries": failed.max_tries,
-        "duration": None if failed.duration is None else round(failed.duration),
-        "version": failed.version,
-        "run_type": run.run_type if run else None,
-        "run_after": utc(run.run_after) if run else None,
-        "owners": list(dag.owners) if dag else [],
-        "tags": list(dag.tags) if dag else [],
-        "retries": task.retries if task else None,
-        "blocks": sorted(downstream_ids(tasks, ref.task_id)),
-        "url": snapshot.airflow.link(ref, failed.try_number),
-    }
-
-
-def what_changed(airflow: Airflow, incident: Incident) -> dict[str, Any]:
-    """What is different since the task last succeeded: `last_success`, `changed` (sentences),
-    `earlier` (states of the task in earlier runs, newest first). Two or three requests."""
-    history = airflow.history(incident.dag_id, incident.task_id, limit=20)
-    history = tuple(past for past in history if past.ref.run_id != incident.run_id)
-    success = next((past for past in history if past.state == "success" and past.end_date), None)
-    earlier = [past.state for past in history]
-    if success is None or success.end_date is None:
-        return {"last_success": None, "changed": [], "earlier": earlier}
-    changed = []
-    version = incident.context.get("version")
-    if version and success.version and version != success.version:
-        changed.append(f"DAG version v{success.version} → v{version}")
     try:
-        events = airflow.events(
-            since=success.end_date, until=incident.failed_at, names=CHANGE_EVENTS, limit=20
-        )
-    except AirflowError as error:
-        events = ()
-        changed.append(f"(event log not readable: {error.message})")
-    changed.extend(_sentence(event) for event in events)
-    return {"last_success": utc(success.end_date), "changed": changed, "earlier": earlier}
+        lost = snapshot.lost(failed)
+    except AirflowForbidden as error:
+        lost = None
+        context["unread"] = [f"event log (lost workers): {error.message}"]
+    if lost is not None:
+        excerpt, signature = _with_word(excerpt, f"{lost.event}: {lost.extra or ''}")
+    return replace(unread, signature=signature, excerpt=excerpt, context=context)
 
 
-def _sentence(event: Event) -> str:
-    verb, _, what = event.event.partition("_")
-    done = {"patch": "edited", "post": "created", "delete": "deleted"}.get(verb, verb)
-    names = _names(event.extra)
-    return clean(
-        f"{what} {names or '?'} {done} {event.when:%Y-%m-%d %H:%MZ} by {event.owner or 'unknown'}"
+def _with_word(excerpt: Excerpt, word: str) -> tuple[Excerpt, Signature]:
+    """The scheduler's word below the log. It alone is the signature: whatever the log says of
+    an exception before, the task was running when its worker was lost, and may still run."""
+    line = " ".join(redact(clean(word)).split())
+    lines = [*(excerpt.text.split("\n") if excerpt.text else ()), line]
+    signature = replace(sign(line), line=len(lines))
+    numbers = (*excerpt.numbers, 0)
+    return replace(excerpt, text="\n".join(lines), numbers=numbers), signature
+
+
+# ---- runs ----
+
+
+def _of_run(snapshot: Snapshot, run: DagRun, instance: str, now: datetime) -> Incident | None:
+    """A run that failed without a failed task. One request: the states are listed by name, so a
+    failed task, which may have failed long before its run, comes first. A failed task that a
+    person has marked as success leaves its run failed: that is nobody's incident."""
+    tasks = snapshot.airflow.run_task_instances(
+        run.dag_id, run.run_id, states=("failed", "skipped"), limit=100
+    )
+    if tasks and tasks[0].state == "failed":
+        return None
+    dag = snapshot.dag(run.dag_id)
+    timeout = dag.timeout if dag else None
+    took = None
+    if run.start_date and run.end_date:
+        took = (run.end_date - run.start_date).total_seconds()
+    cut_off = sorted({t.ref.task_id for t in tasks if t.start_date and not t.end_date})
+    if timeout is not None and took is not None and took >= timeout:
+        word = f"DagRunTimeout: the run took longer than its dagrun_timeout of {timeout:.0f} s"
+    elif cut_off:
+        word = "DagRunFailed: the run was ended while its tasks were running"
+    else:
+        return None
+    named = ", ".join(cut_off[:NAMED]) + "…" * (len(cut_off) > NAMED)
+    lines = [word, *([f"cut off while running: {redact(clean(named))}"] if cut_off else [])]
+    notice = "a run has no log of its own"
+    return _incident(
+        run,
+        instance,
+        now,
+        kind="run",
+        failed_at=run.end_date or now,
+        signature=sign(word),
+        excerpt=Excerpt("\n".join(lines), (0,) * len(lines), notice=notice),
+        context={
+            **context_of_run(snapshot, run.dag_id, run.run_id),
+            "duration": None if took is None else round(took),
+            "timeout": timeout,
+            "cut_off": cut_off,
+            "version": run.version,
+            "url": snapshot.airflow.run_link(run.dag_id, run.run_id),
+        },
     )
 
 
-def _names(extra: str | None) -> str:
-    """The object's name out of an audit row's JSON `extra`."""
-    import json
+# ---- DAG files ----
 
-    try:
-        data = json.loads(extra or "")
-    except ValueError:
+_FRAME = re.compile(
+    r'^ *File "(?P<path>[^"\n]+)", line (?P<line>\d+)(?:, in [^\n]*)?(?:\n(?P<source> [^\n]*))?$',
+    re.MULTILINE,
+)
+
+
+def _of_import(broken: ImportFailure, instance: str, now: datetime) -> Incident:
+    text = redact(clean(broken.stack_trace)).strip("\n")
+    kept = text[-STACK_LENGTH:]
+    lines = kept.split("\n")
+    first = text.count("\n") + 2 - len(lines)
+    numbers = tuple(range(first, first + len(lines)))
+    return _incident(
+        broken,
+        instance,
+        now,
+        kind="import",
+        failed_at=now,  # Airflow moves its own time at each attempt to parse the file
+        signature=sign(kept, numbers),
+        excerpt=Excerpt(kept, numbers, total_lines=text.count("\n") + 1, cut=kept != text),
+        context={"bundle": broken.bundle, "file": broken.file, **offending_line(text, broken.file)},
+    )
+
+
+def offending_line(stack_trace: str, file: str) -> dict[str, Any]:
+    """Where to look: the innermost frame in the DAG file itself (`at` its path, `line`, and the
+    `source` where the trace has it), or else the innermost of all, in what the file imports."""
+    frames = list(_FRAME.finditer(stack_trace))
+    if not frames:
+        return {"at": None, "line": None, "source": None}
+    own = [frame for frame in frames if _is_file(frame["path"], file)]
+    frame = (own or frames)[-1]
+    source = (frame["source"] or "").strip()
+    return {"at": frame["path"], "line": int(frame["line"]), "source": source or None}
+
+
+def _is_file(path: str, file: str) -> bool:
+    wanted = PurePosixPath(file.replace("\\", "/")).parts
+    return PurePosixPath(path.replace("\\", "/")).parts[-len(wanted) :] == wanted
+
+
+# ---- what has gone by itself ----
+
+
+def superseded(snapshot: Snapshot, incident: Incident) -> str:
+    """Why a failed run or an import error is not one any more, or "". At most one request, and
+    none for a run that was polled."""
+    if incident.kind == "run":
+        run = snapshot.run(incident.dag_id, incident.run_id)
+        if run is None:
+            return "the run is gone"
+        if run.state == "failed" and id_of(run, incident.instance) == incident.id:
+            return ""
+        return f"somebody else has run it again (now {run.state})"
+    broken = snapshot.import_errors()
+    if broken is None or any(id_of(one, incident.instance) == incident.id for one in broken):
         return ""
-    if not isinstance(data, dict):
-        return ""
-    for key in ("connection_id", "variable_key", "key", "pool_name", "pool", "name"):
-        if isinstance(data.get(key), str):
-            return str(data[key])
-    return ""
+    file = incident.context.get("bundle"), incident.context.get("file")
+    if any((one.bundle, one.file) == file for one in broken):
+        return "the file fails in another way now"
+    return "the file can be imported again"

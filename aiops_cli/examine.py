@@ -13,6 +13,7 @@ from typing import Any
 
 from aiops_cli import capture, gate, groups
 from aiops_cli.config import Settings
+from aiops_cli.context import Snapshot
 from aiops_cli.diagnosis import ladder
 from aiops_cli.errors import AirflowError
 from aiops_cli.incidents import (
@@ -66,15 +67,17 @@ def ref_of(incident: Incident) -> TaskRef:
     return TaskRef(incident.dag_id, incident.run_id, incident.task_id, incident.map_index)
 
 
-def examine(desk: Desk, snapshot: capture.Snapshot, failed: TaskInstance) -> Case:
-    """Read the log of a new failed try, store it as an incident and judge it."""
-    incident = _grouped(
-        desk,
-        capture.build_incident(snapshot, failed, instance=desk.instance, now=desk.clock.now()),
-    )
+def examine(desk: Desk, snapshot: Snapshot, failure: capture.Failure) -> Case | None:
+    """Read what a new failure says of itself, store it as an incident and judge it. None for a
+    run that failed because of a task after all."""
+    built = capture.build_incident(snapshot, failure, instance=desk.instance, now=desk.clock.now())
+    if built is None:
+        return None
+    incident = _grouped(desk, built)
     if desk.knowledge.store.add_incident(incident):
         _note_relapses(desk, incident)
-    return judge(desk, snapshot, incident, failed)
+    live = failure if isinstance(failure, TaskInstance) else None
+    return judge(desk, snapshot, incident, live)
 
 
 def _grouped(desk: Desk, incident: Incident) -> Incident:
@@ -90,9 +93,7 @@ def _grouped(desk: Desk, incident: Incident) -> Incident:
     return replace(incident, group_key=key, group=group)
 
 
-def judge(
-    desk: Desk, snapshot: capture.Snapshot, incident: Incident, live: TaskInstance | None
-) -> Case:
+def judge(desk: Desk, snapshot: Snapshot, incident: Incident, live: TaskInstance | None) -> Case:
     """Diagnose and gate an incident with what is known now; store the judgement where it says
     anything new. `live` is the task instance as Airflow has it now."""
     document = weigh_up(desk, snapshot, incident, live)
@@ -113,7 +114,7 @@ def gist(document: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def weigh_up(
-    desk: Desk, snapshot: capture.Snapshot, incident: Incident, live: TaskInstance | None
+    desk: Desk, snapshot: Snapshot, incident: Incident, live: TaskInstance | None
 ) -> dict[str, Any]:
     """The diagnosis and the gate's verdict on doing what it proposes, as they are published."""
     diagnosis = ladder.diagnose(
@@ -130,7 +131,7 @@ def weigh_up(
 
 def _circumstances(
     desk: Desk,
-    snapshot: capture.Snapshot,
+    snapshot: Snapshot,
     incident: Incident,
     diagnosis: Diagnosis,
     live: TaskInstance | None,

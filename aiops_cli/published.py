@@ -90,11 +90,7 @@ def incident_document(case: Case) -> dict[str, Any]:
         "kind": incident.kind,
         "group": incident.group,
         "instance": incident.instance,
-        "dag_id": incident.dag_id,
-        "run_id": incident.run_id,
-        "task_id": incident.task_id,
-        "map_index": incident.map_index,
-        "try_number": incident.try_number,
+        **_names(incident),
         "fingerprint": incident.signature.fingerprint,
         "error_class": incident.signature.error_class or None,
         "headline": incident.signature.headline or None,
@@ -130,6 +126,18 @@ def incident_document(case: Case) -> dict[str, Any]:
         "wrong": None
         if case.harm is None
         else {"by": case.harm.by, "at": utc(case.harm.at), "reason": case.harm.reason},
+    }
+
+
+def _names(incident: Incident) -> dict[str, Any]:
+    """A failed run has no task, an import error no DAG: Airflow knows only its file."""
+    task = incident.kind == "task"
+    return {
+        "dag_id": None if incident.kind == "import" else incident.dag_id,
+        "run_id": None if incident.kind == "import" else incident.run_id,
+        "task_id": incident.task_id if task else None,
+        "map_index": incident.map_index if task else None,
+        "try_number": incident.try_number if task else None,
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from aiops_cli import folding, impact
 from aiops_cli.screen import Trimmed, fields, local, one_line, plain, table
 from knowledge.redact import clean
 
@@ -30,8 +30,10 @@ _STATUS_STYLE = {
 
 
 def task_name(doc: Document) -> str:
-    if doc["dag_id"] is None:  # a log file without Airflow
-        return str(doc["context"]["log"])
+    if doc["dag_id"] is None:  # a DAG file that cannot be imported, or a log without Airflow
+        return str(doc["context"].get("file") or doc["context"].get("log"))
+    if doc["task_id"] is None:
+        return f"{doc['dag_id']} (run)"
     index = "" if doc["map_index"] == -1 else f"[{doc['map_index']}]"
     return f"{doc['dag_id']}.{doc['task_id']}{index}"
 
@@ -46,17 +48,30 @@ def header(instance: str, problems: Sequence[str], user: str, mode: str, now: st
 def incident_card(doc: Document, short: str) -> RenderableType:
     """One incident as a person reads it at night: what failed and its impact, what changed, what
     is known, what is proposed and why it may or may not happen alone, and the next keys."""
+    return Group(incident_head(doc, short), incident_rest(doc, short))
+
+
+def incident_head(doc: Document, short: str) -> RenderableType:
+    """The part of the card that is known before any log is read."""
     name = plain(task_name(doc), "bold")
     head = name if doc["incident"] is None else Text.assemble((short, "bold cyan"), "  ", name)
     if doc["incident"] is not None:
         head.append("  FAILED", "bold red")
-        head.append(f" {local(doc['failed_at'])}, {_tries(doc)}{_run(doc)}")
+        head.append(f" {local(doc['failed_at'])}{_tries(doc)}{_run(doc)}")
+    return Trimmed(Group(head, _grid(impact.lines(doc["context"]))))
+
+
+def incident_rest(doc: Document, short: str) -> RenderableType:
+    return Trimmed(_grid(_card_lines(doc, short)))
+
+
+def _grid(lines: Sequence[tuple[str, RenderableType]]) -> Table:
     grid = Table.grid(padding=(0, 1), pad_edge=False)
     grid.add_column(width=LABEL_WIDTH - 1, no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
-    for label, text in _card_lines(doc, short):
+    for label, text in lines:
         grid.add_row(label, text)
-    return Trimmed(Group(head, grid))
+    return grid
 
 
 def _run(doc: Document) -> str:
@@ -68,21 +83,14 @@ def _run(doc: Document) -> str:
 
 def _tries(doc: Document) -> str:
     most = doc["context"].get("max_tries")
-    return f"try {doc['try_number']}" + (f" of {most + 1}" if isinstance(most, int) else "")
+    if doc["try_number"] is None:  # a run or a file
+        return ""
+    return f", try {doc['try_number']}" + (f" of {most + 1}" if isinstance(most, int) else "")
 
 
 def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
     context = doc["context"]
     lines: list[tuple[str, Text]] = []
-    impact = []
-    owners = [owner for owner in context.get("owners") or [] if owner != "airflow"]  # the default
-    if owners:
-        impact.append("owner " + ", ".join(owners))
-    blocks = context.get("blocks") or []
-    if blocks:
-        impact.append(f"blocks {len(blocks)}: {', '.join(blocks[:4])}" + "…" * (len(blocks) > 4))
-    if impact:
-        lines.append(("", plain(" · ".join(impact))))
     what = doc["headline"] or "the log says nothing of an error"
     if len(what) > HEADLINE_LENGTH:
         what = what[:HEADLINE_LENGTH] + "…"
@@ -90,8 +98,8 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
     lines.append(("WHAT", plain(what + where)))
     if context.get("notice"):
         lines.append(("LOG", plain(context["notice"])))
-    if "changed" in context:
-        lines.append(("CHANGED", plain(_changed(context))))
+    if context.get("source"):
+        lines.append(("CODE", plain(f"line {context['line']}: {context['source']}")))
     lines.append(("KNOWN", _known(doc)))
     lines.extend(("NOTE", plain(f"{note['by']}: {note['text']}")) for note in doc["notes"])
     if doc["wrong"]:
@@ -109,15 +117,6 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
         keys = f"{approve} | reject {short} --reason … | log {short} | open {short}"
         lines.append(("NEXT", Text(keys, "dim")))
     return lines
-
-
-def _changed(context: Document) -> str:
-    success = context.get("last_success")
-    if not success:  # there is no moment to look back to
-        return "unknown: no earlier success of this task to compare with"
-    said = "; ".join(context["changed"]) or "nothing that Airflow knows of"
-    said = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\dZ", lambda when: local(when[0]), said)
-    return f"{said} (last success {local(success)})"
 
 
 def _known(doc: Document) -> Text:
@@ -248,13 +247,15 @@ def incident_table(docs: Sequence[Document], short: Mapping[str, str]) -> Render
     """The queue or the history, a line each, newest first."""
     offset = f"FAILED {local(docs[0]['failed_at'], '%z')}" if docs else "FAILED"
     rows = table("ID", offset, "TASK", "WHAT", "PROPOSE", "STATUS", narrow=("TASK", "WHAT"))
-    for doc in docs:
+    for group in folding.folded(docs, _answered_alike):
+        doc = group[0]
         word = "relapsed" if doc["outcome"] == "relapsed" else doc["status"]
         status = Text(word, _STATUS_STYLE.get(doc["status"], ""))
+        more = f" +{len(group) - 1}" if len(group) > 1 else ""
         rows.add_row(
-            Text(short[doc["incident"]], "cyan"),
+            Text(short[doc["incident"]] + more, "cyan"),
             local(doc["failed_at"], "%m-%d %H:%M"),
-            one_line(task_name(doc)),
+            one_line(_name_of(group)),
             one_line(doc["headline"] or "no error in the log"),
             plain((doc["diagnosis"] or {}).get("action") or "?"),
             status,
@@ -262,14 +263,28 @@ def incident_table(docs: Sequence[Document], short: Mapping[str, str]) -> Render
     return Trimmed(rows)
 
 
+def _answered_alike(doc: Document) -> object:
+    action = (doc["diagnosis"] or {}).get("action")
+    return doc["fingerprint"], doc["status"], doc["outcome"], action
+
+
+def _name_of(group: Sequence[Document]) -> str:
+    """One task, or the instances of a mapped one with their indexes."""
+    if len(group) == 1:
+        return task_name(group[0])
+    context = group[0].get("context", group[0])
+    return folding.name(group, context.get("mapped"))
+
+
 def failure_table(docs: Sequence[Document]) -> RenderableType:
     """Failed tries as Airflow has them."""
     offset = f"ENDED {local(docs[0]['end_date'], '%z')}" if docs else "ENDED"
     rows = table(offset, "TASK", "TRY", "OPERATOR", "RUN", narrow=("TASK", "OPERATOR", "RUN"))
-    for doc in docs:
+    for group in folding.folded(docs):
+        doc = group[0]
         rows.add_row(
             local(doc["end_date"], "%m-%d %H:%M"),
-            one_line(task_name(doc)),
+            one_line(_name_of(group)),
             f"{doc['try_number']}/{doc['max_tries'] + 1}",
             one_line(doc["operator"] or ""),
             one_line(doc["run_id"]),

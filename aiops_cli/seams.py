@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from aiops_cli.incidents import (
+    UNMAPPED,
     Asset,
     Dag,
     DagRun,
@@ -67,8 +68,10 @@ class Airflow(Protocol):
         """All tries, oldest first, without ids. One that was cleared and waits is not among them
         until it starts."""
 
-    def history(self, dag_id: str, task_id: str, *, limit: int = 20) -> tuple[TaskInstance, ...]:
-        """The task's instances in other runs, newest run first."""
+    def history(
+        self, dag_id: str, task_id: str, *, map_index: int = UNMAPPED, limit: int = 20
+    ) -> tuple[TaskInstance, ...]:
+        """The task's instances of this index in all runs, newest run first."""
 
     def run(self, dag_id: str, run_id: str) -> DagRun: ...
 
@@ -156,6 +159,8 @@ class Airflow(Protocol):
 
     def link(self, ref: TaskRef, try_number: int) -> str:
         """The task instance's page in Airflow's UI."""
+
+    def run_link(self, dag_id: str, run_id: str) -> str: ...
 
 
 class Model(Protocol):

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from aiops_cli import capture, gate, respond
+from aiops_cli.context import Snapshot
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, Refused
 from aiops_cli.examine import Desk, examine, judge, ref_of
 from aiops_cli.incidents import TaskInstance
@@ -32,27 +33,26 @@ def one_pass(desk: Desk, mode: Mode, warn: Warn) -> Iterator[Case]:
     or AirflowAuth where nothing can be read at all.
     """
     yield from respond.settle(desk, warn)
-    snapshot = capture.Snapshot(desk.airflow)
+    since = _since(desk)
+    snapshot = Snapshot(desk.airflow, since)
     started = desk.clock.now()
-    failed = {
-        capture.id_of(task_instance, desk.instance): task_instance
-        for task_instance in desk.airflow.failed(since=_since(desk))
-    }
+    failed = capture.poll(snapshot, since=since, instance=desk.instance)
     store = desk.knowledge.store
     known = store.known_incidents(failed)
     complete = True
-    for id_, task_instance in failed.items():
+    for id_, failure in failed.items():
         if id_ in known:
             continue
         try:
-            case = examine(desk, snapshot, task_instance)
+            case = examine(desk, snapshot, failure)
         except (AirflowUnreachable, AirflowAuth):
             raise
         except AirflowError as error:
             complete = False
-            warn(f"{task_instance.ref}: not read yet: {error.message}")
+            warn(f"{capture.name_of(failure)}: not read yet: {error.message}")
             continue
-        yield _follow_up(desk, mode, case, warn)
+        if case is not None:
+            yield _follow_up(desk, mode, case, warn)
     for case in store.cases(status=["pending"], instance=desk.instance):
         if case.incident.id in failed and case.incident.id not in known:
             continue  # judged a moment ago
@@ -73,16 +73,20 @@ def _since(desk: Desk) -> datetime:
 
 def _look_again(
     desk: Desk,
-    snapshot: capture.Snapshot,
+    snapshot: Snapshot,
     case: Case,
-    live: TaskInstance | None,
+    polled: capture.Failure | None,
     warn: Warn,
 ) -> Case | None:
     """A pending incident in the light of what is known now; superseded where somebody else
     acted. None where Airflow does not answer for it."""
+    live = polled if isinstance(polled, TaskInstance) else None
     try:
-        live = live or desk.airflow.task_instance(ref_of(case.incident))
-        changed = gate.changed_since(case.incident, live)
+        if case.incident.kind != "task":
+            changed = capture.superseded(snapshot, case.incident)
+        else:
+            live = live or desk.airflow.task_instance(ref_of(case.incident))
+            changed = gate.changed_since(case.incident, live)
         if changed:
             respond.supersede(desk, case.incident, changed)
             return desk.knowledge.store.case(case.incident.id)

@@ -46,7 +46,7 @@ def utc_clock() -> Iterator[None]:
 
 def _draw() -> str:
     from aiops_cli import decide, respond
-    from aiops_cli.capture import Snapshot, what_changed
+    from aiops_cli.context import Snapshot, surroundings
     from aiops_cli.examine import judge, ref_of
     from aiops_cli.published import incident_document, utc
     from aiops_cli.render import header, incident_card
@@ -93,8 +93,9 @@ def _draw() -> str:
         )
         incident = at.store.cases(status=["pending"])[0].incident
         live = at.desk.airflow.task_instance(ref_of(incident))
-        document = incident_document(judge(at.desk, Snapshot(at.desk.airflow), incident, live))
-        document["context"] |= what_changed(at.desk.airflow, incident)
+        snapshot = Snapshot(at.desk.airflow)
+        document = incident_document(judge(at.desk, snapshot, incident, live))
+        document["context"] |= surroundings(snapshot, incident)
         console = Console(record=True, width=WIDTH, file=StringIO(), force_terminal=True)
         console.print(Text("$ aiops diagnose orders_etl", "bold"))
         console.print(header("prod", (), "oncall", "shadow", str(utc(at.clock.now()))))

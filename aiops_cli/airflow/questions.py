@@ -136,9 +136,11 @@ class Questions:
             tries.setdefault(instance.try_number, instance)
         return tuple(tries[number] for number in sorted(tries))
 
-    def history(self, dag_id: str, task_id: str, *, limit: int = 20) -> tuple[TaskInstance, ...]:
+    def history(
+        self, dag_id: str, task_id: str, *, map_index: int = UNMAPPED, limit: int = 20
+    ) -> tuple[TaskInstance, ...]:
         ids = checked_ids(dag_id=dag_id) | {"run_id": "~"}
-        query = [("task_id", task_id), ("order_by", "-run_after")]
+        query = [("task_id", task_id), ("map_index", str(map_index)), ("order_by", "-run_after")]
         what = f"list the history of {dag_id}.{task_id}"
         rows = self._rows(f"{RUN}/taskInstances", "task_instances", what, ids, query, limit)
         return tuple(parse.task_instance(row) for row in rows)
@@ -278,6 +280,9 @@ class Questions:
         mapped = f"/mapped/{ref.map_index}" if ref.map_index != UNMAPPED else ""
         page = f"dags/{dag_id}/runs/{run_id}/tasks/{task_id}{mapped}"
         return f"{self.url}/{page}?try_number={int(try_number)}"
+
+    def run_link(self, dag_id: str, run_id: str) -> str:
+        return f"{self.url}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
 
     # ---- the transport, asked ----
 

@@ -14,7 +14,9 @@ from aiops_cli.commands.output import console, print_json, tell_where
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, UsageError
 
 if TYPE_CHECKING:
+    from aiops_cli.capture import Failure
     from aiops_cli.config import Settings
+    from aiops_cli.context import Snapshot
     from aiops_cli.examine import Desk
     from aiops_cli.incidents import Excerpt, TaskInstance
 
@@ -45,13 +47,37 @@ def diagnose(
     from aiops_cli import services
 
     with services.desk(chosen) as desk:
-        documents, single = _of_airflow(desk, target, task, run, since)
+        head = None if json else _Head(desk)
+        documents, single = _of_airflow(desk, target, task, run, since, head)
         short = desk.knowledge.store.shortest_prefixes([doc["incident"] for doc in documents])
-        if not json:
+        if head is not None and not head.shown:
             tell_where(desk)
+    if head is not None and head.shown and documents:
+        from aiops_cli.render import incident_rest
+
+        console().print(incident_rest(documents[0], short[documents[0]["incident"]]))
+        return
     _show(documents, dict(short), json, single=single)
     if not documents and not json:
         console(stderr=True).print(f"no failed tries in the last {since}")
+
+
+class _Head:
+    """What is known of a single failure before its log is read, shown at once: the log may be
+    long in coming."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.shown = False
+
+    def show(self, document: dict[str, Any]) -> None:
+        from aiops_cli.render import incident_head
+
+        tell_where(self.desk)
+        id_ = document["incident"]
+        short = self.desk.knowledge.store.shortest_prefixes([id_])[id_]
+        console().print(incident_head(document, short))
+        self.shown = True
 
 
 def _show(documents: list[dict[str, Any]], short: dict[str, str], json: bool, single: bool) -> None:
@@ -99,60 +125,100 @@ def _excerpt(log: str) -> Excerpt:
 
 
 def _of_airflow(
-    desk: Desk, target: str | None, task: str | None, run: str | None, since: str
+    desk: Desk,
+    target: str | None,
+    task: str | None,
+    run: str | None,
+    since: str,
+    head: _Head | None,
 ) -> tuple[list[dict[str, Any]], bool]:
-    """The documents, and whether one thing was asked for."""
+    """The documents, and whether one thing was asked for. `head` is shown where there is just
+    one, and its log has still to be read."""
     from aiops_cli import capture
     from aiops_cli.airflow.links import parse_link
     from aiops_cli.config import parse_duration
+    from aiops_cli.context import Snapshot
     from aiops_cli.examine import ref_of
     from knowledge.errors import NotFound
 
     store = desk.knowledge.store
-    snapshot = capture.Snapshot(desk.airflow)
+    start = desk.clock.now() - parse_duration(since)
+    snapshot = Snapshot(desk.airflow)
     if target and target.startswith(("http://", "https://")):
         ref = parse_link(target, desk.airflow.url)
-        return [_look_at(desk, snapshot, desk.airflow.task_instance(ref), whole=True)], True
+        pasted = _look_at(desk, snapshot, desk.airflow.task_instance(ref), head, whole=True)
+        return [pasted] if pasted else [], True
     if target and task is None and run is None:
         try:
-            known = store.case(target)
+            known = store.case(target).incident
         except NotFound:
             pass  # then it is a DAG
         else:
-            live = desk.airflow.task_instance(ref_of(known.incident))
-            return [_look_again(desk, snapshot, known.incident.id, live)], True
-    start = desk.clock.now() - parse_duration(since)
-    found = list(desk.airflow.failed(since=start, dag_id=target, task_id=task, run_id=run))
+            live = desk.airflow.task_instance(ref_of(known)) if known.kind == "task" else None
+            return [_look_again(desk, snapshot, known.id, live)], True
+    found = capture.poll(
+        snapshot, since=start, instance=desk.instance, dag_id=target, task_id=task, run_id=run
+    )
     if target and not found and not any(sign in target for sign in "*?["):
         desk.airflow.dag(target)  # an unknown DAG is an error, a healthy one is not
     documents = []
-    for failed in found:
+    for failure in found.values():
+        alone = len(found) == 1
         try:
-            documents.append(_look_at(desk, snapshot, failed, whole=len(found) <= CARDS))
+            document = _look_at(
+                desk, snapshot, failure, head if alone else None, whole=len(found) <= CARDS
+            )
         except (AirflowUnreachable, AirflowAuth):
             raise
         except AirflowError as error:
-            console(stderr=True).print(f"{failed.ref}: not read: {error.message}")
+            name = capture.name_of(failure)
+            console(stderr=True).print(f"{name}: not read: {error.message}")
+        else:
+            documents += [document] if document else []
     return documents, False
 
 
-def _look_at(desk: Desk, snapshot: Any, live: TaskInstance, *, whole: bool) -> dict[str, Any]:
-    """Diagnose a failed try, new or known; `whole` adds what changed before it."""
+def _look_at(
+    desk: Desk, snapshot: Snapshot, failure: Failure, head: _Head | None, *, whole: bool
+) -> dict[str, Any] | None:
+    """Diagnose a failure, new or known; `whole` adds what surrounds it. None for a run that
+    failed because of a task after all."""
     from aiops_cli import capture
+    from aiops_cli.context import surroundings
     from aiops_cli.examine import examine
+    from aiops_cli.incidents import TaskInstance
+    from aiops_cli.published import incident_document
+    from knowledge.records import Case
 
-    id_ = capture.id_of(live, desk.instance)
+    id_ = capture.id_of(failure, desk.instance)
+    live = failure if isinstance(failure, TaskInstance) else None
+    around = None
     if id_ not in desk.knowledge.store.known_incidents([id_]):
-        if live.state != "failed":
+        if live and live.state != "failed":
             raise UsageError(f"{live.ref} has not failed: it is {live.state or 'cleared'}")
-        examine(desk, snapshot, live)
-    return _look_again(desk, snapshot, id_, live, whole=whole)
+        if live and head:
+            unread = capture.before_log(
+                snapshot, live, instance=desk.instance, now=desk.clock.now()
+            )
+            around = surroundings(snapshot, unread)
+            document = incident_document(Case(unread, "pending"))
+            head.show(document | {"context": document["context"] | around})
+        if examine(desk, snapshot, failure) is None:
+            return None
+    return _look_again(desk, snapshot, id_, live, around, whole=whole)
 
 
 def _look_again(
-    desk: Desk, snapshot: Any, id_: str, live: TaskInstance, *, whole: bool = True
+    desk: Desk,
+    snapshot: Snapshot,
+    id_: str,
+    live: TaskInstance | None,
+    around: dict[str, Any] | None = None,
+    *,
+    whole: bool = True,
 ) -> dict[str, Any]:
-    from aiops_cli import capture
+    """What is known of a stored incident; `around` is what surrounds it, if that was asked for."""
+    from aiops_cli.context import surroundings
     from aiops_cli.examine import judge
     from aiops_cli.published import incident_document
 
@@ -161,5 +227,5 @@ def _look_again(
         case = judge(desk, snapshot, case.incident, live)
     document = incident_document(case)
     if whole:
-        document["context"] |= capture.what_changed(desk.airflow, case.incident)
+        document["context"] |= around or surroundings(snapshot, case.incident)
     return document

@@ -24,15 +24,18 @@ def failures(
 
     start = services.SystemClock().now() - parse_duration(since)
     airflow = services.airflow(settings(ctx))
+    failed = list(airflow.failed(since=start, dag_id=dag, task_id=task))
     found = [
-        failure_document(failed, airflow.name, airflow.link(failed.ref, failed.try_number))
-        for failed in airflow.failed(since=start, dag_id=dag, task_id=task)
+        failure_document(one, airflow.name, airflow.link(one.ref, one.try_number)) for one in failed
     ]
     if json:
         print_json({"failures": found})
     elif found:
+        from aiops_cli.context import count_mapped
         from aiops_cli.render import failure_table
 
+        for one, count in count_mapped(airflow, failed).items():
+            found[one]["mapped"] = count
         console().print(failure_table(found))
     else:
         console(stderr=True).print(f"no failed tries in the last {since}")

@@ -60,14 +60,14 @@ def triage(
 
 def _one(desk: Desk, id_: str, left: str) -> None:
     """Show one incident and ask until it is decided or skipped."""
-    from aiops_cli.capture import what_changed
+    from aiops_cli.context import Snapshot, surroundings
     from aiops_cli.published import incident_document
     from aiops_cli.render import incident_card
 
     out = console(stderr=True)
     case = desk.knowledge.store.case(id_)
     document = incident_document(case)
-    document["context"] |= what_changed(desk.airflow, case.incident)
+    document["context"] |= surroundings(Snapshot(desk.airflow), case.incident)
     short = desk.knowledge.store.shortest_prefixes([id_])[id_]
     out.print()
     out.print(incident_card(document, short))
