@@ -203,6 +203,33 @@ def test_vouches_are_kept_with_their_decision(store: Store) -> None:
     assert store.vouches("prod", "orders_etl", "t0") == ()
 
 
+def test_a_vouch_does_not_outlive_an_act_that_was_given_back(store: Store) -> None:
+    added(store, incident())
+    earlier = Vouch("default", "orders_etl", "t0", None, False, "bob", NOW)
+    store.record(decision(incident(), "reject"), [earlier])
+    given = Vouch("default", "orders_etl", "t0", None, True, "ana", NOW + HOUR)
+    token = claimed(store, incident())
+    store.open_door(incident().id, token, decision(incident()), vouches=[given])
+    assert store.vouches("default", "orders_etl", "t0") == (earlier, given)
+    store.release(incident().id, token)
+    assert store.vouches("default", "orders_etl", "t0") == (earlier,)
+    token = claimed(store, incident())
+    store.open_door(incident().id, token, decision(incident()), vouches=[given])
+    store.settle(incident().id, token, "done")
+    assert store.vouches("default", "orders_etl", "t0") == (earlier, given)
+
+
+def test_a_word_with_a_wrong_act_does_not_outlive_it_either(store: Store) -> None:
+    added(store, incident())
+    token, _ = opened(store, incident())
+    back = Vouch("default", "orders_etl", "t0", None, False, "ana", NOW)
+    store.call_wrong(incident().id, "ana", NOW, "paid twice", [back])
+    assert store.vouches("default", "orders_etl", "t0") == (back,)
+    store.release(incident().id, token)  # nothing was done after all
+    assert store.vouches("default", "orders_etl", "t0") == ()
+    assert store.case(incident().id).harm is None
+
+
 def test_every_refusal_says_what_to_do(store: Store) -> None:
     added(store, incident())
     token = claimed(store, incident())

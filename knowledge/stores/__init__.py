@@ -9,8 +9,8 @@ an incident's id (also inside a record) raise `NotFound` for one that is not sto
 Mistakes of the caller (a naive time, a decision given to the wrong method) are ValueErrors.
 
 A claim in state `claimed` whose lease is over by the store's clock is none: its incident shows
-no claim and waits again. A decision whose claim was released is void: it gives no status, is no
-trial and counts against no limit.
+no claim and waits again. A decision whose claim was released, or that was taken back, is void:
+it gives no status, is no trial, counts against no limit, and what was vouched with it is no word.
 """
 
 from __future__ import annotations
@@ -267,9 +267,9 @@ class Store(Protocol):
 
     def take_back(self, incident_id: str, by: str, at: datetime) -> Decision:
         """Void the newest decision (shadow ones aside) because its maker thought better of it:
-        a rejection, or a `none`. What was vouched with it counts no more. Returned is the
-        decision. Raises NotFound where the newest one acted, was superseded, or there is none,
-        and DoorClosed("claim") where somebody holds a claim on the incident."""
+        a rejection, or a `none`. Returned is the decision. Raises NotFound where the newest one
+        acted, was superseded, or there is none, and DoorClosed("claim") where somebody holds a
+        claim on the incident."""
 
     def trials(
         self,
@@ -284,7 +284,7 @@ class Store(Protocol):
         `task` is (instance, dag_id, task_id), `since` bounds the decision's `at` from below."""
 
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
-        """Oldest first."""
+        """What people said of the task with decisions that are not void, oldest first."""
 
     # --- leave to act alone ----------------------------------------------------------------
 

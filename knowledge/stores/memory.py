@@ -45,7 +45,6 @@ class MemoryStore(MemoryEntries, MemoryLeave):
         self._outcomes: list[Outcome] = []
         self._harms: list[Harm] = []
         self._vouches: list[tuple[int, Vouch]] = []  # with their decision
-        self._taken_back: dict[int, tuple[str, datetime]] = {}  # by whom and when
         self._claims: dict[str, Claim] = {}
         self._last_token = 0
 
@@ -311,7 +310,12 @@ class MemoryStore(MemoryEntries, MemoryLeave):
         self._vouches.extend((acted[-1].seq, vouch) for vouch in vouches)
         return acted[-1]
 
-    def take_back(self, incident_id: str, by: str, at: datetime) -> Decision:
+    def take_back(
+        self,
+        incident_id: str,
+        by: str,  # noqa: ARG002 (nobody asks the twin who)
+        at: datetime,
+    ) -> Decision:
         full = self._incident_id(incident_id)
         rows.time_text(at)
         self._check_unclaimed(full)
@@ -319,7 +323,6 @@ class MemoryStore(MemoryEntries, MemoryLeave):
         if standing is None or not rules.takes_back(standing):
             raise rules.nothing_to_take_back(full)
         self._voided.add(standing.seq)
-        self._taken_back[standing.seq] = by, at
         return standing
 
     def trials(
@@ -369,6 +372,5 @@ class MemoryStore(MemoryEntries, MemoryLeave):
         return tuple(
             one
             for decision, one in self._vouches
-            if (one.instance, one.dag_id, one.task_id) == wanted
-            and decision not in self._taken_back
+            if (one.instance, one.dag_id, one.task_id) == wanted and decision not in self._voided
         )

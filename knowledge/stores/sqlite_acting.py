@@ -331,9 +331,8 @@ class ActingTables(LeaveTables):
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
         with self._db.read():
             found = self._db.rows(
-                "SELECT * FROM vouches WHERE (instance, dag_id, task_id) = (?, ?, ?) "
-                "AND decision NOT IN (SELECT decision FROM voided WHERE by IS NOT NULL) "
-                "ORDER BY seq",
+                "SELECT v.* FROM vouches AS v JOIN standing_decisions AS d ON d.seq = v.decision "
+                "WHERE (v.instance, v.dag_id, v.task_id) = (?, ?, ?) ORDER BY v.seq",
                 [instance, dag_id, task_id],
             )
         return tuple(map(rows.read_vouch, found))
