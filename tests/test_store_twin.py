@@ -79,6 +79,7 @@ class Twins(RuleBasedStateMachine):
         super().__init__()
         self.clock = SetClock()
         self.held = 0
+        self.revisions = ["", ""]
         self.folder = Path(tempfile.mkdtemp())
         self.stores: Sequence[Store] = (
             MemoryStore(self.clock.now),
@@ -252,6 +253,13 @@ class Twins(RuleBasedStateMachine):
         self.same(lambda store: {_named(one) for one in store.find_vector(vector, 10)})
         self.same(lambda store: {_named(one) for one in store.find_text(text.lower().split(), 10)})
         self.same(lambda store: store.find_exact(signature(text).fingerprint))
+
+    @invariant()
+    def both_see_a_change_or_neither(self) -> None:
+        revisions = [store.revision() for store in self.stores]
+        twin, sql = (now != before for now, before in zip(revisions, self.revisions, strict=True))
+        assert twin == sql
+        self.revisions = revisions
 
     @invariant()
     def everything_reads_the_same(self) -> None:

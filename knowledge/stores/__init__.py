@@ -87,6 +87,14 @@ class Store(Protocol):
     def vector_space(self) -> VectorSpace | None:
         """The space of the stored vectors, None while there are none."""
 
+    def revision(self) -> str:
+        """An opaque text that is another one after every change to what judgements rest on:
+        entries and retirements, decisions and the voiding of them, outcomes, harms, vouches,
+        grants and revocations, pauses, holds and their ends. Equal texts mean that none of it
+        was written; what the clock alone ends (a grant, a hold) changes nothing. Incidents,
+        judgements, claims, remarks, snoozes, marks and watermarks do not count. Cheap enough to
+        ask before every judgement. To be compared with texts of the same store only."""
+
     # --- entries: what is known ------------------------------------------------------------
 
     def put_entries(

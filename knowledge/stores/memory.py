@@ -51,6 +51,26 @@ class MemoryStore(MemoryEntries, MemoryLeave):
     def close(self) -> None:
         pass
 
+    def revision(self) -> str:
+        # Each of these only grows; a retired entry lives again in a new version alone.
+        return ".".join(
+            str(number)
+            for number in (
+                max(self._versions.values(), default=0),
+                sum(entry.retired for entry in self._entries.values()),
+                len(self._decisions),
+                len(self._voided),
+                len(self._outcomes),
+                len(self._harms),
+                len(self._vouches),
+                len(self._grants),
+                sum(grant.revoked_at is not None for grant in self._grants.values()),
+                len(self._pauses),
+                len(self._holds),
+                sum(hold.ended_at is not None for hold in self._holds.values()),
+            )
+        )
+
     # --- incidents with all that was decided about them ------------------------------------
 
     def case(self, incident_id: str) -> Case:

@@ -17,7 +17,7 @@ class MemoryLeave(MemoryIncidents):
     def __init__(self, now: rules.Clock) -> None:
         super().__init__(now)
         self._grants: dict[str, Grant] = {}
-        self._paused = Pause(paused=False)
+        self._pauses = [Pause(paused=False)]
         self._holds: dict[str, Hold] = {}
 
     def add_grant(self, grant: Grant) -> None:
@@ -33,10 +33,10 @@ class MemoryLeave(MemoryIncidents):
         return tuple(self._grants.values())
 
     def pause(self) -> Pause:
-        return self._paused
+        return self._pauses[-1]
 
     def set_pause(self, pause: Pause) -> None:
-        self._paused = pause
+        self._pauses.append(pause)
 
     def add_hold(self, hold: Hold) -> None:
         rows.hold_params(hold)

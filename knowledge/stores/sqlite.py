@@ -60,6 +60,18 @@ WITH cases AS (
 """  # noqa: S608 (joined from the constant above)
 
 
+# Of tables whose rows are numbered as they come the largest number, which is one step down an
+# index; of the others, which stay small, the count. No row is ever deleted: both only grow.
+_NUMBERED = "entries retirements decisions outcomes harms vouches grants pauses holds"
+_COUNTED = "voided revocations hold_ends"
+REVISION = "SELECT concat_ws('.', {}) AS revision".format(
+    ", ".join(
+        [f"(SELECT coalesce(max(seq), 0) FROM {one})" for one in _NUMBERED.split()]  # noqa: S608
+        + [f"(SELECT count(*) FROM {one})" for one in _COUNTED.split()]  # noqa: S608 (as above)
+    )
+)
+
+
 class SqliteStore(EntryTables, ActingTables):
     """See `knowledge.stores.Store`."""
 
@@ -79,6 +91,10 @@ class SqliteStore(EntryTables, ActingTables):
     def base_id(self) -> str:
         with self._db.read():
             return str(self._db.rows("SELECT id FROM base")[0]["id"])
+
+    def revision(self) -> str:
+        with self._db.read():
+            return str(self._db.rows(REVISION)[0]["revision"])
 
     def bind_instance(self, name: str, url: str) -> None:
         wanted = rules.normal_url(url)
