@@ -71,6 +71,7 @@ class DagRun:
     end_date: datetime | None = None
     version: int | None = None
     note: str | None = None
+    queued_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,10 +54,12 @@ class Group(NamedTuple):
 
 
 COMMANDS: Mapping[str, Entry | Group] = {
+    "init": Entry("init", "init", "Ask for Airflow, the login and the memory; write the settings."),
     "doctor": Entry("doctor", "doctor", "Check Airflow, the knowledge base and the settings."),
     "failures": Entry("failures", "failures", "List failed tries as Airflow has them."),
     "diagnose": Entry("diagnose", "diagnose", "Say what failed, why, and what fixed it before."),
     "triage": Entry("triage", "triage", "Walk through what waits for a person."),
+    "stuck": Entry("stuck", "stuck", "Say what waits or runs far too long, and why."),
     "watch": Entry("watch", "watch", "Poll, diagnose, and act where the record allows it."),
     "incidents": Group(
         "Show the queue and the history; `aiops incidents` alone lists.",

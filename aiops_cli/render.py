@@ -292,6 +292,33 @@ def failure_table(docs: Sequence[Document]) -> RenderableType:
     return Trimmed(rows)
 
 
+def stuck_table(docs: Sequence[Document]) -> RenderableType:
+    """What does not move, the longest first; instances of a mapped task on one line."""
+    rows = table("FOR", "STATE", "TASK", "USUAL", "WHY", narrow=("TASK", "WHY"))
+    for group in folding.folded(docs, lambda doc: (doc["state"], tuple(doc["reasons"]))):
+        doc = group[0]
+        usual = doc["usual_seconds"]
+        name = f"{doc['dag_id']} (run)" if doc["kind"] == "run" else _name_of(group)
+        rows.add_row(
+            _span(doc["seconds"]),
+            Text(doc["state"], "yellow"),
+            one_line(name),
+            "?" if usual is None else _span(usual),
+            plain("; ".join(doc["reasons"]) or "Airflow does not say"),
+        )
+    return Trimmed(rows)
+
+
+def _span(seconds: int) -> str:
+    """A duration in its two largest units."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    units = ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s"))
+    told = [f"{count}{unit}" for count, unit in units if count][:2]
+    return " ".join(told) or "0s"
+
+
 def plan_text(doc: Document) -> Text:
     """What an action would do, before the last yes."""
     own = [item for item in doc["clears"] if item["role"] == "task"]

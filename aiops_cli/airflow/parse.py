@@ -183,6 +183,7 @@ def dag_run(answer: Document) -> DagRun:
         end_date=answer.time("end_date"),
         version=max((number for number in versions if number is not None), default=None),
         note=answer.text("note"),
+        queued_at=answer.time("queued_at"),
     )
 
 

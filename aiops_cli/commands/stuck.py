@@ -1,0 +1,38 @@
+"""`aiops stuck`: what does not move, and why. Acts on nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from aiops_cli.commands import settings
+from aiops_cli.commands.output import console, print_json
+
+
+def stuck(
+    ctx: typer.Context,
+    dag: Annotated[str | None, typer.Argument(help="DAG id or glob.")] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(help="Everything older than this (30m, 6h), whatever its history."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what waits or runs far longer than it used to, which runs are missing, and why."""
+    from aiops_cli import services
+    from aiops_cli.config import parse_duration
+    from aiops_cli.stuck import document, find
+
+    airflow = services.airflow(settings(ctx))
+    limit = None if after is None else parse_duration(after)
+    found = find(airflow, services.SystemClock().now(), dag_id=dag, after=limit)
+    documents = [document(one, airflow) for one in found]
+    if json:
+        print_json({"stuck": documents})
+    elif documents:
+        from aiops_cli.render import stuck_table
+
+        console().print(stuck_table(documents))
+    else:
+        console(stderr=True).print("nothing is stuck")
