@@ -153,6 +153,8 @@ def _of_task(snapshot: Snapshot, failed: TaskInstance, instance: str, now: datet
         excerpt = snapshot.airflow.log(failed.ref, failed.try_number)
     except AirflowNotFound:
         excerpt = Excerpt(text="", notice="Airflow has no log of this try")
+    except AirflowForbidden as error:  # known all the same, and for a person to look at
+        excerpt = Excerpt(text="", notice=f"the log cannot be read: {error.message}")
     if excerpt.notice:
         context["notice"] = excerpt.notice
     signature = sign(excerpt.text, excerpt.numbers)

@@ -82,7 +82,7 @@ def approve(
         decision = Decision(
             incident.id, "approve", now, by, "none", proposed.params, cause=proposed.cause
         )
-        vouches = () if rerun_safe is None else (_vouch(incident, rerun_safe, by, now, task=True),)
+        vouches = () if rerun_safe is None else _vouches(incident, rerun_safe, by, now)
         done = respond.decide(desk.knowledge, decision, vouches)
     else:
         done = respond.act(
@@ -94,7 +94,7 @@ def approve(
             kind="approve",
             shown=shown,
             cause=proposed.cause,
-            vouches=(_vouch(incident, rerun_safe is not False, by, now, rerun_safe is not None),),
+            vouches=_vouches(incident, rerun_safe, by, now),
         )
     _learn(desk.knowledge, incident, proposed, now)
     return done
@@ -137,7 +137,9 @@ def reject(
         reason=reason,
     )
     reruns = turned_down not in (None, "none")
-    vouches = (_vouch(incident, False, by, at, task=False, reason=reason),) if reruns else ()
+    # A failure without a signature cannot be told from another one: no word on it is kept.
+    known = reruns and incident.signature.fingerprint
+    vouches = (_vouch(incident, False, by, at, task=False, reason=reason),) if known else ()
     done = respond.decide(knowledge, decision, vouches)
     if action == "none":
         _learn(knowledge, incident, Proposal("none", {}, cause or reason), at)
@@ -150,6 +152,17 @@ def _learn(knowledge: KnowledgeBase, incident: Incident, proposed: Proposal, at:
         knowledge.learn(
             incident, action=proposed.action, params=proposed.params, cause=proposed.cause, at=at
         )
+
+
+def _vouches(
+    incident: Incident, rerun_safe: bool | None, by: str, at: datetime
+) -> tuple[Vouch, ...]:
+    """What an approval says of re-running: for the task, or for this pair of task and failure."""
+    if rerun_safe is not None:
+        return (_vouch(incident, rerun_safe, by, at, task=True),)
+    if not incident.signature.fingerprint:
+        return ()
+    return (_vouch(incident, True, by, at, task=False),)
 
 
 def _vouch(

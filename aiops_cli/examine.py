@@ -15,7 +15,7 @@ from aiops_cli import capture, gate, groups
 from aiops_cli.config import Settings
 from aiops_cli.context import Snapshot
 from aiops_cli.diagnosis import ladder
-from aiops_cli.errors import AirflowError
+from aiops_cli.errors import AirflowError, Refused
 from aiops_cli.incidents import (
     UNMAPPED,
     Dag,
@@ -28,7 +28,7 @@ from aiops_cli.incidents import (
 from aiops_cli.published import incident_document, judgement_document
 from aiops_cli.seams import Airflow, Clock
 from knowledge.base import KnowledgeBase
-from knowledge.records import Case, Judgement, Outcome, Pause, Trial
+from knowledge.records import Case, Decision, Judgement, Outcome, Pause, Trial
 from knowledge.signature import KILLED, LOST, sign
 
 DAY = timedelta(days=1)
@@ -117,9 +117,8 @@ def weigh_up(
     desk: Desk, snapshot: Snapshot, incident: Incident, live: TaskInstance | None
 ) -> dict[str, Any]:
     """The diagnosis and the gate's verdict on doing what it proposes, as they are published."""
-    diagnosis = ladder.diagnose(
-        incident, desk.knowledge.find(incident.signature), bound=desk.bounds.similarity
-    )
+    matches = desk.knowledge.find(incident.signature)
+    diagnosis = ladder.diagnose(incident, matches, bound=desk.bounds.similarity)
     circumstances = _circumstances(desk, snapshot, incident, diagnosis, live)
     return judgement_document(
         diagnosis,
@@ -162,11 +161,13 @@ def _circumstances(
             retries=task.retries if task else 0,
             trust_retries=settings.gate.trust_retries,
         ),
-        entry_safe_to_retry=best.entry.safe_to_retry if best else None,
+        entry_safe_to_retry=None if not _forbids(diagnosis, desk.bounds) else False,
         suggestion_only=best.entry.suggestion_only if best else False,
         grants=store.grants(),
         usage=_usage(store.trials(since=now - DAY), incident, desk),
         attempts_per_day=settings.gate.attempts_per_day,
+        max_per_hour=settings.gate.max_per_hour,
+        max_per_dag_hour=settings.gate.max_per_dag_hour,
         protected=settings.protected,
         holds=store.holds_on(incident.id),
         base_id=store.base_id(),
@@ -178,10 +179,38 @@ def _circumstances(
     )
 
 
+def _forbids(diagnosis: Diagnosis, bounds: gate.Bounds) -> bool:
+    """Whether any entry that answers to this failure says not to run it again, whichever of them
+    was believed."""
+    return any(
+        match.entry.safe_to_retry is False
+        for match in diagnosis.matches
+        if match.similarity >= bounds.similarity
+    )
+
+
+def still_allowed(
+    desk: Desk,
+    incident: Incident,
+    live: TaskInstance,
+    action: str,
+    params: Mapping[str, Any],
+) -> None:
+    """Judge an act of the tool alone once more, by what is true now: DAG, run, note, grants, holds
+    and record may all have changed since the list was read. Raises Refused."""
+    snapshot = Snapshot(desk.airflow, desk.clock.now())
+    document = weigh_up(desk, snapshot, incident, live)
+    answer = document["diagnosis"]
+    same = (answer["action"], answer["params"]) == (action, dict(params))
+    if document["decision"] != "auto" or not same:
+        why = "; ".join(document["gate"]["reasons"]) or "another answer is known by now"
+        raise Refused(f"not alone any more: {why}", "a person may still approve it")
+
+
 def _usage(trials: Sequence[Trial], incident: Incident, desk: Desk) -> gate.Usage:
     """What the tool has done alone in the last day. The store counts again, and bindingly, in
     the transaction that opens the door."""
-    alone = [trial for trial in trials if trial.mode == "auto"]
+    alone = [trial for trial in trials if trial.mode == "auto" and trial.incident_id != incident.id]
     hour = [trial for trial in alone if trial.at > desk.clock.now() - HOUR]
     where = (incident.instance, incident.dag_id)
     wrong = [trial for trial in alone if trial.outcome in ("failed", "wrong")]
@@ -219,8 +248,11 @@ def stopped(desk: Desk, dag: Callable[[str], Dag | None] | None = None) -> Pause
 
 
 def _note_relapses(desk: Desk, incident: Incident) -> None:
-    """The same failure on the same task soon after a fix: that fix did not last."""
+    """The same failure on the same task soon after a fix: that fix did not last. What left no
+    signature is not known to be the same."""
     store = desk.knowledge.store
+    if not incident.signature.fingerprint:
+        return
     for trial in store.trials(
         fingerprints={incident.signature.fingerprint},
         task=(incident.instance, incident.dag_id, incident.task_id),
@@ -235,6 +267,32 @@ def _note_relapses(desk: Desk, incident: Incident) -> None:
             store.add_outcome(
                 Outcome(trial.incident_id, decision.seq, desk.clock.now(), "relapsed", detail)
             )
+
+
+def note_relapse_of(desk: Desk, incident: Incident, decision: Decision) -> None:
+    """Whether a fix that is known only now had not lasted by then: the same failure of the same
+    task may have been captured before the outcome was looked at."""
+    if not incident.signature.fingerprint:
+        return
+    for case in desk.knowledge.store.cases(
+        instance=incident.instance,
+        dag=incident.dag_id,
+        task=incident.task_id,
+        since=decision.at,
+    ):
+        later = case.incident
+        if (
+            later.id != incident.id
+            and (later.dag_id, later.task_id) == (incident.dag_id, incident.task_id)
+            and later.map_index == incident.map_index
+            and later.signature.fingerprint == incident.signature.fingerprint
+            and decision.at < later.failed_at <= decision.at + desk.settings.relapse_window
+        ):
+            detail = f"the same failure came back: {later.id}"
+            desk.knowledge.store.add_outcome(
+                Outcome(incident.id, decision.seq, desk.clock.now(), "relapsed", detail)
+            )
+            return
 
 
 def examine_log(

@@ -6,6 +6,7 @@ Nothing here reads a clock, a store or Airflow: `Circumstances` holds what was m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,9 @@ from knowledge import evidence as record
 from knowledge.records import Evidence, Grant, Hold, Incident, Pause, Vouch
 
 NO_GRANT = "no grant"  # the value of `action_allowed` where nothing but a grant is missing
+
+# What `respond.stamp` writes into a task instance's note.
+STAMP = r"\[aiops {base}\] \w+ of try \d+ (?:alone|by [^,]{{1,100}}), incident [a-z2-7]{{10}}"
 
 TAG_OFF = "aiops:off"
 TAG_ASK = "aiops:ask"
@@ -79,6 +83,8 @@ class Circumstances:
     grants: Sequence[Grant] = ()
     usage: Usage = field(default_factory=Usage)
     attempts_per_day: int = 1
+    max_per_hour: int = 10
+    max_per_dag_hour: int = 3
     protected: Sequence[str] = ()
     holds: Sequence[Hold] = ()
     base_id: str = ""
@@ -182,7 +188,8 @@ def _similarity(c: Circumstances) -> Check:
 
 
 def _margin(c: Circumstances) -> Check:
-    if c.diagnosis.lead is None:
+    proven_here = c.evidence.scope == "task" and c.evidence.value and not c.evidence.contradicted
+    if c.diagnosis.lead is None or (c.diagnosis.by == "exact" and proven_here):
         return Check("margin", True, None, c.bounds.margin)
     return Check(
         "margin",
@@ -280,12 +287,16 @@ def _protected(c: Circumstances) -> Check:
 
 def foreign_word(note: str | None, base_id: str) -> str:
     """Why a task instance's note asks for a person, or "": somebody else's words, or the stamp
-    of another knowledge base. Our own stamps are lines that start with `[aiops <base id>]`."""
-    for line in (note or "").splitlines():
-        if line.startswith("[aiops ") and not line.startswith(f"[aiops {base_id}]"):
+    of another knowledge base. Our own stamps are whole lines of the form that `respond.stamp`
+    writes: a word added to one is a person's."""
+    ours = re.compile(STAMP.format(base=re.escape(base_id)))
+    theirs = re.compile(STAMP.format(base=r"\w+"))
+    for line in filter(str.strip, (note or "").splitlines()):
+        if ours.fullmatch(line):
+            continue
+        if theirs.fullmatch(line):
             return "another aiops knowledge base acts on this task instance"
-        if line.strip() and not line.startswith("[aiops "):
-            return "a person left a note on the task instance"
+        return "a person left a note on the task instance"
     return ""
 
 
@@ -298,12 +309,13 @@ def _attempts(c: Circumstances) -> Check:
 def _budget(c: Circumstances, grant: Grant | None) -> Check:
     if grant is None:
         return Check("budget", True, None, None)
-    if c.usage.dag_hour >= grant.max_per_dag_hour:
+    in_dag = min(grant.max_per_dag_hour, c.max_per_dag_hour)
+    if c.usage.dag_hour >= in_dag:
         reason = f"{c.usage.dag_hour} acts in this DAG in the last hour"
-        return Check("budget", False, c.usage.dag_hour, grant.max_per_dag_hour, reason)
+        return Check("budget", False, c.usage.dag_hour, in_dag, reason)
+    overall = min(grant.max_per_hour, c.max_per_hour)
     reason = f"{c.usage.hour} acts in the last hour"
-    passed = c.usage.hour < grant.max_per_hour
-    return Check("budget", passed, c.usage.hour, grant.max_per_hour, reason)
+    return Check("budget", c.usage.hour < overall, c.usage.hour, overall, reason)
 
 
 def _breaker(c: Circumstances) -> Check:
@@ -322,11 +334,14 @@ def _live_state(c: Circumstances) -> Check:
     reason = changed_since(c.incident, c.live)
     if reason:
         return Check("live_state", False, c.live.state, "failed", reason, blocks=True)
-    if c.dag is not None and c.dag.is_paused:
+    if c.dag is None or c.run is None:
+        what = "DAG" if c.dag is None else "run"
+        return Check("live_state", False, None, "failed", f"its {what} cannot be read")
+    if c.dag.is_paused:
         return Check("live_state", False, "paused", "failed", "the DAG is paused in Airflow")
-    if c.run is not None and c.run.state == "success":
+    if c.run.state == "success":
         return Check("live_state", False, "run success", "failed", "its run ended green")
-    if c.run is not None and c.run.run_type not in RUN_TYPES:
+    if c.run.run_type not in RUN_TYPES:
         reason = f"a {c.run.run_type} run is never acted on alone"
         return Check("live_state", False, c.run.run_type, "failed", reason)
     if c.health is None or not c.health.healthy:

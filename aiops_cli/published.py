@@ -9,6 +9,8 @@ from typing import Any
 from aiops_cli.incidents import Check, Diagnosis, Plan, TaskInstance, Verdict
 from knowledge.records import Case, Entry, Evidence, Incident, Match
 
+SHOWN_MATCHES = 5
+
 
 def utc(moment: datetime | None) -> str | None:
     """ISO 8601 in UTC with Z."""
@@ -25,7 +27,7 @@ def judgement_document(
     record at the narrowest scope that has any) and `rerun` (in whose word it may run again)."""
     best = diagnosis.matches[0].similarity if diagnosis.matches else None
     return {
-        "matches": [match_document(match) for match in diagnosis.matches],
+        "matches": [match_document(match) for match in diagnosis.matches[:SHOWN_MATCHES]],
         "diagnosis": {
             "action": diagnosis.action,
             "params": dict(diagnosis.params),

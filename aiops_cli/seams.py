@@ -144,6 +144,7 @@ class Airflow(Protocol):
         *,
         dry_run: bool,
         only_failed: bool = True,
+        note: str | None = None,
     ) -> tuple[TaskInstance, ...]:
         """Clear the failed (and upstream_failed) ones of these task instances in this run, and
         nothing else: never downstream or upstream, never running ones. Returns those that were
@@ -151,7 +152,13 @@ class Airflow(Protocol):
         AirflowConflict means that somebody else acted. Runs on the latest DAG version.
 
         Without `only_failed` all of them, whatever their state: a server before 3.3 then restarts
-        a running one, where newer ones raise AirflowConflict."""
+        a running one, where newer ones raise AirflowConflict. `note` becomes the note of what
+        is cleared, in the same act, where the server can do that (3.3 on); callers append it
+        afterwards for those that cannot."""
+
+    @property
+    def clears_take_notes(self) -> bool:
+        """Whether `clear` leaves its `note` in the same act."""
 
     def append_note(self, ref: TaskRef, text: str) -> None:
         """Append to the task instance's note (at most 1,000 characters in all; what was there is

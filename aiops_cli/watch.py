@@ -5,24 +5,34 @@ Two watchers on one knowledge base are safe: what either does is claimed first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from aiops_cli import capture, gate, respond
 from aiops_cli.context import Snapshot
-from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, Refused
+from aiops_cli.errors import (
+    AirflowAuth,
+    AirflowError,
+    AirflowNotFound,
+    AirflowUnreachable,
+    Refused,
+)
 from aiops_cli.examine import Desk, examine, judge, ref_of
 from aiops_cli.incidents import TaskInstance
 from aiops_cli.respond import Warn
+from aiops_cli.settle import settle
 from knowledge.errors import DoorClosed
-from knowledge.records import Case, Decision, Grant, Limits
+from knowledge.records import Case, Decision, Grant, Limits, short_hash
 
 Mode = Literal["off", "ask", "shadow", "auto"]
 
 # Looked at again on every pass: clocks differ, and Airflow writes an end date some time after
 # the end. What is known already costs no request.
 OVERLAP = timedelta(hours=1)
+
+# What has waited longer is asked for one by one: the list would become too long.
+LONGEST_WAIT = timedelta(days=7)
 
 
 def one_pass(desk: Desk, mode: Mode, warn: Warn) -> Iterator[Case]:
@@ -32,12 +42,12 @@ def one_pass(desk: Desk, mode: Mode, warn: Warn) -> Iterator[Case]:
     What cannot be read now is warned of and left for the next pass. Raises AirflowUnreachable
     or AirflowAuth where nothing can be read at all.
     """
-    yield from respond.settle(desk, warn)
-    since = _since(desk)
-    snapshot = Snapshot(desk.airflow, since)
-    started = desk.clock.now()
-    failed = capture.poll(snapshot, since=since, instance=desk.instance)
+    yield from settle(desk, mode, warn)
     store = desk.knowledge.store
+    pending = store.cases(status=["pending"], instance=desk.instance)
+    since = _since(desk, pending)
+    snapshot = Snapshot(desk.airflow, since)
+    failed = capture.poll(snapshot, since=since, instance=desk.instance)
     known = store.known_incidents(failed)
     complete = True
     for id_, failure in failed.items():
@@ -53,22 +63,57 @@ def one_pass(desk: Desk, mode: Mode, warn: Warn) -> Iterator[Case]:
             continue
         if case is not None:
             yield _follow_up(desk, mode, case, warn)
-    for case in store.cases(status=["pending"], instance=desk.instance):
-        if case.incident.id in failed and case.incident.id not in known:
-            continue  # judged a moment ago
+    rests_on = _rests_on(desk)
+    news = store.mark(f"judged {desk.instance}") != rests_on
+    for case in pending:
+        if case.incident.id in failed and not news and _waits_for_news(case):
+            continue
         changed = _look_again(desk, snapshot, case, failed.get(case.incident.id), warn)
         if changed is not None:
             after = _follow_up(desk, mode, changed, warn)
             if after.status != case.status or _answer(after) != _answer(case):
                 yield after
+    store.set_mark(f"judged {desk.instance}", rests_on)
     if complete:
-        store.set_watermark(desk.instance, started)
+        _advance(desk, failed.values())
 
 
-def _since(desk: Desk) -> datetime:
-    """From the last complete pass on, with an overlap; the first look goes back `lookback`."""
+def _since(desk: Desk, pending: Sequence[Case]) -> datetime:
+    """From the last complete pass on, with an overlap, and far enough back for one list to tell
+    of all that is pending; the first look goes back `lookback`."""
+    now = desk.clock.now()
     mark = desk.knowledge.store.watermark(desk.instance)
-    return desk.clock.now() - desk.settings.lookback if mark is None else mark - OVERLAP
+    start = now - desk.settings.lookback if mark is None else mark - OVERLAP
+    waiting = [case.incident.failed_at for case in pending if case.incident.kind == "task"]
+    return min([start, *(at for at in waiting if now - at < LONGEST_WAIT)])
+
+
+def _advance(desk: Desk, seen: Iterable[capture.Failure]) -> None:
+    """Move the mark to the newest end that Airflow told of: by Airflow's clock, so that a host
+    whose own clock is wrong hides nothing from anybody."""
+    store = desk.knowledge.store
+    ends = [one.end_date for one in seen if isinstance(one, TaskInstance) and one.end_date]
+    mark = store.watermark(desk.instance)
+    newest = max([*ends, *([mark] if mark else [])], default=None)
+    if newest is not None and newest != mark:
+        store.set_watermark(desk.instance, newest)
+
+
+def _rests_on(desk: Desk) -> str:
+    """What judgements rest on beside Airflow: the knowledge base and the settings."""
+    settings = desk.settings
+    rules = (settings.gate, settings.rerun_safe, settings.protected, settings.paused)
+    return short_hash(desk.knowledge.store.revision(), rules)
+
+
+def _waits_for_news(case: Case) -> bool:
+    """Whether nothing but new knowledge or a new record can change the judgement."""
+    if case.judgement is None:
+        return False
+    failed = {
+        check["name"] for check in case.judgement.document["gate"]["checks"] if not check["passed"]
+    }
+    return bool(failed & {"similarity", "margin", "evidence"})
 
 
 def _look_again(
@@ -93,6 +138,9 @@ def _look_again(
         return judge(desk, snapshot, case.incident, live)
     except (AirflowUnreachable, AirflowAuth):
         raise
+    except AirflowNotFound:
+        respond.supersede(desk, case.incident, "it is gone from Airflow")
+        return desk.knowledge.store.case(case.incident.id)
     except (AirflowError, DoorClosed) as error:
         warn(f"{case.incident.id}: not looked at again: {error.message}")
         return None

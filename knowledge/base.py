@@ -51,8 +51,9 @@ class KnowledgeBase:
     def space(self) -> VectorSpace:
         return VectorSpace(self.embedder.name, self.embedder.dimensions, SIGNATURE_VERSION)
 
-    def find(self, signature: Signature, *, limit: int = 5) -> tuple[Match, ...]:
-        """The entries that answer to this signature, best first; exact ones stand at 1.0.
+    def find(self, signature: Signature, *, limit: int | None = None) -> tuple[Match, ...]:
+        """The entries that answer to this signature, best first; exact ones stand at 1.0. All of
+        the candidates unless `limit` is given: who decides must see every answer that differs.
 
         A signature without text matches nothing. Raises EmbedderMismatch where the stored
         vectors come from another embedder."""
@@ -71,7 +72,7 @@ class KnowledgeBase:
             *self.store.find_vector(vector, VECTOR_CANDIDATES),
             *self.store.find_text(tokenize(signature.text), TEXT_CANDIDATES),
         )
-        return ranking.rank(signature, exact, near, limit=limit)
+        return ranking.rank(signature, exact, near, limit=limit or len(exact) + len(near))
 
     @property
     def margin(self) -> float:
@@ -140,12 +141,11 @@ class KnowledgeBase:
         """Remember what a person decided about an incident, as an entry of kind `incident`.
 
         One entry for each (fingerprint, action, params): deciding the same again changes
-        nothing. A signature that is only a wrapper is remembered too, but matches only itself.
+        nothing, unless something else was decided, said or retired in between. A signature that
+        is only a wrapper is remembered too, but matches only itself.
         """
         entry = Entry(
-            id=short_hash(
-                "incident", incident.signature.fingerprint, action, sorted(params.items())
-            ),
+            id=_learned_id(incident, action, params),
             kind="incident",
             source=incident.id,
             title=incident.signature.headline or f"{incident.dag_id}.{incident.task_id}",
@@ -157,10 +157,24 @@ class KnowledgeBase:
             incident_id=incident.id,
         )
         try:
-            return self.store.entry(entry.id)
+            known = self.store.entry(entry.id)
         except NotFound:
-            self.put([entry], at)
-            return entry
+            pass
+        else:
+            answers = self.store.find_exact(incident.signature.fingerprint)
+            newest = all(one.entry.created_at <= known.created_at for one in answers)
+            if newest and not known.retired and known.cause == cause:
+                return known
+        self.put([entry], at)
+        return entry
+
+    def knows(self, incident: Incident, action: str, params: Mapping[str, Any]) -> bool:
+        """Whether this answer to this failure was remembered once."""
+        try:
+            self.store.entry(_learned_id(incident, action, params))
+        except NotFound:
+            return False
+        return True
 
     def evidence(
         self,
@@ -174,7 +188,8 @@ class KnowledgeBase:
     ) -> Evidence:
         """What verified outcomes say about doing `action` on this incident's task. `also` holds
         the matched entry's fingerprints, which count for a near match."""
-        trials = self.store.trials(fingerprints={incident.signature.fingerprint, *also})
+        known = {incident.signature.fingerprint, *also} - {""}  # nothing is no failure's name
+        trials = self.store.trials(fingerprints=known) if known else ()
         return evidence.weigh(
             trials,
             action=action,
@@ -185,6 +200,10 @@ class KnowledgeBase:
             now=now,
             relapse_window=relapse_window,
         )
+
+
+def _learned_id(incident: Incident, action: str, params: Mapping[str, Any]) -> str:
+    return short_hash("incident", incident.signature.fingerprint, action, sorted(params.items()))
 
 
 def symptom(text: str) -> Symptom:

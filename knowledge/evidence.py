@@ -22,6 +22,7 @@ RERUN_ACTIONS = frozenset({"retry", "retry_later"})
 
 # A re-run that turned green and came back this often within the window is not fixing anything.
 RELAPSES_THAT_CONTRADICT = 2
+RELAPSES_IN_A_ROW = 3  # and this often in a row, however long ago
 # So many clean outcomes in a row after a contradiction make the record speak for it again.
 FIXES_THAT_REHABILITATE = 3
 
@@ -131,6 +132,9 @@ def _contradiction(trials: Sequence[Trial], action: str, now: datetime, window: 
             fixes_since = 0
     if against and fixes_since < FIXES_THAT_REHABILITATE:
         return against
+    newest = [trial.outcome for trial in trials[-RELAPSES_IN_A_ROW:]]
+    if rerun and newest == ["relapsed"] * RELAPSES_IN_A_ROW:
+        return f"it came back after each of the last {RELAPSES_IN_A_ROW} times"
     lately = sum(trial.outcome == "relapsed" and now - trial.at <= window for trial in trials)
     if rerun and lately >= RELAPSES_THAT_CONTRADICT:
         hours = round(window.total_seconds() / 3600)

@@ -27,7 +27,7 @@ RUN = "scheduled__2026-01-01T00:00:00+00:00"
 _CLEAR_FIELDS = {
     *("dry_run", "dag_run_id", "task_ids", "only_failed", "only_running", "reset_dag_runs"),
     *("include_upstream", "include_downstream", "include_future", "include_past"),
-    *("run_on_latest_version", "start_date", "end_date", "note"),
+    *("run_on_latest_version", "start_date", "end_date"),
 }
 
 
@@ -257,7 +257,7 @@ class World(Beside):
 
     def clear(self, request: Request, dag_id: str) -> Json:
         body = request.body
-        known = _CLEAR_FIELDS | ({"prevent_running_task"} if self.modern else set())
+        known = _CLEAR_FIELDS | ({"prevent_running_task", "note"} if self.modern else set())
         if extra := sorted(set(body) - known):
             message = {"type": "extra_forbidden", "msg": "Extra inputs are not permitted"}
             raise Problem(422, [{**message, "loc": ["body", extra[0]], "input": body[extra[0]]}])
@@ -281,6 +281,7 @@ class World(Beside):
             retries = self.tasks[dag_id][row["task_id"]]["retries"]
             row |= {"id": str(uuid.uuid4()), "state": None}
             row |= {"max_tries": row["try_number"] + int(retries)}
+            row |= {"note": body["note"]} if "note" in body else {}
             self.runs[_key(row)[:2]]["state"] = "queued"
         return {"task_instances": [dict(row) for row in rows], "total_entries": len(rows)}
 

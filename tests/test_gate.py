@@ -25,6 +25,7 @@ from tests.builders import (
     vouch,
 )
 
+OURS = "[aiops base] retry of try 1 by ana, incident abcdefgh23"
 NAMES = (
     "similarity",
     "margin",
@@ -144,7 +145,7 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("a note", {"live": task_instance(note="I am in there")}, "protected", "ask", "note"),
     (
         "another base",
-        {"live": task_instance(note="[aiops other] retry of try 1")},
+        {"live": task_instance(note=OURS.replace("base", "other"))},
         "protected",
         "ask",
         "another",
@@ -176,6 +177,8 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "ask",
         "ended green",
     ),
+    ("a DAG that cannot be read", {"dag": None}, "live_state", "ask", "DAG cannot be read"),
+    ("a run that cannot be read", {"run": None}, "live_state", "ask", "run cannot be read"),
     ("a backfill", {"run": replace(RUN, run_type="backfill")}, "live_state", "ask", "backfill"),
     ("paused DAG", {"dag": Dag("orders_etl", is_paused=True)}, "live_state", "ask", "paused"),
     ("unhealthy", {"health": Health(("scheduler",))}, "live_state", "ask", "scheduler"),
@@ -304,10 +307,12 @@ class TestRerunSafety:
     [
         (None, ""),
         ("", ""),
-        ("[aiops base] retry of try 1 alone, incident abc", ""),
-        ("[aiops base] retry\n[aiops base] retry", ""),
-        ("[aiops base] retry\nlooking at it, ana", "a person"),
-        ("[aiops other] retry", "another aiops"),
+        (OURS, ""),
+        (f"{OURS}\n{OURS}", ""),
+        (f"{OURS}\nlooking at it, ana", "a person"),
+        (OURS.replace("base", "other"), "another aiops"),
+        (f"{OURS} -- Bob: hands off", "a person"),
+        ("[aiops base] hands off", "a person"),
     ],
 )
 def test_whose_word_a_note_is(note: str | None, word: str) -> None:

@@ -43,7 +43,8 @@ def test_what_a_person_decided_here_overrides_what_was_written_beforehand() -> N
     runbook = match("none")
     decided = match("retry", kind="incident", source="abcdefghij")
     found = diagnose(incident(), (starter, runbook, decided), bound=BOUND)
-    assert (found.action, found.lead) == ("retry", None)
+    assert (found.action, found.lead) == ("retry", 0)  # the runbook still has a say
+    assert diagnose(incident(), (starter, decided), bound=BOUND).lead is None
     assert diagnose(incident(), (starter, runbook), bound=BOUND).action == "none"
 
 

@@ -590,12 +590,19 @@ class TestNotes:
         assert row["note"].startswith("known to the vendor\n[aiops ")
         assert at_work.only().incident.id in row["note"]
 
-    def test_an_act_stands_without_it(self, at_work: Bench) -> None:
-        fail(at_work)
-        at_work.server.fault("PATCH .*", status=403, body=b'{"detail":"Forbidden"}')
-        assert approve(at_work, at_work.only()).status == "acting"
-        (claim,) = at_work.store.claims(["acting"])
-        assert "no note" in claim.progress["note"]
+    def test_an_older_airflow_gets_it_after_the_clear(self) -> None:
+        with bench("3.1.8") as at:
+            row = fail(at)
+            approve(at, at.only())
+            assert at.only().incident.id in row["note"]
+
+    def test_an_act_stands_without_it(self) -> None:
+        with bench("3.1.8") as at:
+            fail(at)
+            at.server.fault("PATCH .*", status=403, body=b'{"detail":"Forbidden"}')
+            assert approve(at, at.only()).status == "acting"
+            (claim,) = at.store.claims(["acting"])
+            assert "no note" in claim.progress["note"]
 
 
 class TestPass:
@@ -604,7 +611,7 @@ class TestPass:
     def test_one_unreadable_log_does_not_stop_the_rest(self, at_work: Bench) -> None:
         at_work.server.add_failure("orders", "load", events=[REFUSED])
         at_work.server.add_failure("sales", "load", events=[REFUSED])
-        at_work.server.fault("GET .*orders.*/logs/", status=403, body=b'{"detail":"Forbidden"}')
+        at_work.server.fault("GET .*orders.*/logs/", status=400, body=b'{"detail":"no"}')
         assert [case.incident.dag_id for case in at_work.watch()] == ["sales"]
         assert "orders.load" in at_work.warnings[0]
         assert at_work.store.watermark("prod") is None

@@ -6,18 +6,30 @@ so that no sibling that succeeded runs again (a clear with `include_downstream` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from aiops_cli.errors import AirflowConflict, AirflowError, AirflowUnreachable, Refused
 from aiops_cli.incidents import UNMAPPED, Plan, PlannedClear, Task, TaskInstance, TaskRef
 from aiops_cli.seams import Airflow
 
-BLOCKED_STATES = frozenset({"failed", "upstream_failed"})
+BLOCKED = "upstream_failed"
+
+Step = Callable[[], None]
+Save = Callable[[dict[str, Any]], None]
 
 
-def preview(airflow: Airflow, live: TaskInstance, action: str, params: Mapping[str, Any]) -> Plan:
-    """What running `live` again would do now. Raises Refused where there is nothing to run."""
+def preview(
+    airflow: Airflow,
+    live: TaskInstance,
+    action: str,
+    params: Mapping[str, Any],
+    *,
+    alone: bool = False,
+) -> Plan:
+    """What running `live` again would do now: the task itself, and what stands failed or blocked
+    below it. `alone` leaves out what really ran and failed there: nobody has vouched for that.
+    Raises Refused where there is nothing to run."""
     ref = live.ref
     own = airflow.clear(ref.dag_id, ref.run_id, [_named(ref)], dry_run=True)
     if [task_instance.ref for task_instance in own] != [ref]:
@@ -27,20 +39,13 @@ def preview(airflow: Airflow, live: TaskInstance, action: str, params: Mapping[s
         )
     tasks = airflow.tasks(ref.dag_id)
     below = downstream_ids(tasks, ref.task_id)
-    blocked = [
-        task_instance
-        for task_instance in (airflow.run_task_instances(ref.dag_id, ref.run_id) if below else ())
-        if task_instance.ref.task_id in below and task_instance.state in BLOCKED_STATES
-    ]
+    run = airflow.run_task_instances(ref.dag_id, ref.run_id) if below else ()
     task = tasks.get(ref.task_id)
     return Plan(
         action=action,
         ref=ref,
         params=params,
-        clears=(
-            _planned(live, "task"),
-            *(_planned(task_instance, "downstream") for task_instance in blocked),
-        ),
+        clears=(_planned(live, "task"), *_below(run, below, alone)),
         # A clear grants the whole retry budget again, not one more try.
         extra_tries=(task.retries if task else 0) + 1,
         version_from=live.version,
@@ -48,16 +53,28 @@ def preview(airflow: Airflow, live: TaskInstance, action: str, params: Mapping[s
     )
 
 
-def apply(airflow: Airflow, plan: Plan, save: Callable[[dict[str, Any]], None]) -> None:
-    """Do what `plan` says. `save` is given what has been done after each step (the id of the new
-    try, what was cleared below, whether that was `as_planned`), so that a crash in between can
-    be taken up. Raises Refused where somebody else acted in between: nothing was done then.
+def _below(
+    run: Sequence[TaskInstance], below: Collection[str], alone: bool
+) -> tuple[PlannedClear, ...]:
+    """What would run again downstream. A name is cleared whole, so that one task instance of it
+    that may not be run again leaves out the name."""
+    stopped = [one for one in run if one.ref.task_id in below and one.state in (BLOCKED, "failed")]
+    ran = {one.ref.task_id for one in stopped if one.state == "failed"} if alone else set()
+    return tuple(_planned(one, "downstream") for one in stopped if one.ref.task_id not in ran)
+
+
+def apply(airflow: Airflow, plan: Plan, note: str, renew: Step, save: Save) -> None:
+    """Do what `plan` says. `note` is left on the task instance by the clear itself. `renew` is
+    called right before each changing call and raises where it must not be made any more. `save`
+    is given what has been done after each step (the id of the new try, what was cleared below,
+    whether that was `as_planned`), so that a crash in between can be taken up. Raises Refused
+    where somebody else acted in between: nothing was done then.
     """
     own, *below = plan.clears
-    done: dict[str, Any] = {"new_id": _clear(airflow, own).id}
+    done: dict[str, Any] = {"new_id": _clear(airflow, own, note, renew).id}
     save(done)
     names = sorted({planned.ref.task_id for planned in below})
-    cleared = _clear_downstream(airflow, plan.ref, names) if names else []
+    cleared = _clear_downstream(airflow, plan.ref, names, renew) if names else []
     done["downstream"] = cleared
     done["as_planned"] = sorted(cleared) == sorted(str(planned.ref) for planned in below)
     save(done)
@@ -68,30 +85,40 @@ def revive(airflow: Airflow, ref: TaskRef) -> None:
     airflow.clear(ref.dag_id, ref.run_id, [_named(ref)], dry_run=False, only_failed=False)
 
 
-def _clear(airflow: Airflow, own: PlannedClear) -> TaskInstance:
+def _clear(airflow: Airflow, own: PlannedClear, note: str, renew: Step) -> TaskInstance:
     """Clear the one task instance; returns it with its new id. An unclear answer (5xx, connection
     lost) is re-read before it is repeated, once: Airflow may have done it all the same."""
     try:
-        return _clear_once(airflow, own)
+        return _clear_once(airflow, own, note, renew)
     except AirflowUnreachable as unclear:
         if not unclear.unclear:
             raise
         live = _read_again(airflow, own, unclear)
         if _moved(live, own):
-            return live
+            # Where a clear takes its note along, the note says whose clear it was; elsewhere the
+            # one that was under way is taken for the one that came through.
+            if note in (live.note or "").splitlines() or not airflow.clears_take_notes:
+                return live
+            raise unclear from None
         try:
-            return _clear_once(airflow, own)
-        except AirflowUnreachable:
+            return _clear_once(airflow, own, note, renew)
+        except (AirflowUnreachable, Refused):
+            # The first call may have arrived late: that is for settle to find out.
             raise unclear from None
 
 
-def _clear_once(airflow: Airflow, own: PlannedClear) -> TaskInstance:
-    """One call. That nothing was cleared is looked into: Refused where somebody else has acted,
-    AirflowConflict where Airflow would not."""
+def _clear_once(airflow: Airflow, own: PlannedClear, note: str, renew: Step) -> TaskInstance:
+    """One call, of a task instance that is still what was planned. That nothing was cleared is
+    looked into: Refused where somebody else has acted, AirflowConflict where Airflow would not."""
     ref = own.ref
+    renew()
+    live = airflow.task_instance(ref)
+    if _moved(live, own):
+        raise Refused(f"somebody else has run {ref} again", "nothing was done")
     refusal = AirflowConflict(f"Airflow cleared nothing for {ref}", "try again in a moment")
+    both = f"{live.note}\n{note}" if live.note else note
     try:
-        cleared = airflow.clear(ref.dag_id, ref.run_id, [_named(ref)], dry_run=False)
+        cleared = airflow.clear(ref.dag_id, ref.run_id, [_named(ref)], dry_run=False, note=both)
         if cleared:
             return cleared[0]
     except AirflowConflict as conflict:
@@ -113,10 +140,13 @@ def _read_again(airflow: Airflow, own: PlannedClear, refusal: AirflowError) -> T
         raise refusal from None
 
 
-def _clear_downstream(airflow: Airflow, ref: TaskRef, names: Sequence[str]) -> list[str]:
+def _clear_downstream(
+    airflow: Airflow, ref: TaskRef, names: Sequence[str], renew: Step
+) -> list[str]:
     """Clear what the failure blocked. Repeating is harmless (only what is failed is cleared), so
     an unclear answer is simply asked again."""
     for repeat in (False, True):
+        renew()
         try:
             cleared = airflow.clear(ref.dag_id, ref.run_id, names, dry_run=False)
         except AirflowConflict:

@@ -101,7 +101,7 @@ def _one(
         if not json:
             talk.print(f"{case.incident.id}: noted; {said}")
         return noted
-    plan = respond.preview(desk, case.incident, proposed.action, proposed.params)
+    plan = respond.preview(desk, case.incident, proposed.action, proposed.params, dry_run=dry_run)
     document = plan_document(plan)
     if dry_run:
         if not json:

@@ -36,11 +36,21 @@ def diagnose(incident: Incident, matches: Sequence[Match], *, bound: float) -> D
 
 
 def _from_exact(exact: Sequence[Match], fitting: tuple[Match, ...]) -> Diagnosis:
-    """Exact answers stand or fall among themselves: what is merely similar does not count, and
-    what a person decided here overrides what was written beforehand."""
+    """Exact answers stand or fall among themselves: what is merely similar does not count. What
+    a person decided goes before what was written beforehand; but where the site's own runbook
+    says otherwise there is no lead, and only the record of this very task settles it."""
     first = min(_rank(match.entry) for match in exact)
     heard = [match for match in exact if _rank(match.entry) == first]
-    best = max(heard, key=lambda match: (match.entry.action is not None, match.entry.created_at))
+    if first == _INCIDENT:
+        heard += [match for match in exact if _rank(match.entry) == _RUNBOOK]
+    best = max(
+        heard,
+        key=lambda match: (
+            match.entry.action is not None,
+            -_rank(match.entry),
+            match.entry.created_at,
+        ),
+    )
     ordered = (best, *(match for match in fitting if match is not best))
     return _from_entry(best, "exact", lead([best, *(m for m in heard if m is not best)]), ordered)
 
