@@ -170,15 +170,20 @@ _Source = dict[str, _Found]  # by dotted name; a file's `airflow:` is "instances
 
 
 def load(
-    *, cwd: Path, environ: Mapping[str, str], overrides: Mapping[str, str | None] | None = None
+    *,
+    cwd: Path,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, str | None] | None = None,
+    new_file: bool = False,
 ) -> Settings:
     """Settings as they hold in the folder `cwd`. `overrides` are flags: dotted name -> text,
-    None where the flag was not given.
+    None where the flag was not given. With `new_file` the one that AIOPS_CONFIG names may be
+    missing: it is about to be written.
 
     Raises ConfigError naming the file and line, variable or flag, the key and what is expected.
     """
     user_file = user_path(environ)
-    if "AIOPS_CONFIG" in environ and environ["AIOPS_CONFIG"] and not user_file.exists():
+    if environ.get("AIOPS_CONFIG") and not (new_file or user_file.exists()):
         raise ConfigError(
             f"AIOPS_CONFIG names {user_file}, which does not exist",
             "aiops init writes it; or unset AIOPS_CONFIG",
