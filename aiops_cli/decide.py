@@ -69,6 +69,16 @@ def proposal(
     return Proposal(chosen, merged, said)
 
 
+def warning(case: Case) -> str:
+    """What a person should know before running it again, or "": an entry forbids it, or somebody
+    said no. They may still say yes."""
+    gate = case.judgement.document["gate"] if case.judgement else {"checks": []}
+    for check in gate["checks"]:
+        if check["name"] == "rerun_safe" and not check["passed"] and check["reason"]:
+            return f"careful: {check['reason']}"
+    return ""
+
+
 def approve(
     desk: Desk, case: Case, proposed: Proposal, shown: Plan | None, rerun_safe: bool | None
 ) -> Case:

@@ -147,6 +147,28 @@ def test_several_in_json_are_one_object(cli: Cli) -> None:
     assert ids["b"] in said.err
 
 
+def test_of_several_what_was_done_is_told_though_airflow_refused_another(cli: Cli) -> None:
+    first = cli.capture("orders", events=[REFUSED])
+    second = cli.capture("sales", events=[REFUSED])
+    cli.server.fault("POST .*/sales/clearTaskInstances", status=403, times=9)
+    said = cli.run("approve", first, second, "--action", "retry", "--yes", "--json")
+    assert said.code == 3
+    assert [one["incident"] for one in said.json["incidents"]] == [first]
+    (error,) = said.json["errors"]
+    assert error["code"] == "airflow_forbidden"
+
+
+def test_a_person_is_warned_where_somebody_said_no(cli: Cli) -> None:
+    book = cli.home / "book.yaml"
+    book.write_text(
+        "- title: t\n  error: 'ConnectionRefusedError: [Errno 111] Connection refused'\n"
+        "  cause: c\n  action: retry\n  safe_to_retry: false\n"
+    )
+    cli.ok("kb", "seed", str(book))
+    id_ = cli.capture("orders", events=[REFUSED])
+    assert "careful: the runbook says not to run this again" in cli.ok("approve", id_, "--yes").text
+
+
 def test_an_unknown_id_among_several_stops_before_anything_is_done(cli: Cli) -> None:
     incident = cli.capture("orders", events=[REFUSED])
     said = cli.run("approve", incident, "zzzzzz", "--action", "retry", "--yes")

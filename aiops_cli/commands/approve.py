@@ -9,7 +9,7 @@ import typer
 
 from aiops_cli.commands import settings
 from aiops_cli.commands.output import confirm, console, print_json
-from aiops_cli.errors import Refused, UsageError
+from aiops_cli.errors import AiopsError, Refused, UsageError
 from knowledge.errors import DoorClosed
 
 if TYPE_CHECKING:
@@ -41,26 +41,31 @@ def approve(
 
     params = _params(set_ or [])
     documents = []
-    refused = False
+    refusals: list[AiopsError] = []
     with services.desk(settings(ctx)) as desk:
         cases = decide.meant(desk.knowledge.store, ids)
         for id_, case in cases.items():
             try:
                 done = _one(desk, case, action, params, cause, rerun_safe, dry_run, yes, json)
-            except (Refused, DoorClosed) as refusal:
+            except (AiopsError, DoorClosed) as error:
                 if len(cases) == 1:
                     raise
-                said = refusal.message if id_ in refusal.message else f"{id_}: {refusal.message}"
-                console(stderr=True).print(said)
-                refused = True
+                # What was done to the others is done, and is told all the same.
+                told = error.message if id_ in error.message else f"{id_}: {error.message}"
+                console(stderr=True).print(told)
+                if isinstance(error, DoorClosed):
+                    error = Refused(error.message, error.hint)
+                refusals.append(error)
             else:
                 if done is not None:
                     documents.append(done if dry_run else incident_document(done))
     if json:
         one = len(cases) == 1 and documents
-        print_json(documents[0] if one else {"incidents": documents})
-    if refused:
-        raise typer.Exit(Refused.exit_code)
+        errors = [{"code": e.code, "message": e.message, "hint": e.hint} for e in refusals]
+        some = {"incidents": documents} | ({"errors": errors} if errors else {})
+        print_json(documents[0] if one else some)
+    if refusals:
+        raise typer.Exit(refusals[0].exit_code)
 
 
 def _params(pairs: Sequence[str]) -> dict[str, Any]:
@@ -103,6 +108,9 @@ def _one(
         return noted
     plan = respond.preview(desk, case.incident, proposed.action, proposed.params, dry_run=dry_run)
     document = plan_document(plan)
+    warning = decide.warning(case)
+    if warning and not json:
+        talk.print(warning)
     if dry_run:
         if not json:
             from aiops_cli.render import plan_text
