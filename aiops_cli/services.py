@@ -55,7 +55,9 @@ def knowledge_base(settings: Settings) -> Iterator[KnowledgeBase]:
     from knowledge.base import KnowledgeBase
 
     with store(settings) as opened:
-        yield KnowledgeBase(opened, embedder(settings))
+        knowledge = KnowledgeBase(opened, embedder(settings))
+        knowledge.seed_starter(SystemClock().now())
+        yield knowledge
 
 
 def embedder(settings: Settings) -> Embedder:

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from aiops_cli import services
 from aiops_cli.commands import Invocation, output, triage
 from aiops_cli.main import app
+from knowledge.base import KnowledgeBase
 from knowledge.stores.sqlite import SqliteStore
 from tests.airflow_server import AirflowServer, Fault, exception
 from tests.airflow_world import Request
@@ -232,4 +233,6 @@ def make(server: AirflowServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv(name, raising=False)
     clock = SetClock()
     monkeypatch.setattr(services, "SystemClock", lambda: clock)
+    # A second for each new base, and each test says itself what is known: test_starter_wiring.py.
+    monkeypatch.setattr(KnowledgeBase, "seed_starter", lambda self, at: None)
     return Cli(server, home, clock, monkeypatch)
