@@ -217,7 +217,7 @@ class _Keys(io.StringIO):
         super().__init__(keys)
         self._interrupt = interrupt
 
-    def readline(self, size: int | None = -1, /) -> str:
+    def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]  # as StringIO
         line = super().readline(-1 if size is None else size)
         if not line and self._interrupt:
             raise KeyboardInterrupt
