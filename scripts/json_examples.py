@@ -69,10 +69,11 @@ def examples() -> Examples:
 
 def _night(cli: Cli) -> Iterator[tuple[str, str, Any]]:
     """(command, call, object), one call after the other."""
+    from tests.airflow_beside import stamp
     from tests.desk import REFUSED
 
-    def say(name: str, *args: str) -> tuple[str, str, Any]:
-        said = cli.run(*name.split(), *args, "--json")
+    def say(name: str, *args: str, stdin: str = "") -> tuple[str, str, Any]:
+        said = cli.run(*name.split(), *args, "--json", stdin=stdin)
         return name, " ".join(["aiops", name, *map(_shown, args), "--json"]), json.loads(said.out)
 
     def fail(day: int) -> dict[str, Any]:
@@ -95,6 +96,12 @@ def _night(cli: Cli) -> Iterator[tuple[str, str, Any]]:
     runbook.parent.mkdir()
     runbook.write_text(RUNBOOK)
     cli.server.add_dag("orders_etl", {"load": ["publish"]}, retries=2)
+    (cli.home / "token").write_text("from-the-vault")
+    cli.server.tokens["from-the-vault"] = cli.server.username
+    command = f"cat {cli.home / 'token'}"
+    yield say("init", "--yes", "--url", cli.server.url, "--token-command", command)
+    login = ("--url", cli.server.url, "--username", cli.server.username, "--password-stdin")
+    yield say("init", *login, "--yes", stdin=f"{cli.server.password}\n")
     yield say("doctor")
     yield say("kb seed", str(runbook.parent))
     row = fail(-2)
@@ -122,6 +129,16 @@ def _night(cli: Cli) -> Iterator[tuple[str, str, Any]]:
     fail(1)
     yield say("reject", pending(), "--reason", "not before the dba says so")
     yield say("handover")
+    begun = cli.clock.now() - timedelta(hours=2)
+    cli.server.add_instance(
+        "reporting",
+        "export",
+        "queued",
+        run_id="scheduled__2026-03-15T01:00:00+00:00",
+        scheduled_when=stamp(begun),
+        queued_when=stamp(begun),
+    )
+    yield say("stuck", "reporting")
     yield say("auto grant", "--actions", "retry", "--dags", "reporting_*", "--until", "7d")
     yield say("auto list")
     (grant,) = cli.ok("auto", "list", "--json").json["grants"]

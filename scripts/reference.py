@@ -1,7 +1,7 @@
 """Writes what docs/ says of the code from the code: commands, settings, and the JSON.
 
 python -m scripts.reference            writes docs/commands.md, and the tables and examples
-                                       between the marks in configuration.md and json.md
+                                       between the marks in the other pages
 python -m scripts.reference --check    only says which of them are not up to date
 """
 
@@ -18,10 +18,12 @@ import typer
 
 from aiops_cli import config_values as values
 from aiops_cli import errors
+from aiops_cli.airflow.rights import NEEDS
 from aiops_cli.commands import Invocation
 from aiops_cli.config_table import SETTINGS, Setting
 from aiops_cli.main import LazyGroup, app
 from scripts import json_examples
+from scripts.config_schema import DOES
 
 if TYPE_CHECKING:
     from typer._click.core import Command, Context, Parameter
@@ -161,7 +163,8 @@ _TYPES: Mapping[Any, str] = {
 
 def settings_table() -> str:
     """The table of all settings, in the order of the code."""
-    head = "| setting | value | default | environment | may stand in |\n|---|---|---|---|---|\n"
+    head = "| setting | what it does | value | default | environment | may stand in |\n"
+    head += "|---|---|---|---|---|---|\n"
     return head + "\n".join(map(_setting, SETTINGS))
 
 
@@ -179,7 +182,8 @@ def _setting(setting: Setting) -> str:
     if setting.combine is not None:
         places += ", which add up"
     env = f"`{setting.env}`" if setting.env else ""
-    return f"| `{setting.name}` | {kind} | {_default(setting)} | {env} | {places} |"
+    does = DOES[setting.name]
+    return f"| `{setting.name}` | {does} | {kind} | {_default(setting)} | {env} | {places} |"
 
 
 # Made on the machine, so not told as a value.
@@ -202,6 +206,15 @@ def _default(setting: Setting) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
+# ---- rights ----
+
+
+def rights_table() -> str:
+    """What each action needs in Airflow, in the order of the catalogue's code."""
+    rows = "\n".join(f"| `{action}` | {', '.join(needs)} |" for action, needs in NEEDS.items())
+    return f"| action | the login must be able to |\n|---|---|\n{rows}"
+
+
 # ---- pages ----
 
 # Page → what stands on it between the marks of this name; None: the whole page.
@@ -209,6 +222,7 @@ PAGES: Mapping[str, tuple[str | None, Callable[[], str]]] = {
     "commands.md": (None, commands_page),
     "configuration.md": ("settings", settings_table),
     "json.md": ("examples", json_examples.sections),
+    "security.md": ("rights", rights_table),
 }
 
 
