@@ -80,14 +80,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("lookback", values.duration, timedelta(hours=24), project=True),
     Setting("relapse_window", values.duration, timedelta(hours=24), project=True),
     Setting("give_up", values.duration, timedelta(hours=24), project=True),
-    Setting("lease", values.duration, timedelta(seconds=120), project=True),
+    # Longer than one changing call with its timeouts and the look at what became of it.
+    Setting("lease", values.duration, timedelta(seconds=300), project=True),
     Setting("gate.similarity", values.share, project=True),  # not set: the embedder's own bound
     Setting("gate.margin", values.share, project=True),
-    Setting("gate.confidence", values.share, 0.80, project=True),
-    Setting("gate.trust_retries", values.flag, False, project=True),
-    Setting("gate.attempts_per_day", values.whole, 1, project=True),
-    Setting("gate.max_per_hour", values.whole, 10, project=True),
-    Setting("gate.max_per_dag_hour", values.whole, 3, project=True),
+    Setting("gate.confidence", values.share, 0.80),
+    Setting("gate.trust_retries", values.flag, False),
+    Setting("gate.attempts_per_day", values.whole, 1),
+    Setting("gate.max_per_hour", values.whole, 10),
+    Setting("gate.max_per_dag_hour", values.whole, 3),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 AIRFLOW_KEYS = tuple(n.partition(".")[2] for n in BY_NAME if n.startswith("airflow."))

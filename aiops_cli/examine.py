@@ -54,11 +54,11 @@ class Desk:
 
 
 def bounds(knowledge: KnowledgeBase, settings: Settings) -> gate.Bounds:
-    """The bounds in force: the embedder's own measured ones unless the settings are stricter or
-    name others."""
+    """The bounds in force: the embedder's own measured ones, or stricter ones of the settings.
+    Below what was measured nothing is known of how often a match is wrong."""
     return gate.Bounds(
-        similarity=settings.gate.similarity or knowledge.embedder.bound,
-        margin=knowledge.margin if settings.gate.margin is None else settings.gate.margin,
+        similarity=max(settings.gate.similarity or 0.0, knowledge.embedder.bound),
+        margin=max(settings.gate.margin or 0.0, knowledge.margin),
         confidence=settings.gate.confidence,
     )
 

@@ -8,7 +8,8 @@ import typer
 
 from aiops_cli.commands import settings
 from aiops_cli.commands.output import console, print_json
-from aiops_cli.errors import AirflowUnreachable, UsageError
+from aiops_cli.errors import AirflowError, UsageError
+from knowledge.errors import StoreUnusable
 
 if TYPE_CHECKING:
     from aiops_cli.examine import Desk
@@ -39,16 +40,16 @@ def watch(
     chosen = settings(ctx, mode=flags[0] if flags else None, interval=interval)
     talk = console(stderr=True)
     with services.desk(chosen) as desk:
-        mode = _mode(desk, chosen.mode)
-        if mode != chosen.mode:
-            talk.print("no grant is in force: shadow, nothing is done alone (aiops auto grant)")
+        mode: Mode = chosen.mode
         while True:
             try:
+                mode = _mode(desk, chosen.mode, mode)  # a grant may come and go
                 _pass(desk, mode, json)
-            except AirflowUnreachable as error:
+            except (AirflowError, StoreUnusable) as error:
                 if once:
                     raise
-                talk.print(f"{error.message}; trying again")  # a watcher outlives an outage
+                # A watcher outlives an outage, a login that ends and a locked file.
+                talk.print(f"{error.message}; trying again in {chosen.interval}")
             if once:
                 break
             desk.clock.sleep(chosen.interval.total_seconds())
@@ -59,14 +60,19 @@ def watch(
         raise typer.Exit(10)
 
 
-def _mode(desk: Desk, mode: Mode) -> Mode:
-    """Auto with nobody's leave is shadow."""
+def _mode(desk: Desk, wanted: Mode, before: Mode) -> Mode:
+    """Auto with nobody's leave is shadow, which is told when it begins."""
     now = desk.clock.now()
     granted = any(
         grant.revoked_at is None and (grant.until is None or grant.until > now)
         for grant in desk.knowledge.store.grants()
     )
-    return "shadow" if mode == "auto" and not granted else mode
+    if wanted != "auto" or granted:
+        return wanted
+    if before != "shadow":
+        said = "no grant is in force: shadow, nothing is done alone (aiops auto grant)"
+        console(stderr=True).print(said)
+    return "shadow"
 
 
 def _pass(desk: Desk, mode: Mode, json: bool) -> None:
