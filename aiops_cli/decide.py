@@ -196,7 +196,7 @@ def call_wrong(
     """An act turned green but did harm: from now on this answer to this failure is never given
     alone anywhere, and its task is not run again alone. Returns the decision that is meant and
     the other acts of the same answer. Raises NotFound where nothing was done."""
-    incident = case.incident
+    incident, reason = case.incident, redact(clean(reason))
     taken_back = _vouch(incident, False, by, at, task=True, reason=reason)
     decided = knowledge.store.call_wrong(incident.id, by, at, reason, [taken_back])
     trials = knowledge.store.trials(fingerprints={incident.signature.fingerprint})

@@ -57,18 +57,21 @@ def weigh(
     """Evidence for doing `action` on this task. `trials` are those of the incident's fingerprint
     (and, for a near match, of the matched entry's), in any order; other actions are ignored."""
     target = bound_object(params)
-    settled = sorted(
+    # A retry that did harm at once does it later too.
+    alike = RERUN_ACTIONS if action in RERUN_ACTIONS else {action}
+    about = sorted(
         (
             trial
             for trial in trials
-            if trial.action == action
+            if trial.action in alike
             and trial.outcome not in (None, "superseded", "unknown")
             and bound_object(trial.params) == target
         ),
         key=lambda trial: trial.at,
     )
+    settled = [trial for trial in about if trial.action == action]
     here = (instance, dag_id, task_id)
-    harm = _harm(settled)
+    harm = _harm(about)
     scopes: tuple[tuple[Scope, int], ...] = (("task", 3), ("dag", 2), ("anywhere", 0))
     for scope, width in scopes:
         found = [
@@ -79,7 +82,7 @@ def weigh(
         if found:
             against = harm or _contradiction(found, action, now, relapse_window)
             return _evidence(scope, found, action, against)
-    return Evidence(scope="none")
+    return Evidence(scope="anywhere" if harm else "none", contradicted=harm)
 
 
 def tally(trials: Iterable[Trial], action: str | None) -> dict[str, int]:

@@ -114,6 +114,18 @@ def test_harm_speaks_of_its_own_action_and_object_only() -> None:
     assert weighed(fixed, harmed, action="set_variable", params=there).contradicted
 
 
+def test_a_retry_that_did_harm_does_it_later_too() -> None:
+    elsewhere = trial("wrong", dag_id="sales_etl")
+    assert "harm" in weighed(elsewhere, action="retry_later").contradicted
+    assert not weighed(elsewhere, action="set_variable").contradicted
+
+
+def test_three_relapses_in_a_row_contradict_however_long_ago() -> None:
+    often = [trial("relapsed", at=NOW - day * DAY) for day in (30, 20, 10)]
+    assert "each of the last 3" in weighed(*often).contradicted
+    assert not weighed(often[0], trial(at=NOW - 15 * DAY), often[2]).contradicted
+
+
 def test_one_relapse_of_a_re_run_is_told_two_within_the_window_contradict() -> None:
     once = weighed(trial("relapsed"))
     assert (once.relapsed, once.value, once.contradicted) == (1, 1, "")

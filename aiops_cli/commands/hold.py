@@ -32,6 +32,7 @@ def hold(
     from aiops_cli import services
     from aiops_cli.config import parse_duration
     from knowledge.records import in_force
+    from knowledge.redact import clean, redact
 
     chosen = settings(ctx)
     now = services.SystemClock().now()
@@ -49,7 +50,7 @@ def hold(
         else:
             until = now + parse_duration(duration)
             shown = [
-                _made(store, chosen.instance, one, chosen.user, now, until, reason)
+                _made(store, chosen.instance, one, chosen.user, now, until, redact(clean(reason)))
                 for one in _targets(store, target)
             ]
     if json:
@@ -84,7 +85,9 @@ def _targets(store: Store, target: str) -> tuple[str, ...]:
 
     try:
         return store.find_ids(target)
-    except NotFound:
+    except NotFound as error:
+        if "more than one" in error.message:
+            raise  # a DAG of that name would be held, and the incident meant would not
         return (target,)
 
 
