@@ -1,7 +1,7 @@
 # Everything here needs bash, git, make, Python >= 3.10 and a package index; uv is used if present.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e bench lock clean FORCE
+.PHONY: help demo test e2e bench docs lock clean FORCE
 
 AIRFLOWS := 3.3.2 3.1.8
 BIN := .envs/dev/bin
@@ -26,6 +26,11 @@ e2e: .envs/dev $(AIRFLOWS:%=.envs/airflow-%) ## the tests against real Airflows
 bench: .envs/dev ## measure matching and start-up
 	$(BIN)/python -m bench.retrieval
 	$(BIN)/python -m bench.startup
+
+docs: .envs/dev ## write the generated parts of docs/ anew
+	$(BIN)/python -m scripts.reference
+	$(BIN)/python -m scripts.config_schema
+	$(BIN)/python -m scripts.picture
 
 lock: ## resolve requirements/ anew (needs uv)
 	uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate --upgrade \

@@ -96,10 +96,6 @@ def _night(cli: Cli) -> Iterator[tuple[str, str, Any]]:
     runbook.parent.mkdir()
     runbook.write_text(RUNBOOK)
     cli.server.add_dag("orders_etl", {"load": ["publish"]}, retries=2)
-    (cli.home / "token").write_text("from-the-vault")
-    cli.server.tokens["from-the-vault"] = cli.server.username
-    command = f"cat {cli.home / 'token'}"
-    yield say("init", "--yes", "--url", cli.server.url, "--token-command", command)
     login = ("--url", cli.server.url, "--username", cli.server.username, "--password-stdin")
     yield say("init", *login, "--yes", stdin=f"{cli.server.password}\n")
     yield say("doctor")

@@ -19,6 +19,7 @@ from aiops_cli.main import COMMANDS, Group
 from knowledge.records import STATUSES
 from knowledge.runbooks import read_runbooks
 from scripts import reference
+from tests.cli import Cli
 from tests.documents import ROOT, all_blocks, anchors, blocks, calls, links, understand
 from tests.test_published import CHECKS, ENTRY, FAILURE, INCIDENT, NUMBER, PLAN, fits
 
@@ -64,6 +65,17 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 )
 def test_every_command_shown_is_understood(words: list[str]) -> None:
     understand(words)
+
+
+def test_every_make_target_shown_exists() -> None:
+    targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = {
+        name
+        for page in TEXTS.values()
+        for block in blocks(page, "console")
+        for name in re.findall(r"^\$ make ([a-z0-9]+)", block, re.MULTILINE)
+    }
+    assert {"test", "demo"} <= shown <= targets
 
 
 def test_every_command_and_variable_named_exists() -> None:
@@ -228,3 +240,11 @@ def test_pages_name_nothing_of_one_machine() -> None:
         assert not re.search(r"/(?:work|root|tmp)/|pypi\.org|pythonhosted|index-url", page), name
         hosts = re.findall(r"https?://([\w.-]+)", page)
         assert all(re.search(r"(^|\.)(example(\.com)?|corp\.example)$", h) for h in hosts), hosts
+
+
+def test_a_pass_that_finds_nothing_new_prints_nothing(cli: Cli) -> None:
+    """Else cron would mail every five minutes (docs/recipes.md)."""
+    cli.two_failures()
+    first, second = cli.ok("watch", "--once"), cli.ok("watch", "--once")
+    assert len(first.out.splitlines()) == 2
+    assert (second.out, second.err) == ("", "")
