@@ -18,10 +18,15 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS …
     r"|\x1b[ -/]*[0-~]"  # two-character escapes
 )
-# C0 and C1 but tab and newline, bidi marks and overrides, invisible joints, tag characters.
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff"
-    "\U000e0000-\U000e007f]"
+# C0 and C1 but tab and newline.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What nobody sees, and what can therefore stand in the middle of a name: Unicode's category Cf
+# and its property Default_Ignorable_Code_Point (joiners, bidi marks, fillers, tags, …).
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5"
+    "\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _SEPARATORS = re.compile("[\u2028\u2029]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -29,13 +34,13 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 def clean(text: str) -> str:
     """Text that cannot drive a terminal: no ANSI or OSC escapes, no control characters but tab
-    and newline, no bidi overrides or invisible characters; lone surrogates become U+FFFD.
+    and newline, no invisible characters or bidi overrides; lone surrogates become U+FFFD.
 
     The number of "\\n" stays the same, and `str.splitlines` splits at nothing else.
     """
     if text.isascii() and text.isprintable():
         return text
-    text = _CONTROL.sub("", _ESCAPES.sub("", text))
+    text = _CONTROL.sub("", _ESCAPES.sub("", _UNSEEN.sub("", text)))
     return _SURROGATES.sub("\ufffd", _SEPARATORS.sub(" ", text))
 
 
@@ -82,7 +87,7 @@ def redact_line(text: str) -> str:
     """`redact` for one line that has been through `KeyBlocks.line`."""
     for kind, pattern in (*_library_tokens(), *_TOKENS):
         text = pattern.sub(_mark(kind), text)
-    if _mark("aws_key") in text:
+    if _mark("aws_key") in text or "secret_access_key" in text:
         text = _AWS_SECRET.sub(_mark("aws_secret"), text)
     if len(text) >= 64 and _LONE_KEY_LINE.fullmatch(text):
         return _mark("private_key")
@@ -163,6 +168,8 @@ _TOKENS = tuple(
         ("vault_token", r"\bhv[sbr]\.[\w-]{20,}"),
         ("docker_token", r"dckr_[a-z]{3}_[\w-]{20,}"),
         ("digitalocean_token", r"do[opr]_v1_[0-9a-f]{40,}"),
+        ("aws_session_token", r"(?:FwoGZXIvYXdz|IQoJb3JpZ2lu)[\w+/=]{40,}"),
+        ("service_token", r"\b(?:glsa_|dbt[cu]_|ATATT3|shpat_|pscale_tkn_)[\w=-]{20,}"),
         ("fernet_token", r"gAAAAA[\w-]{60,}={0,2}"),
         ("fernet_key", r"(?<![\w+/=-])[A-Za-z0-9_-]{43}=(?![\w+/=-])"),
     )
@@ -187,18 +194,38 @@ _LONE_KEY_LINE = re.compile(
 # cannot start again inside one long name: "db_password", "AWS_SECRET_ACCESS_KEY" end like this.
 _NAME = (
     r"(?:pass(?:w(?:or)?d|phrase|code)|(?<=[_.-])pass|(?<=[\"'])pass(?=[\"'])|pwd|token|secret"
-    r"|(?:api|access|account|private|secret|encryption|fernet|signing|storage|master)[_-]?key)"
-    r"(?:[_-]?(?:value|text|b64|base64|\d{1,2}))?(?![\w-])"
+    r"|(?:api|app|auth|access|account|private|secret|shared|encryption|fernet|signing|storage"
+    r"|master|subscription|license|hmac)[_.-]?key|rediscli_auth)"
+    r"(?:[_-]?(?:value|text|content|base|b64|base64|\d{1,2})"
+    r"|\.[\w-]{1,40}\.\w{1,8}\.core\.windows\.net)?(?![\w-])"  # Spark's settings for Azure
 )
 # Values that tell nothing, and values that were hidden before.
 _NO_SECRET = re.compile(
     r"(?i:<redacted:\w+>[)\]}.,:;]*|none|null|nil|true|false|yes|no|\*+|\"\"|''|)", re.ASCII
 )
+# The first word of what stands after "token: " in a sentence, or of a type in source text.
+_PROSE = (
+    r"an?|access|and|any|are|at|authentication|authorization|bad|bool|bytes|can|cannot|check"
+    r"|connection|could|denied|disabled|does|empty|error|expired|expecting|failed|failure|for"
+    r"|forbidden|found|from|has|in|incorrect|input|int|invalid|is|it|locked|malformed|mismatch"
+    r"|missing|must|no|not|object|of|on|only|optional|or|permission|please|provided|refused"
+    r"|rejected|required|revoked|secretstr|should|signature|str|string|the|this|timeout|to|type"
+    r"|unable|unauthorized|unexpected|unknown|unsupported|user|value|was|when|will|with|wrong"
+    r"|your?"
+)
+_NO_PROSE = rf"(?!(?:{_PROSE})(?![\w-]))"
+# Quotes as source, JSON and JSON within JSON have them; and the text behind one.
+_QUOTE = r"[bru]{0,2}\\{0,4}[\"']"
+_QUOTED = r"(?:(?<=\")(?:[^\"\\]|\\(?!\"))+|(?<=')(?:[^'\\]|\\(?!'))+)"
+# Between a client's name and its flag, in one command; between a flag and its value.
+_GAP = r"[\s\"'](?:[^|;&\n]|&(?!&)){0,200}?(?<=[\s\"'])"
+_NEXT = r"(?:[\"'],\s?[\"']|\s{1,4})"
 # Without one of these none of the patterns below can match: plain lines are three times cheaper.
 _HINTS = (
     *("://", "pass", "pwd", "token", "secret", "key", "auth", "bearer", "basic", "cookie"),
     *("sig=", "signature=", "credential=", "identified", "-u", "--user", "mysql", "sqlcmd"),
-    *("jdbc:oracle", "sqlplus"),
+    *("jdbc:oracle", "sqlplus", "sqlldr", "expdp", "impdp", "cred", "login", "hooks", "curl"),
+    *("mongo", "redis-cli", "bcp", "beeline", "cqlsh", "ldap", "core.windows.net"),
 )
 _AFTER: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
@@ -211,14 +238,29 @@ _AFTER: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             r"[^\s:/?#@\"<>]{0,256}:)"
             r"(?=[^\s\"@]{1,1024}@)((?:<redacted:\w+>|[^\s\"<>?]|\?(?![\w.%-]{1,64}=)){1,1024})(?=@)",
         ),
-        ("password", r"((?:jdbc:oracle:\w{1,10}:|sqlplus )[\w$#]{1,128}/)([^\s@]{1,256})(?=@)"),
+        # A token alone, where a user would stand.
+        ("token", r"(://)(?=[\w.~-]{0,80}\d)([\w.~-]{32,256})(?=@)"),
+        # Addresses that let everybody post who knows them.
+        (
+            "webhook",
+            r"((?:hooks\.slack\.com/(?:services|workflows|triggers)|discord(?:app)?\.com/api/webhooks"
+            r"|outlook\.office\.com/webhook|webhook\.office\.com/webhookb2"
+            r"|events\.pagerduty\.com/integration)/)([^\s\"'<>?]+)",
+        ),
+        (
+            "password",
+            r"((?:jdbc:oracle:\w{1,10}:"
+            r"|\b(?:sqlplus|sqlldr|expdp|impdp)(?:[\s\"',]{1,4}-\w{1,8}){0,6}[\s\"',]{1,4}(?:userid=)?)"
+            r"[\w$#]{1,128}/)([^\s@\"']{1,256})(?=[\"']?\s{0,4}@)",
+        ),
         (
             "authorization",
-            r"(authorization[\"'\\]{0,4}\s{0,8}[:=]\s{0,8}[\"'\\]{0,4}"
-            r"(?:(?:basic|bearer|token|negotiate|ntlm|apikey)\s{1,8})?)"
+            r"(authorization[\"'\\]{0,4}\s{0,8}(?:=>|[:=]|,(?=\s?[bru]?\\{0,4}[\"']))\s{0,8}\[?"
+            r"(?:[bru]?[\"'\\]{1,4})?(?:(?:basic|bearer|token|negotiate|ntlm|api-?key|key|geniekey"
+            r"|ssws|splunk|bot)\s{1,8}[\"']?)?)"
             r"((?:digest|aws4-hmac-sha256)\s.*"
             r"|(?!(?:basic|bearer|digest|is|was|not|no|header|failed|missing|required|denied|error"
-            r"|invalid|expired|has|the)\b)[^\s\"',;\\]+)",
+            r"|invalid|expired|has|the)\b|[bru]?[\"'])(?:(?<=[\"'])[^\"'\\]+|[^\s\"',;\\]+))",
         ),
         (
             "authorization",
@@ -227,6 +269,51 @@ _AFTER: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (
             "authorization",
             r"(\bbasic\s{1,8})(?=[A-Za-z+/]{0,60}[\d=])([A-Za-z0-9+/]{8,}={0,2})(?![\w+/=\"'-])",
+        ),
+        (
+            "authorization",
+            r"(\bauth (?:plain|login|xoauth2) )(?=\S{0,60}[\d=])([A-Za-z0-9+/]{8,}={0,2})",
+        ),
+        # Two strings: auth=("bob", "x"), HTTPBasicAuth("bob", "x"), login("bob", "x"); and a
+        # header or setting as a pair, whose second string could not be a third name.
+        (
+            "password",
+            rf"((?:auth(?:\\{{0,4}}[\"']?\s{{0,4}}[:=]\s{{0,4}}[\[(]|\()|\blogin\()\s{{0,4}}"
+            rf"(?!{_QUOTE}(?:basic|digest|bearer|oauth\w{{0,2}}|negotiate|ntlm|kerberos)\\{{0,4}}[\"'])"
+            rf"{_QUOTE}[^\"'\\]{{0,128}}\\{{0,4}}[\"'],\s{{0,4}}{_QUOTE})({_QUOTED})"
+            r"(?=\\{0,4}[\"']\s{0,4},?\s{0,4}[)\]])",
+        ),
+        (
+            "secret",
+            rf"([\[(]{_QUOTE}[\w.-]{{0,60}}?{_NAME}\\{{0,4}}[\"'],\s{{0,4}}{_QUOTE})"
+            rf"(?=[^\"']{{0,256}}[^A-Za-z_.\s\"'])({_QUOTED})(?=\\{{0,4}}[\"'][)\]])",
+        ),
+        # The path of a file with credentials stays, and so does what source text assigns.
+        (
+            "credentials",
+            rf"(cred(?:ential)?s?\\{{0,4}}[\"']?\s{{0,4}}[:=]\s{{0,4}}{_QUOTE})"
+            rf"(?![/~{{\[]){_NO_PROSE}({_QUOTED})",
+        ),
+        (
+            "credentials",
+            r"(cred(?:ential)?s?(?:\s{0,4}=\s{0,4}|:\s{1,4}))(?![/~]|arn:|\w{1,10}://)"
+            r"(?=[^\s,;\"'()<>{}\[\]]{0,80}[\d:@!$%*#])(?=[^\s,;\"'()<>{}\[\]]{0,80}[A-Za-z])"
+            r"(?![^\s,;\"'()<>{}\[\]]{0,80}[(<{\[])([^\s,;\"'()<>{}\[\]]+)",
+        ),
+        # A prompt's answer: a word that no sentence begins with, and either alone or no word.
+        (
+            "password",
+            r"(\bpass(?:word|wd|phrase|code)\s{1,4}for\s"
+            r"(?:[^\n:=\"']{0,80}(?:'[^'\n]{1,160}'|\"[^\"\n]{1,160}\"))?[^\n:=]{0,160}?"
+            rf"(?::\s{{1,4}}|\s?=\s?(?=[\"']))[\"']?){_NO_PROSE}(?!\S*:\s|\{{[\w.]{{1,60}}[\[(}}])"
+            r"(?=\S*[^A-Za-z\s.,;!]|\S*\s{0,256}$)([^\s\"']+)",
+        ),
+        # A blank as separator, for the settings of clouds alone.
+        (
+            "secret",
+            r"((?:secret_access_key|session_token|(?:(?:account|secret)\.key|client\.secret)"
+            r"(?:\.[\w.-]{1,120})?)\s{1,8})(?=[\w/+=~.-]{0,200}[\d+])(?=[\w/+=~.-]{0,200}[A-Za-z])"
+            r"(?!/)([\w/+=~.-]{6,})",
         ),
         ("cookie", r"(cookie\\*[\"']\s{0,8}:\s{0,8}\\*\")([^\"]*)"),
         ("cookie", r"(cookie\\*[\"']\s{0,8}:\s{0,8}\\*')([^']*)"),
@@ -245,8 +332,20 @@ _AFTER: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             r"(?!-|(?:is|was|not|option|flag|argument|or|and|to|for)\b)"
             r"((?:'[^']*'|\"[^\"]*\"|[^\s\"',])+)",
         ),
-        ("password", r"((?<!\S)(?:-u|--user)[ =][\"']?[^\s:\"']{1,128}:)(?!\d+(?!\S))([^\s\"']+)"),
-        ("password", r"(\b(?:mysql\w{0,8}|sshpass|sqlcmd)\s(?:[^\n]{0,200}?\s)?-p\s?)([^\s-]\S*)"),
+        (
+            "password",
+            r"((?<![^\s\"'])(?:-u|--(?:proxy-)?user)(?:[ =]|[\"'],\s?)[\"']?(?!\w{1,10}://|jdbc:)"
+            r"[^\s:\"']{1,128}:)(?!\d+(?![^\s\"']))([^\s\"']+)",
+        ),
+        # The same letter is a port or a database for other clients.
+        (
+            "password",
+            rf"((?-i:\b(?:mysql\w{{0,8}}{_GAP}-p|(?:sqlcmd|bcp){_GAP}-P{_NEXT}?|sshpass{_GAP}-p{_NEXT}?"
+            rf"|(?:mongo\w{{0,8}}|beeline|cqlsh|(?:docker|podman|helm|az)\slogin){_GAP}-p{_NEXT}"
+            rf"|redis-cli{_GAP}-a{_NEXT}|ldap\w{{1,8}}{_GAP}-w{_NEXT}"
+            rf"|curl{_GAP}-\w{{0,6}}u{_NEXT}?[\"']?[\w.@+-]{{1,128}}:)))"
+            r"(?![\"'](?:[,\]\s]|$)|//|[|;&-])((?:'[^']*'|\"[^\"]*\"|[^\s\"',])+)",
+        ),
         # YAML: a pass phrase has blanks and ends with the line.
         (
             "password",
@@ -263,16 +362,6 @@ _PAIR = re.compile(
     r"|(?P<braced>\{[^{}\"':]+\})"
     r"|(?P<bare>(?![{\[])(?:<redacted:\w+>|[^\s,;&\"'<]|<(?!/)"
     r"|[,;&](?!\s|$|[\"']?[\w.-]{1,40}[\"']?\s?[=:])|[\"'](?![\s,;:&)\]}\"']|$))+))",
-    re.IGNORECASE,
-)
-# The first word of what stands after "token: " in a sentence, or of a type in source text.
-_PROSE = re.compile(
-    "an?|access|and|any|are|at|authentication|authorization|bad|bool|bytes|can|cannot|check|could"
-    "|denied|does|empty|error|expired|expecting|failed|failure|for|forbidden|found|from|has|in"
-    "|incorrect|input|int|invalid|is|it|malformed|mismatch|missing|must|no|not|object|of|on|only"
-    "|optional|or|permission|please|provided|rejected|required|revoked|secretstr|should|signature"
-    "|str|string|the|this|to|type|unable|unauthorized|unexpected|unknown|unsupported|user|value"
-    "|was|when|will|with|wrong|your?",
     re.IGNORECASE,
 )
 
@@ -294,7 +383,7 @@ def _pair(found: re.Match[str]) -> str:
 
 
 def _is_prose(found: re.Match[str], value: str) -> bool:
-    name, before = found["name"], found.string[max(0, found.start() - 12) : found.start()]
+    name, before = found["name"], found.string[max(0, found.start() - 60) : found.start()]
     if name in ("pwd", "PWD"):  # the shell's working directory, not ODBC's password
         return value.startswith("/") and not before.endswith(";")
     if before.lower().endswith(("unexpected ", "expected ", "extraneous ")):  # a parser's token
@@ -304,5 +393,5 @@ def _is_prose(found: re.Match[str], value: str) -> bool:
     if ":" not in found["sep"] or not re.fullmatch(r"[A-Za-z']+", value):
         return False
     # "InvalidToken: Signature …" is an exception, not a setting.
-    exception = name[0].isupper() and before[-1:].islower()
-    return exception or _PROSE.fullmatch(value) is not None
+    exception = name[0].isupper() and re.search(r"(?<!\w)[A-Z]\w*[a-z]$", before) is not None
+    return exception or re.fullmatch(_PROSE, value, re.IGNORECASE) is not None

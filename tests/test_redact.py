@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -97,6 +98,88 @@ LEAKS = {
     PEM.replace("PRIVATE", "RSA PRIVATE"): KEY_END,
     PEM.replace("\n", "\n[2024-01-02, 03:04:05 UTC] {bash.py:1} INFO - "): KEY_BODY,
     "\n".join(PEM.split("\n")[:2]): KEY_BODY,
+    # Two strings for a user and a password, as a call or a repr shows them.
+    "requests.get(url, auth=('bob', 'hunter22'), timeout=3)": "hunter22",
+    'auth=("bob","pw-1")': "pw-1",
+    "{'auth': ('bob', 'pw-1')}": "pw-1",
+    '{"auth": ["bob", "pw-1"]}': "pw-1",
+    r"{\"auth\": [\"bob\", \"pw-1\"]}": "pw-1",
+    "http_auth = (b'elastic', b'pw-1')": "pw-1",
+    "HTTPBasicAuth('bob', 'pw-1')": "pw-1",
+    'requests.auth.HTTPDigestAuth("bob", "pw-1")': "pw-1",
+    "server.login('bob', 'pw-1')": "pw-1",
+    "('X-Api-Key', 'pw-1')": "pw-1",
+    "[(b'Host', b'x'), (b'Authorization', b'Bearer pw-1')]": "pw-1",
+    "BasicAuth(login='bob', password='pw-1', encoding='latin1')": "pw-1",
+    # A prompt, and what was typed or generated for it.
+    "Password for user bob: hunter2": "hunter2",
+    "Password for user bob: hunter": "hunter",
+    "Simple auth manager | Password for user 'admin': tDnKqAbcQmWxYzRs": "tDnKqAbc",
+    "standalone | Password for the admin user is: pw-1": "pw-1",
+    "Enter passphrase for key '/home/etl/.ssh/id_rsa': pw-1": "pw-1",
+    "SET PASSWORD FOR 'etl'@'%' = 'pw-1'": "pw-1",
+    # Names of settings.
+    "secret_key_base: pw-1": "pw-1",
+    "credentials='pw-1'": "pw-1",
+    '{"credentials": "pw-1"}': "pw-1",
+    "creds=hunter2": "hunter2",
+    "creds: bob:hunter": "hunter",
+    "secretAccessKey: qwerty": "qwerty",
+    "REDISCLI_AUTH=pw-1 redis-cli": "pw-1",
+    "Ocp-Apim-Subscription-Key: pw-1": "pw-1",
+    "--conf spark.hadoop.fs.s3a.secret.key=pw-1": "pw-1",
+    "fs.azure.account.key.acme.dfs.core.windows.net=pw-1": "pw-1",
+    "fs.azure.account.key.acme.dfs.core.windows.net q1w2e3r4t5y6": "q1w2e3",
+    f"aws_secret_access_key {AWS_SECRET}": AWS_SECRET,
+    "aws configure set aws_session_token a1b2c3d4e5": "a1b2c3d4e5",
+    "session IQoJb3JpZ2lu" + "a1B2c3D4" * 10: "a1B2c3",
+    # Authorization, however it is printed.
+    '{"Authorization": "Bearer pw-1"}': "pw-1",
+    r"{\"Authorization\": \"Bearer pw-1\"}": "pw-1",
+    "{'Authorization': b'Bearer pw-1'}": "pw-1",
+    "{'authorization': ['Bearer pw-1']}": "pw-1",
+    "('Authorization', 'Bearer pw-1')": "pw-1",
+    '"Authorization" => "Bearer pw-1"': "pw-1",
+    "{'Authorization': 'SSWS pw-1'}": "pw-1",
+    "Authorization: GenieKey pw-1": "pw-1",
+    "send: 'AUTH PLAIN AGV0bABwdzEyMw=='": "AGV0bABwdzEyMw",
+    # Command lines.
+    "run --password=pw-1 --host db": "pw-1",
+    "mysqldump -u etl -p'pw 1' orders": "pw 1",
+    "sshpass -p pw-1 ssh etl@db": "pw-1",
+    "['sshpass', '-p', 'pw-1', 'ssh']": "pw-1",
+    "['mysql', '-u', 'etl', '-ppw-1']": "pw-1",
+    "sqlcmd -S db -U sa -P pw-1 -Q x": "pw-1",
+    "docker login -u bob -p pw-1 registry": "pw-1",
+    "redis-cli -h cache -a pw-1 ping": "pw-1",
+    "beeline -u jdbc:hive2://h:10000/db -n bob -p pw-1": "pw-1",
+    "sqlplus -s etl/pw-1@db": "pw-1",
+    'sqlplus -S -L "etl/pw-1@//db:1521/x" @run.sql': "pw-1",
+    "['sqlplus', 'etl/pw-1@db']": "pw-1",
+    "sqlldr userid=etl/pw-1@db control=x": "pw-1",
+    "curl -ubob:pw-1 https://api": "pw-1",
+    "curl -sSu bob:pw-1 https://api": "pw-1",
+    "curl --proxy-user bob:pw-1 https://api": "pw-1",
+    "['curl', '-u', 'bob:pw-1', 'https://api']": "pw-1",
+    # What the logs of providers show.
+    "snowflake.connector.connect(**{'user': 'ETL', 'password': 'pw-1', 'account': 'a'})": "pw-1",
+    "{'user': 'ETL', 'private_key': b'0\\x82\\x04', 'account': 'ab12345.eu'}": "x82",
+    '{"extra__snowflake__private_key_content": "pw-1"}': "pw-1",
+    "URL(drivername='postgresql', username='etl', password='pw-1', host='db')": "pw-1",
+    "Engine(snowflake://etl:pw-1@ab12345/orders?warehouse=wh)": "pw-1",
+    "mssql+pyodbc:///?odbc_connect=DRIVER%3DODBC%3BUID%3Dsa%3BPWD%3Dpw-1%3B": "pw-1",
+    "{'AccessKeyId': 'A', 'SecretAccessKey': 'pw-1', 'Expiration': 1}": "pw-1",
+    "ReadOnlyCredentials(access_key='A', secret_key='pw-1', token='pw-2')": "pw-2",
+    "https://hooks.slack.com/triggers/" + "T000/123/a1B2c3D4e5F6": "a1B2c3D4",
+    "https://acme.webhook.office.com/webhookb2/" + "1-2@3/IncomingWebhook/a1b2c3/4": "a1b2c3",
+    "https://discord.com/api/webhooks/123456/" + "a1B2c3D4-e5F6": "a1B2c3D4",
+    "token for databricks dapi" + "0123456789abcdef" * 2: "0123456789abcdef",
+    "BlobEndpoint=https://a.x;SharedAccessSignature=sv=2021&se=2024&sig=pw-1": "pw-1",
+    "Endpoint=sb://x/;SharedAccessKeyName=Root;SharedAccessKey=pw-1": "pw-1",
+    'sasl.jaas.config=o.a.k.PlainLoginModule required username="etl" password="pw-1";': "pw-1",
+    '{"access_token":"pw-1","refresh_token":"pw-2","expires_in":3600}': "pw-2",
+    "grant_type=refresh_token&refresh_token=pw-1&client_id=x": "pw-1",
+    "https://" + "a1b2c3d4" * 5 + "@dev.azure.com/acme": "a1b2c3d4",
 }
 
 
@@ -145,6 +228,51 @@ def test_a_secret_is_gone(text: str) -> None:
         "docker run -u 1000:1000 image",
         "psycopg2.OperationalError: SSL SYSCALL error: EOF detected",
         'File "/opt/airflow/dags/token.py", line 3, in password',
+        "Password expired for user etl",
+        "Incorrect password for user etl: connection refused",
+        "Could not find password for user bob: no entry in .pgpass",
+        "Password for user bob: psql: error: connection to server failed",
+        "The password for user etl is wrong",
+        "f\"Password for user '{user['username']}': {passwords[user['username']]}\"",
+        "Invalid credentials",
+        "credentials not found",
+        "Unable to locate credentials",
+        "credentials: not found",
+        "credentials=None",
+        "self._credentials = credentials",
+        "creds = boto3.Session().get_credentials()",
+        "credentials=<google.oauth2.service_account.Credentials object at 0x7f00>",
+        "credentials='/etc/gcp/key1.json'",
+        "Found credentials from IAM Role: airflow-role",
+        "KeyError: 'aws_secret_access_key'",
+        "aws_secret_access_key is not set",
+        "aws_secret_access_key, aws_session_token in /home/etl/.aws/credentials",
+        "aws_secret_access_key environment variable",
+        "secret_key_base: missing",
+        "HTTPBasicAuth(login, password)",
+        "auth=('bob', None)",
+        "auth: ['basic', 'digest']",
+        "AUTH_BACKENDS=('airflow.api.auth', 'airflow.api.basic')",
+        "missing: ['user', 'password', 'host']",
+        "required=('token', 'secret')",
+        "mysql -h db -P 3306 -u etl -p orders",
+        "mysql -h db; mkdir -p /tmp/x",
+        "docker run -p 8080:80 image",
+        "psql -p 5432 -U etl",
+        "ssh -p 22 etl@host",
+        "redis-cli -p 6379",
+        "sqlplus /nolog @run.sql",
+        "sqlplus / as sysdba",
+        "sshpass -e ssh host",
+        "beeline -u jdbc:hive2 -n bob",
+        "Authorization: Bearer",
+        "sasl.jaas.config=null",
+        "unique_key='order_id', primary_key=order_id, sort key: ds",
+        "BlobEndpoint=https://a.x;SharedAccessSignature=sv=2021&se=2024-01-02",
+        "from airflow.sdk.bases.hook import BaseHook",
+        "class AwsHook(BaseHook, CredentialsMixin):",
+        "https://hooks.slack.com returned 404",
+        "InvalidPassword: authentication",
     ],
 )
 def test_what_decides_a_diagnosis_stays(text: str) -> None:
@@ -182,10 +310,24 @@ def test_the_rest_of_the_line_stays(text: str, redacted: str | None) -> None:
         ("AKIAIOSF\u200bODNN7EXAMPLE", "EXAMPLE"),
         ("pass\x00word=pw\x1b]0;title\x07-1", "-1"),
         ("pass\u202eword=pw-1", "pw-1"),
+        ("pwd\u200d=hunter2x", "hunter2x"),
+        ("p\u00adassword=hunter2x", "hunter2x"),
+        ("to\u115fken=hunter2x", "hunter2x"),
+        ("pass\ufe0fword\u3164=hunter2x", "hunter2x"),
+        ("pass\x1b\u200b[31mword=pw-1", "pw-1"),
     ],
 )
 def test_escapes_do_not_hide_a_secret(hidden: str, secret: str) -> None:
     assert secret not in redact(clean(hidden))
+
+
+def test_clean_drops_every_character_that_nobody_sees() -> None:
+    formats = [c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) == "Cf"]
+    fillers = [*"\u034f\u115f\u1160\u17b4\u17b5\u180b\u2065\u3164\uffa0\ufe00\ufe0f\U000e01ef"]
+    kept = [f"U+{ord(c):04X}" for c in formats + fillers if clean(f"a{c}b") != "ab"]
+    assert formats
+    assert not kept
+    assert clean("Zoë e\u0301 \u0928\u0940 ✓ → 日本 😀") == "Zoë e\u0301 \u0928\u0940 ✓ → 日本 😀"
 
 
 def test_clean_keeps_the_text_and_drops_what_drives_a_terminal() -> None:
@@ -207,7 +349,8 @@ PIECES = st.lists(
                 *("-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "\n", KEY_BODY),
                 *("</x>", "--", "x", AWS_ID, AWS_SECRET, JWT, FERNET, "eyJ", "sig=", "?", "{", "}"),
                 *("mysql -p", "<password>", "(", ")", "[", "secret", "api_key", "None", "%3D"),
-                *("curl -u ", "IDENTIFIED BY "),
+                *("curl -u ", "IDENTIFIED BY ", "auth=(", "creds=", "Password for ", "sqlplus a/"),
+                *("aws_secret_access_key ", "sshpass -p ", "login(", "webhook/", "auth", "', '"),
             ]
         ),
         st.text(max_size=3),
@@ -266,7 +409,27 @@ def test_no_secret_survives_in_its_place(secret: str, place: str, around: str) -
         *("a", "://", "://a:", "@://a:", "password", "password='", 'password=\\"', "eyJ", "--a"),
         *("-----BEGIN PRIVATE KEY-----", "cookie:", "basic ", "mysql -p", "\\", "1:", "a,", "sk-"),
         *("password=a,", "<a", "xoxb-1-", "?sig=", "[", "gl-", "Z9+/", "=", "\x1b[", "\x1b]", "-"),
-        *("a.", "&a="),
+        *(
+            "a.",
+            "&a=",
+            "auth=('a','",
+            'auth=("a',
+            "creds=",
+            "credentials='",
+            "password for ",
+            "curl ",
+        ),
+        *(
+            "mysql ",
+            "sqlplus ",
+            "sqlplus -s ",
+            "sqlplus a/",
+            "aws_secret_access_key ",
+            "a@",
+            "\u200b",
+        ),
+        *("authorization: '", "login(", "('token','", "account.key.", "webhook/", "('", "--user "),
+        *("://a1", "userid=", "a/"),
     ],
 )
 def test_a_hostile_line_takes_linear_time(seed: str) -> None:
