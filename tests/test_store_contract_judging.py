@@ -4,11 +4,22 @@ tool did alone lately."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
 from knowledge.errors import NotFound
-from knowledge.records import Grant, Hold, Judgement, Outcome, Pause, Remark, Vouch
+from knowledge.records import (
+    ActsAlone,
+    Grant,
+    Hold,
+    Judgement,
+    Outcome,
+    OutcomeName,
+    Pause,
+    Remark,
+    Vouch,
+)
 from knowledge.stores import Store
 from tests.samples import (
     DAY,
@@ -17,6 +28,7 @@ from tests.samples import (
     NOW,
     SPACE,
     SetClock,
+    acted,
     added,
     claimed,
     decision,
@@ -24,8 +36,11 @@ from tests.samples import (
     incident,
     opened,
     refused,
+    signature,
     unit,
 )
+
+TICK = timedelta(microseconds=1)
 
 # --- whether anything changed --------------------------------------------------------------------
 
@@ -109,3 +124,96 @@ def test_nothing_else_is_a_new_revision(store: Store, store_clock: SetClock) -> 
     with pytest.raises(NotFound):
         store.end_hold("holdone", "me", NOW)
     assert store.revision() == before
+
+
+# --- what the tool did alone lately --------------------------------------------------------------
+
+
+def test_acts_alone_are_counted_by_task_instance_dag_and_hour(
+    store: Store, store_clock: SetClock
+) -> None:
+    me = incident(try_number=2)
+    earlier, mapped = incident(), incident(map_index=3, ti_id="m")
+    run, task = incident(run_id="next", ti_id="r"), incident(7)
+    dag, elsewhere = incident(dag_id="other", ti_id="d"), incident(instance="prod", ti_id="e")
+    added(store, me, earlier, mapped, run, task, dag, elsewhere)
+    assert store.acts_alone(me.id) == ActsAlone()
+    for number, one in enumerate((earlier, mapped, run, task, dag, elsewhere), start=1):
+        acted(store, one, kind="auto")
+        assert store.acts_alone(me.id[:7]).hour == number
+    assert store.acts_alone(me.id) == ActsAlone(task_instance_day=1, hour=6, dag_hour=4)
+    assert store.acts_alone(dag.id) == ActsAlone(task_instance_day=0, hour=5, dag_hour=0)
+    store_clock.advance(HOUR - TICK)
+    assert store.acts_alone(me.id) == ActsAlone(task_instance_day=1, hour=6, dag_hour=4)
+    store_clock.advance(TICK)
+    assert store.acts_alone(me.id) == ActsAlone(task_instance_day=1)
+    store_clock.advance(DAY - HOUR - TICK)
+    assert store.acts_alone(me.id) == ActsAlone(task_instance_day=1)
+    store_clock.advance(TICK)
+    assert store.acts_alone(me.id) == ActsAlone()
+
+
+def test_only_standing_acts_of_the_tool_on_others_are_counted(store: Store) -> None:
+    me = incident()
+    next_try = incident(try_number=2)
+    person, shadow, rejected, given_back = (incident(number) for number in (1, 2, 3, 4))
+    added(store, me, next_try, person, shadow, rejected, given_back)
+    acted(store, me, "failed", kind="auto")
+    acted(store, person, "failed")
+    store.record(decision(shadow, "shadow"))
+    store.record(decision(rejected, "reject"))
+    token, _ = opened(store, given_back, "auto")
+    assert store.acts_alone(me.id) == ActsAlone(hour=1, dag_hour=1)
+    store.call_wrong(given_back.id, "me", NOW, "harm")
+    store.release(given_back.id, token)
+    assert store.acts_alone(me.id) == ActsAlone()
+    assert store.acts_alone(next_try.id) == ActsAlone(1, 1, 1, 1, 1)
+    with pytest.raises(NotFound):
+        store.acts_alone("nothing")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "wrong"),
+    [
+        ("fixed", False),
+        ("failed", True),
+        ("relapsed", False),
+        ("superseded", False),
+        ("unknown", False),
+        (None, False),
+    ],
+)
+def test_an_act_went_wrong_that_failed(
+    store: Store, outcome: OutcomeName | None, wrong: bool
+) -> None:
+    added(store, incident(0), incident(1))
+    acted(store, incident(1), outcome, kind="auto")
+    assert store.acts_alone(incident(0).id) == ActsAlone(0, 1, 1, wrong, wrong)
+
+
+def test_the_newest_outcome_and_the_word_of_a_person_count(store: Store) -> None:
+    added(store, incident(0), incident(1), incident(2))
+    made = acted(store, incident(1), "failed", kind="auto")
+    store.add_outcome(Outcome(incident(1).id, made.seq, NOW, "fixed"))
+    assert store.acts_alone(incident(0).id).wrong_day == 0
+    store.call_wrong(incident(1).id, "me", NOW, "paid twice")
+    assert store.acts_alone(incident(0).id).wrong_day == 1
+    store.add_outcome(Outcome(incident(1).id, made.seq, NOW, "failed"))
+    store.call_wrong(incident(1).id, "me", NOW, "and again")
+    assert store.acts_alone(incident(0).id).wrong_day == 1  # one act, however often it is told
+    made = acted(store, incident(2), "fixed", kind="auto")
+    store.add_outcome(Outcome(incident(2).id, made.seq, NOW, "failed"))
+    assert store.acts_alone(incident(0).id).wrong_day == 2
+
+
+def test_wrong_acts_are_counted_by_signature_and_day(store: Store, store_clock: SetClock) -> None:
+    me, same = incident(0), incident(1, dag_id="other", instance="prod")
+    another = incident(2, signature=signature("Other: x"))
+    added(store, me, same, another)
+    acted(store, same, "failed", kind="auto")
+    acted(store, another, "failed", kind="auto")
+    store_clock.advance(DAY - TICK)
+    assert store.acts_alone(me.id) == ActsAlone(wrong_signature_day=1, wrong_day=2)
+    store_clock.advance(TICK)
+    store.call_wrong(same.id, "me", store_clock.now(), "seen only today")
+    assert store.acts_alone(me.id) == ActsAlone()

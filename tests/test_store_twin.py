@@ -262,6 +262,11 @@ class Twins(RuleBasedStateMachine):
         self.revisions = revisions
 
     @invariant()
+    def both_count_the_same(self) -> None:
+        for one in INCIDENTS:
+            self.same(methodcaller("acts_alone", one.id))
+
+    @invariant()
     def everything_reads_the_same(self) -> None:
         cases = self.same(lambda store: store.cases())
         self.same(lambda store: store.claims(ALL_STATES))

@@ -7,6 +7,7 @@ what `json.dumps` takes. Text in these records has been redacted already.
 from knowledge.records.decided import (
     ACTIONS,
     STATUSES,
+    ActsAlone,
     Case,
     Claim,
     ClaimState,
@@ -49,6 +50,7 @@ __all__ = [
     "ACTIONS",
     "ID_LENGTH",
     "STATUSES",
+    "ActsAlone",
     "Candidate",
     "Case",
     "Claim",

@@ -206,6 +206,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class ActsAlone:
+    """How often the tool acted alone near an incident: on its task instance in the last 24 h, in
+    all in the last hour, and in its DAG in the last hour; and how many of those of the last 24 h
+    went wrong, for its fingerprint and in all."""
+
+    task_instance_day: int = 0
+    hour: int = 0
+    dag_hour: int = 0
+    wrong_signature_day: int = 0
+    wrong_day: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One act and what came of it: the raw material of evidence.
 

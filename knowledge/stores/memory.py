@@ -13,6 +13,7 @@ from typing import Any
 
 from knowledge.records import (
     STATUSES,
+    ActsAlone,
     Case,
     Claim,
     ClaimState,
@@ -237,7 +238,7 @@ class MemoryStore(MemoryEntries, MemoryLeave):
             if decision.grant is not None:
                 rules.check_grant(self._grants.get(decision.grant), decision.grant, self._now())
         if limits is not None:
-            rules.check_limits(limits, **self._acts_alone(self._incidents[full]))
+            rules.check_limits(limits, self.acts_alone(full))
         decision = self._append(decision, vouches)
         self._claims[full] = replace(
             claim, state="acting", decision=decision.seq, not_before=not_before
@@ -250,22 +251,33 @@ class MemoryStore(MemoryEntries, MemoryLeave):
             raise rules.claim_lost(incident_id)
         return claim
 
-    def _acts_alone(self, me: Incident) -> dict[str, int]:
+    def acts_alone(self, incident_id: str) -> ActsAlone:
+        me = self._incidents[self._incident_id(incident_id)]
         now = self._now()
-        alone = [
-            (self._incidents[one.incident_id], recorded_at)
+        day = [
+            (self._incidents[one.incident_id], recorded_at > now - rules.HOUR, self._wrong(one))
             for one, recorded_at in self._decisions
-            if one.kind == "auto" and one.seq not in self._voided
+            if one.kind == "auto"
+            and one.seq not in self._voided
+            and one.incident_id != me.id
+            and recorded_at > now - rules.DAY
         ]
-        lately = [one for one, recorded_at in alone if recorded_at > now - rules.HOUR]
-        return {
-            "everywhere": len(lately),
-            "dag": sum((one.instance, one.dag_id) == (me.instance, me.dag_id) for one in lately),
-            "task_instance": sum(
-                recorded_at > now - rules.DAY and task_instance(one) == task_instance(me)
-                for one, recorded_at in alone
-            ),
-        }
+        hour = [one for one, this_hour, _ in day if this_hour]
+        wrong = [one.signature.fingerprint for one, _, wrong in day if wrong]
+        return ActsAlone(
+            task_instance_day=sum(task_instance(one) == task_instance(me) for one, _, _ in day),
+            hour=len(hour),
+            dag_hour=sum((one.instance, one.dag_id) == (me.instance, me.dag_id) for one in hour),
+            wrong_signature_day=wrong.count(me.signature.fingerprint),
+            wrong_day=len(wrong),
+        )
+
+    def _wrong(self, decision: Decision) -> bool:
+        newest = self._newest_outcome(decision)
+        return self._called_wrong(decision) or (newest is not None and newest.outcome == "failed")
+
+    def _called_wrong(self, decision: Decision) -> bool:
+        return any(harm.decision == decision.seq for harm in self._harms)
 
     def retake(self, incident_id: str, token: int, lease: timedelta) -> int | None:
         claim = self._claims.get(self._incident_id(incident_id))
@@ -370,7 +382,7 @@ class MemoryStore(MemoryEntries, MemoryLeave):
         outcome: TrialOutcome | None = newest.outcome if newest else None
         if decision.kind == "reject":
             outcome = "rejected"
-        elif any(harm.decision == decision.seq for harm in self._harms):
+        elif self._called_wrong(decision):
             outcome = "wrong"
         return Trial(
             incident_id=incident.id,

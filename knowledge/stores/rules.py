@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from urllib.parse import urlsplit
 
 from knowledge.errors import DoorClosed, EmbedderMismatch, NotFound, WrongInstance
-from knowledge.records import ClaimState, Decision, Grant, Hold, Limits, Outcome, Pause
+from knowledge.records import ActsAlone, ClaimState, Decision, Grant, Hold, Limits, Outcome, Pause
 from knowledge.stores import EmbeddedEntry, VectorSpace
 
 Clock = Callable[[], datetime]
@@ -239,20 +239,18 @@ def check_grant(grant: Grant | None, grant_id: str, now: datetime) -> None:
         )
 
 
-def check_limits(limits: Limits, *, task_instance: int, dag: int, everywhere: int) -> None:
-    """The counts are of what the tool did alone: this task instance's in the last 24 h, its
-    DAG's and everything in the last hour."""
-    if task_instance >= limits.per_task_instance_day:
+def check_limits(limits: Limits, done: ActsAlone) -> None:
+    if done.task_instance_day >= limits.per_task_instance_day:
         raise DoorClosed(
             "attempts",
-            f"acted alone on this task instance {task_instance} times in 24 h "
+            f"acted alone on this task instance {done.task_instance_day} times in 24 h "
             f"(limit {limits.per_task_instance_day})",
             "a person may still approve it",
         )
-    if dag >= limits.per_dag_hour:
-        raise _over_budget(f"in this DAG {dag}", limits.per_dag_hour)
-    if everywhere >= limits.per_hour:
-        raise _over_budget(str(everywhere), limits.per_hour)
+    if done.dag_hour >= limits.per_dag_hour:
+        raise _over_budget(f"in this DAG {done.dag_hour}", limits.per_dag_hour)
+    if done.hour >= limits.per_hour:
+        raise _over_budget(str(done.hour), limits.per_hour)
 
 
 def _over_budget(count: str, limit: int) -> DoorClosed:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from knowledge.records import (
+    ActsAlone,
     Claim,
     ClaimState,
     Decision,
@@ -25,6 +26,39 @@ from knowledge.records import (
 from knowledge.stores import rows, rules
 from knowledge.stores.rows import json_text, optional_time_text, time_text
 from knowledge.stores.sqlite_leave import LeaveTables
+
+# Asked before every act, so made for days of thousands: of most acts neither the incident nor more
+# than an index is read. CROSS JOIN keeps SQLite to the order written, and the "+" to the incident's
+# own decisions; it would rather go through the whole day for each.
+ACTS_ALONE = """
+WITH lately AS MATERIALIZED (
+    SELECT d.incident_id, d.recorded_at > :hour AS this_hour,
+        d.seq IN (SELECT decision FROM harms)
+        OR 'failed' IS (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
+            ORDER BY o.seq DESC LIMIT 1) AS wrong
+    FROM standing_decisions AS d
+    WHERE d.kind = 'auto' AND d.recorded_at > :day AND d.incident_id <> :id
+),
+told AS (
+    SELECT this_hour, wrong, i.fingerprint = me.fingerprint AS same_signature,
+        (i.instance, i.dag_id) = (me.instance, me.dag_id) AS same_dag
+    FROM lately
+    CROSS JOIN incidents AS me ON me.id = :id
+    CROSS JOIN incidents AS i ON i.id = lately.incident_id
+    WHERE this_hour OR wrong
+)
+SELECT
+    (SELECT count(*) FROM incidents AS me
+        CROSS JOIN incidents AS i USING (instance, dag_id, task_id, run_id, map_index)
+        CROSS JOIN standing_decisions AS d ON d.incident_id = i.id
+        WHERE me.id = :id AND i.id <> :id AND +d.kind = 'auto' AND d.recorded_at > :day
+    ) AS task_instance_day,
+    count(*) FILTER (WHERE this_hour) AS hour,
+    count(*) FILTER (WHERE this_hour AND same_dag) AS dag_hour,
+    count(*) FILTER (WHERE wrong AND same_signature) AS wrong_signature_day,
+    count(*) FILTER (WHERE wrong) AS wrong_day
+FROM told
+"""
 
 
 class ActingTables(LeaveTables):
@@ -148,38 +182,25 @@ class ActingTables(LeaveTables):
                     granted = {grant.id: grant for grant in self._grants()}
                     rules.check_grant(granted.get(decision.grant), decision.grant, self._now())
             if limits is not None:
-                rules.check_limits(limits, **self._acts_alone(full))
+                rules.check_limits(limits, self._acts_alone(full))
             decision = self._append(decision, vouches)
             self._db.rows(
                 "UPDATE claims SET decision = ? WHERE incident_id = ?", [decision.seq, full]
             )
             return decision
 
-    def _acts_alone(self, incident_id: str) -> dict[str, int]:
-        """What the tool has done alone near this incident, by the store's clock."""
+    def acts_alone(self, incident_id: str) -> ActsAlone:
+        with self._db.read():
+            return self._acts_alone(self._incident_id(incident_id))
+
+    def _acts_alone(self, incident_id: str) -> ActsAlone:
         now = self._now()
-        counted = self._db.rows(
-            """
-            SELECT
-                count(*) FILTER (WHERE d.recorded_at > :hour) AS everywhere,
-                count(*) FILTER (WHERE d.recorded_at > :hour
-                    AND (i.instance, i.dag_id) = (me.instance, me.dag_id)) AS dag,
-                count(*) FILTER (WHERE
-                    (i.instance, i.dag_id, i.run_id, i.task_id, i.map_index)
-                    = (me.instance, me.dag_id, me.run_id, me.task_id, me.map_index)
-                ) AS task_instance
-            FROM incidents AS me
-            JOIN standing_decisions AS d
-            JOIN incidents AS i ON i.id = d.incident_id
-            WHERE me.id = :id AND d.kind = 'auto' AND d.recorded_at > :day
-            """,
-            {
-                "id": incident_id,
-                "hour": time_text(now - rules.HOUR),
-                "day": time_text(now - rules.DAY),
-            },
-        )
-        return counted[0]
+        values = {
+            "id": incident_id,
+            "hour": time_text(now - rules.HOUR),
+            "day": time_text(now - rules.DAY),
+        }
+        return ActsAlone(**self._db.rows(ACTS_ALONE, values)[0])
 
     def retake(self, incident_id: str, token: int, lease: timedelta) -> int | None:
         with self._db.write():
