@@ -6,9 +6,9 @@ of them is decided in `diagnosis.ladder` and `gate`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from aiops_cli import capture, gate, groups
@@ -28,11 +28,8 @@ from aiops_cli.incidents import (
 from aiops_cli.published import incident_document, judgement_document
 from aiops_cli.seams import Airflow, Clock
 from knowledge.base import KnowledgeBase
-from knowledge.records import Case, Decision, Judgement, Outcome, Pause, Trial
+from knowledge.records import Case, Decision, Judgement, Outcome, Pause
 from knowledge.signature import KILLED, LOST, sign
-
-DAY = timedelta(days=1)
-HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +161,7 @@ def _circumstances(
         entry_safe_to_retry=None if not _forbids(diagnosis, desk.bounds) else False,
         suggestion_only=best.entry.suggestion_only if best else False,
         grants=store.grants(),
-        usage=_usage(store.trials(since=now - DAY), incident, desk),
+        usage=store.acts_alone(incident.id),
         attempts_per_day=settings.gate.attempts_per_day,
         max_per_hour=settings.gate.max_per_hour,
         max_per_dag_hour=settings.gate.max_per_dag_hour,
@@ -205,28 +202,6 @@ def still_allowed(
     if document["decision"] != "auto" or not same:
         why = "; ".join(document["gate"]["reasons"]) or "another answer is known by now"
         raise Refused(f"not alone any more: {why}", "a person may still approve it")
-
-
-def _usage(trials: Sequence[Trial], incident: Incident, desk: Desk) -> gate.Usage:
-    """What the tool has done alone in the last day. The store counts again, and bindingly, in
-    the transaction that opens the door."""
-    alone = [trial for trial in trials if trial.mode == "auto" and trial.incident_id != incident.id]
-    hour = [trial for trial in alone if trial.at > desk.clock.now() - HOUR]
-    where = (incident.instance, incident.dag_id)
-    wrong = [trial for trial in alone if trial.outcome in ("failed", "wrong")]
-    return gate.Usage(
-        task_instance_day=sum(
-            (trial.instance, trial.dag_id, trial.run_id, trial.task_id, trial.map_index)
-            == (*where, incident.run_id, incident.task_id, incident.map_index)
-            for trial in alone
-        ),
-        hour=len(hour),
-        dag_hour=sum((trial.instance, trial.dag_id) == where for trial in hour),
-        wrong_signature_day=sum(
-            trial.fingerprint == incident.signature.fingerprint for trial in wrong
-        ),
-        wrong_day=len(wrong),
-    )
 
 
 def stopped(desk: Desk, dag: Callable[[str], Dag | None] | None = None) -> Pause:

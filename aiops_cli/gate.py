@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 
 from aiops_cli.incidents import Check, Dag, DagRun, Diagnosis, Health, TaskInstance, Verdict
 from knowledge import evidence as record
-from knowledge.records import Evidence, Grant, Hold, Incident, Pause, Vouch
+from knowledge.records import ActsAlone, Evidence, Grant, Hold, Incident, Pause, Vouch
 
 NO_GRANT = "no grant"  # the value of `action_allowed` where nothing but a grant is missing
 
@@ -56,17 +56,6 @@ class RerunSafety:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Acts of the tool alone so far, against what the grant and the settings allow."""
-
-    task_instance_day: int = 0
-    hour: int = 0
-    dag_hour: int = 0
-    wrong_signature_day: int = 0
-    wrong_day: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Circumstances:
     """Everything the gate looks at. `live`, `run`, `dag` are Airflow's answers of now; None
     where nobody asked (a log file without Airflow), which never passes."""
@@ -81,7 +70,7 @@ class Circumstances:
     entry_safe_to_retry: bool | None = None
     suggestion_only: bool = False
     grants: Sequence[Grant] = ()
-    usage: Usage = field(default_factory=Usage)
+    usage: ActsAlone = field(default_factory=ActsAlone)
     attempts_per_day: int = 1
     max_per_hour: int = 10
     max_per_dag_hour: int = 3

@@ -72,7 +72,7 @@ NAMES = [
 
 
 def test_every_command_is_called_below() -> None:
-    # init and triage talk: test_init.py, test_cli_triage.py; undo always refuses: test_cli_oncall.py
+    # init and triage talk: test_init.py, test_cli_triage.py; undo refuses: test_cli_oncall.py
     assert {*CALLS, "init", "triage", "undo"} == set(NAMES)
 
 

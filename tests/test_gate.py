@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aiops_cli import gate
 from aiops_cli.incidents import Dag, DagRun, Health
-from knowledge.records import Evidence, Pause
+from knowledge.records import ActsAlone, Evidence, Pause
 from tests.builders import (
     NOW,
     circumstances,
@@ -150,17 +150,17 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "ask",
         "another",
     ),
-    ("tried today", {"usage": gate.Usage(task_instance_day=1)}, "attempts", "ask", "today"),
-    ("this hour", {"usage": gate.Usage(hour=10)}, "budget", "ask", "10 acts"),
-    ("this DAG's hour", {"usage": gate.Usage(dag_hour=3)}, "budget", "ask", "3 acts in this DAG"),
+    ("tried today", {"usage": ActsAlone(task_instance_day=1)}, "attempts", "ask", "today"),
+    ("this hour", {"usage": ActsAlone(hour=10)}, "budget", "ask", "10 acts"),
+    ("this DAG's hour", {"usage": ActsAlone(dag_hour=3)}, "budget", "ask", "3 acts in this DAG"),
     (
         "wrong on this failure",
-        {"usage": gate.Usage(wrong_signature_day=1)},
+        {"usage": ActsAlone(wrong_signature_day=1)},
         "breaker",
         "ask",
         "went wrong",
     ),
-    ("wrong in all", {"usage": gate.Usage(wrong_day=3)}, "breaker", "ask", "went wrong"),
+    ("wrong in all", {"usage": ActsAlone(wrong_day=3)}, "breaker", "ask", "went wrong"),
     ("no Airflow", {"live": None}, "live_state", "ask", "not known"),
     (
         "run again by somebody",
