@@ -34,8 +34,9 @@ ENOUGH = 3  # runs that tell what is usual
 @dataclass(frozen=True, slots=True)
 class Stuck:
     """A task instance or a `run` in its `state`, or a run that is `missing`, since a moment.
-    `usual` is the longest of the last runs in seconds (None without a history), `limit` what it was held
-    against. `reasons` are empty where Airflow knows none."""
+
+    `usual` is the longest of the last runs in seconds (None without a history), `limit` what it
+    was held against. `reasons` are empty where Airflow knows none."""
 
     dag_id: str
     state: str
