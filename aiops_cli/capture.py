@@ -47,13 +47,18 @@ def poll(
 ) -> Mapping[str, Failure]:
     """Everything that has failed at or after `since`, by the id its incident has: tasks, then
     runs without a failed task among those, then every file that cannot be imported now. A task
-    or a run leaves out what is neither; `dag_id` and `task_id` may be globs."""
+    or a run leaves out what is neither; `dag_id` (a DAG's id, or a file's name) and `task_id` may
+    be globs. Raises AirflowNotFound for a DAG that there is not."""
     found: dict[str, Failure] = {}
     explained = set()
+    unknown: AirflowNotFound | None = None
     airflow = snapshot.airflow
-    for failed in airflow.failed(since=since, dag_id=dag_id, task_id=task_id, run_id=run_id):
-        found[id_of(failed, instance)] = failed
-        explained.add((failed.ref.dag_id, failed.ref.run_id))
+    try:
+        for failed in airflow.failed(since=since, dag_id=dag_id, task_id=task_id, run_id=run_id):
+            found[id_of(failed, instance)] = failed
+            explained.add((failed.ref.dag_id, failed.ref.run_id))
+    except AirflowNotFound as error:
+        unknown = error  # a DAG whose file was never read without an error, or a file's name
     if task_id is None:
         for run in snapshot.failed_runs(since):
             wanted = fnmatchcase(run.dag_id, dag_id or "*") and run_id in (None, run.run_id)
@@ -62,12 +67,16 @@ def poll(
     if task_id is None and run_id is None:
         broken = snapshot.import_errors() or ()
         found |= {id_of(b, instance): b for b in broken if _is_of(snapshot, b, dag_id)}
+    if unknown is not None and not found:
+        raise unknown
     return found
 
 
 def _is_of(snapshot: Snapshot, broken: ImportFailure, dag_id: str | None) -> bool:
-    """Whether the file is one that was asked for: by its name, or by a DAG that it held once."""
-    if dag_id is None or fnmatchcase(broken.file, dag_id):
+    """Whether the file is one that was asked for: by its name, which is often its DAG's too, or
+    by a DAG that it held once."""
+    file = PurePosixPath(broken.file)
+    if dag_id is None or any(fnmatchcase(n, dag_id) for n in (broken.file, file.name, file.stem)):
         return True
     dag = None if any(sign in dag_id for sign in "*?[") else snapshot.dag(dag_id)
     return dag is not None and (dag.bundle, dag.file) == (broken.bundle, broken.file)

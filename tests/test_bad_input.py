@@ -307,6 +307,6 @@ def test_strange_names_reach_nothing_else(cli: Cli, waiting: str, name: str) -> 
         assert said.code in (0, 3), said
         assert "\x1b" not in said.out + said.err
     for request in cli.server.requests:
-        assert request.path.startswith(("/api/v2/", "/auth/token"))
+        assert request.path.startswith(("/api/v2/", "/ui/dags/", "/auth/token"))
         assert "/../" not in request.path
     assert cli.status(waiting) == "pending"

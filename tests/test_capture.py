@@ -15,7 +15,7 @@ from aiops_cli.airflow import parse
 from aiops_cli.airflow.parse import Document
 from aiops_cli.changes import CHANGE_EVENTS, changes
 from aiops_cli.context import Snapshot, surroundings
-from aiops_cli.errors import Refused
+from aiops_cli.errors import AirflowNotFound, Refused
 from aiops_cli.incidents import Event, Task
 from aiops_cli.published import incident_document
 from knowledge.records import Incident
@@ -118,6 +118,19 @@ def test_an_import_error_is_an_incident_once_for_each_cause(at: Bench) -> None:
     assert sorted(case.status for case in at.watch()) == ["pending", "superseded"]
     at.server.import_errors.clear()
     assert [case.status for case in at.watch()] == ["superseded"]
+
+
+@pytest.mark.parametrize("name", ["orders", "orders.py", "ord*", "nightly/orders.py"])
+def test_a_broken_file_is_found_by_its_name(at: Bench, name: str) -> None:
+    """Its DAG may never have been read, so that Airflow knows none of that name."""
+    at.server.add_import_error("nightly/orders.py", BROKEN)
+    at.server.add_import_error("nightly/other.py", BROKEN)
+    snapshot = Snapshot(at.desk.airflow)
+    asked: Any = {"since": now(), "instance": "prod"}
+    (found,) = capture.poll(snapshot, dag_id=name, **asked).values()
+    assert capture.name_of(found) == "nightly/orders.py"
+    with pytest.raises(AirflowNotFound):
+        capture.poll(snapshot, dag_id="unknown", **asked)
 
 
 def test_who_may_not_read_import_errors_sees_the_rest(at: Bench) -> None:

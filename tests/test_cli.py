@@ -39,6 +39,7 @@ CALLS: dict[str, Callable[[Cli], list[str]]] = {
     "doctor": lambda cli: [],
     "failures": lambda cli: [],
     "diagnose": lambda cli: [],
+    "stuck": lambda cli: [],
     "watch": lambda cli: ["--once"],
     "incidents list": lambda cli: [],
     "incidents show": lambda cli: [cli.capture("orders", events=[REFUSED])],

@@ -10,16 +10,18 @@ import pytest
 from tests.airflow_beside import stamp
 from tests.cli import Cli
 
-NOW = datetime.now(timezone.utc)
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 def ago(**span: float) -> str:
-    return stamp(NOW - timedelta(**span))
+    return stamp(now() - timedelta(**span))
 
 
 def unfinished(cli: Cli, state: str, since: timedelta, **fields: Any) -> dict[str, Any]:
     """A task instance that has been in this state for so long."""
-    begun = stamp(NOW - since)
+    begun = stamp(now() - since)
     times = {"scheduled_when": begun, "queued_when": None, "start_date": None}
     if state != "scheduled":
         times["queued_when"] = begun
@@ -31,7 +33,7 @@ def unfinished(cli: Cli, state: str, since: timedelta, **fields: Any) -> dict[st
 def past(cli: Cli, *, lasted: float, waited: float = 1.0, times: int = 4) -> None:
     """Earlier runs of the task that were like this, in seconds."""
     for number in range(times):
-        begun = NOW - timedelta(days=number + 1)
+        begun = now() - timedelta(days=number + 1)
         row = cli.server.add_failure("orders", "load", run_id=f"past{number}", ended=begun)
         row |= {
             "state": "success",
