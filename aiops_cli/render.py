@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from aiops_cli import folding, impact
+from aiops_cli import impact
 from aiops_cli.screen import Trimmed, fields, local, one_line, plain, table
 from knowledge.redact import clean
 
@@ -20,7 +20,7 @@ HEADLINE_LENGTH = 300  # some exceptions carry a whole query or answer; `aiops l
 UNPROVEN = "re-run unproven"
 WAITING = ("pending", "needs_human")
 
-_STATUS_STYLE = {
+STATUS_STYLE = {
     "pending": "yellow",
     "acting": "cyan",
     "resolved": "green",
@@ -195,7 +195,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def status_text(doc: Document) -> Text:
-    text = Text(doc["status"], _STATUS_STYLE.get(doc["status"], ""))
+    text = Text(doc["status"], STATUS_STYLE.get(doc["status"], ""))
     decided = doc.get("decided")
     parts = []
     if decided:
@@ -241,82 +241,6 @@ def incident_line(doc: Document, short: str) -> Text:
         if doc["decision"] not in ("novel", "auto"):
             text.append(plain(f" ({'; '.join(doc['gate']['reasons'])})", "dim"))
     return text
-
-
-def incident_table(docs: Sequence[Document], short: Mapping[str, str]) -> RenderableType:
-    """The queue or the history, a line each, newest first."""
-    offset = f"FAILED {local(docs[0]['failed_at'], '%z')}" if docs else "FAILED"
-    rows = table("ID", offset, "TASK", "WHAT", "PROPOSE", "STATUS", narrow=("TASK", "WHAT"))
-    for group in folding.folded(docs, _answered_alike):
-        doc = group[0]
-        word = "relapsed" if doc["outcome"] == "relapsed" else doc["status"]
-        status = Text(word, _STATUS_STYLE.get(doc["status"], ""))
-        more = f" +{len(group) - 1}" if len(group) > 1 else ""
-        rows.add_row(
-            Text(short[doc["incident"]] + more, "cyan"),
-            local(doc["failed_at"], "%m-%d %H:%M"),
-            one_line(_name_of(group)),
-            one_line(doc["headline"] or "no error in the log"),
-            plain((doc["diagnosis"] or {}).get("action") or "?"),
-            status,
-        )
-    return Trimmed(rows)
-
-
-def _answered_alike(doc: Document) -> object:
-    action = (doc["diagnosis"] or {}).get("action")
-    return doc["fingerprint"], doc["status"], doc["outcome"], action
-
-
-def _name_of(group: Sequence[Document]) -> str:
-    """One task, or the instances of a mapped one with their indexes."""
-    if len(group) == 1:
-        return task_name(group[0])
-    context = group[0].get("context", group[0])
-    return folding.name(group, context.get("mapped"))
-
-
-def failure_table(docs: Sequence[Document]) -> RenderableType:
-    """Failed tries as Airflow has them."""
-    offset = f"ENDED {local(docs[0]['end_date'], '%z')}" if docs else "ENDED"
-    rows = table(offset, "TASK", "TRY", "OPERATOR", "RUN", narrow=("TASK", "OPERATOR", "RUN"))
-    for group in folding.folded(docs):
-        doc = group[0]
-        rows.add_row(
-            local(doc["end_date"], "%m-%d %H:%M"),
-            one_line(_name_of(group)),
-            f"{doc['try_number']}/{doc['max_tries'] + 1}",
-            one_line(doc["operator"] or ""),
-            one_line(doc["run_id"]),
-        )
-    return Trimmed(rows)
-
-
-def stuck_table(docs: Sequence[Document]) -> RenderableType:
-    """What does not move, the longest first; instances of a mapped task on one line."""
-    rows = table("FOR", "STATE", "TASK", "USUAL", "WHY", narrow=("TASK", "WHY"))
-    for group in folding.folded(docs, lambda doc: (doc["state"], tuple(doc["reasons"]))):
-        doc = group[0]
-        usual = doc["usual_seconds"]
-        name = f"{doc['dag_id']} (run)" if doc["kind"] == "run" else _name_of(group)
-        rows.add_row(
-            _span(doc["seconds"]),
-            Text(doc["state"], "yellow"),
-            one_line(name),
-            "?" if usual is None else _span(usual),
-            plain("; ".join(doc["reasons"]) or "Airflow does not say"),
-        )
-    return Trimmed(rows)
-
-
-def _span(seconds: int) -> str:
-    """A duration in its two largest units."""
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    units = ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s"))
-    told = [f"{count}{unit}" for count, unit in units if count][:2]
-    return " ".join(told) or "0s"
 
 
 def plan_text(doc: Document) -> Text:

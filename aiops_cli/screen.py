@@ -54,11 +54,29 @@ def local(moment: str | None, form: str = "%m-%d %H:%M %z") -> str:
     return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime(form)
 
 
-def table(*columns: str, narrow: Collection[str]) -> Table:
-    """A table without rules. The `narrow` columns share what room the others leave."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+def table(
+    *columns: str,
+    narrow: Collection[str],
+    widths: Sequence[int] | None = None,
+    header: bool = True,
+) -> Table:
+    """A table without rules. The `narrow` columns share what room the others leave. With `widths`
+    (at least so many cells for each of the others) its columns stand where those of the next one
+    will, whatever is in it."""
+    made = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        padding=(0, 2, 0, 0),
+        expand=widths is not None,
+        show_header=header,
+    )
+    fixed = iter(widths or ())
     for column in columns:
-        made.add_column(column, no_wrap=column not in narrow)
+        if column in narrow:
+            made.add_column(column, ratio=1 if widths else None)
+        else:
+            made.add_column(column, no_wrap=True, min_width=next(fixed, None))
     return made
 
 

@@ -7,7 +7,7 @@ store only keeps.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,8 @@ class KnowledgeBase:
             newest = all(one.entry.created_at <= known.created_at for one in answers)
             if newest and not known.retired and known.cause == cause:
                 return known
+            if known.retired:  # one whose content is the same would stay so
+                entry = replace(entry, id=short_hash(entry.id, at.isoformat()))
         self.put([entry], at)
         return entry
 

@@ -211,7 +211,7 @@ class Cli:
 
 
 class _Keys(io.StringIO):
-    """What is typed; at its end Ctrl-D, or Ctrl-C."""
+    """What is typed, a line each, one of them may be Ctrl-C; at its end Ctrl-D, or Ctrl-C."""
 
     def __init__(self, keys: str, interrupt: bool) -> None:
         super().__init__(keys)
@@ -219,7 +219,7 @@ class _Keys(io.StringIO):
 
     def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]  # as StringIO
         line = super().readline(-1 if size is None else size)
-        if not line and self._interrupt:
+        if line == "\x03\n" or (not line and self._interrupt):
             raise KeyboardInterrupt
         return line
 

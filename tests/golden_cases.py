@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from aiops_cli import gate, render
+from aiops_cli import gate, listings, render
 from aiops_cli.incidents import Plan, PlannedClear, TaskRef
 from aiops_cli.published import (
     entry_document,
@@ -256,7 +256,7 @@ def queue() -> RenderableType:
         judged(incident(dag_id=LONG_DAG, signature=signature(HOSTILE + "y" * 5000))),
     ]
     short = {doc["incident"]: doc["incident"][:4] for doc in documents}
-    return render.incident_table(documents, short)
+    return listings.incident_table(documents, short)
 
 
 def failures() -> RenderableType:
@@ -270,7 +270,7 @@ def failures() -> RenderableType:
         task_instance(ref=TaskRef(LONG_DAG, HOSTILE, "load"), end_date=NOW, operator=HOSTILE),
         task_instance(end_date=None, operator=None),
     ]
-    return render.failure_table([failure_document(row, "prod", "http://a/") for row in rows])
+    return listings.failure_table([failure_document(row, "prod", "http://a/") for row in rows])
 
 
 def clears(*below: TaskRef) -> tuple[PlannedClear, ...]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.airflow_server import RUN
-from tests.cli import Cli
+from tests.airflow_server import RUN, exception
+from tests.cli import BUG, Cli
 from tests.desk import REFUSED
 
 LOG = """[2026-03-01 03:04:05] {orders.py:13} INFO - connecting
@@ -100,11 +100,23 @@ def test_diagnose_tells_what_changed_since_the_last_success(cli: Cli) -> None:
 
 def test_more_than_three_are_a_table(cli: Cli) -> None:
     for number in range(4):
-        cli.server.add_failure("orders", "load", run_id=f"r{number}", events=[REFUSED])
+        events = [exception(f"Error{number}", "each for itself")]
+        cli.server.add_failure("orders", "load", run_id=f"r{number}", events=events)
     said = cli.ok("diagnose")
     assert said.out.startswith("ID ")
     assert said.out.count("\n") == 5
     assert "aiops triage" in said.err
+
+
+def test_a_storm_is_one_line(cli: Cli) -> None:
+    for number in range(4):
+        cli.server.add_failure("orders", "load", run_id=f"r{number}", events=[REFUSED])
+    cli.server.add_failure("sales", "count", events=[BUG])
+    said = cli.ok("diagnose")
+    assert said.out.count("\n") == 3  # the head, the storm and the other one
+    group = next(line.split()[0] for line in said.out.splitlines() if "orders.load ×4" in line)
+    assert len(cli.ok("diagnose", group, "--json").json["incidents"]) == 4
+    assert cli.ok("diagnose", group).out.count("orders.load") == 1
 
 
 def test_a_healthy_dag_is_no_error(cli: Cli) -> None:

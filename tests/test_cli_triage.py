@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import webbrowser
+from typing import Any
 
 import pytest
 
+from aiops_cli import decide
+from aiops_cli.commands import triage
+from knowledge.errors import StoreUnusable
 from tests.airflow_server import exception
 from tests.cli import BUG, Cli
 from tests.desk import REFUSED
 
 
 def waiting(cli: Cli, *dags: str) -> list[str]:
-    """The ids of failures that wait, in the order in which triage shows them."""
+    """The ids of failures that wait, in the order in which triage shows them; no two of them
+    have anything in common."""
     for dag in dags:
-        cli.capture(dag, events=[REFUSED])
+        cli.capture(dag, events=[BUG if dag == "sales" else REFUSED])
     return [doc["incident"] for doc in cli.ok("incidents", "--json").json["incidents"]]
 
 
@@ -87,7 +93,7 @@ def test_approve_of_what_nobody_knows_says_how(cli: Cli) -> None:
 
 def test_reject_asks_why(cli: Cli) -> None:
     ids = waiting(cli, "orders", "sales")
-    said = cli.type("triage", keys="r\nit pays twice\nr\n\ns\n")  # the second without a reason
+    said = cli.type("triage", keys="r\nit pays twice\nr\n\n\ns\n")  # the second without a reason
     assert "why not?" in said.err
     assert statuses(cli, ids) == ["rejected", "pending"]
     assert cli.ok("incidents", "show", ids[0], "--json").json["decided"]["reason"] == (
@@ -185,6 +191,224 @@ def test_only_the_dags_asked_for(cli: Cli) -> None:
     assert "sales.load" in said.err
     assert "1 left" in said.err
     assert statuses(cli, ids) == ["pending", "pending"]
+
+
+# ---- what it remembers of a session ----
+
+
+def test_new_remembers_what_it_is_without_acting_and_judges_again(cli: Cli) -> None:
+    (incident,) = waiting(cli, "orders")
+    said = cli.type("triage", keys="n\nnightly restart of the database\nretry\ns\n")
+    assert "remembered" in said.err
+    assert said.err.count("orders.load  FAILED") == 2
+    assert "PROPOSE  retry load" in said.err
+    assert cli.status(incident) == "pending"
+    assert cli.cleared() == []
+    (entry,) = cli.ok("kb", "list", "--kind=incident", "--json").json["entries"]
+    assert (entry["cause"], entry["action"]) == ("nightly restart of the database", "retry")
+    document = cli.ok("incidents", "show", incident, "--json").json
+    assert document["diagnosis"]["by"] == "exact"
+    assert document["diagnosis"]["cause"] == "nightly restart of the database"
+
+
+def test_what_is_remembered_may_take_params(cli: Cli) -> None:
+    waiting(cli, "orders")
+    cli.type("triage", keys="n\nthe vendor sleeps\nretry_later\ndelay=45m\ns\n")
+    (entry,) = cli.ok("kb", "list", "--kind=incident", "--json").json["entries"]
+    assert (entry["action"], entry["params"]) == ("retry_later", {"delay": "45m"})
+
+
+def test_hold_keeps_hands_off_the_dag_and_asks_again(cli: Cli) -> None:
+    (incident,) = waiting(cli, "orders")
+    said = cli.type("triage", keys="h\n\ns\n")
+    assert "hold orders for [30m]" in said.err
+    assert said.err.count("1 left") == 2
+    (held,) = cli.ok("hold", "--json").json["holds"]
+    assert (held["target"], held["by"]) == ("orders", "ana")
+    assert cli.status(incident) == "pending"
+
+
+def test_snooze_leaves_it_for_later(cli: Cli) -> None:
+    ids = waiting(cli, "orders", "sales")
+    said = cli.type("triage", keys="z\n2h\ns\n")
+    assert "left until" in said.err
+    assert "1 left" in said.err
+    document = cli.ok("incidents", "show", ids[0], "--json").json
+    assert (document["status"], bool(document["snoozed_until"])) == ("pending", True)
+    assert ids[0][:4] not in cli.type("triage", keys="s\n").err
+
+
+@pytest.mark.parametrize(
+    ("keys", "word"),
+    [
+        ("r\nit pays twice\nu\nq\n", "taken back: the rejection of sales.load"),
+        ("e\nnone\nthe vendor is down\ny\nu\nq\n", "taken back: none of sales.load"),
+        ("z\n2h\nu\nq\n", "taken back: the snooze of sales.load"),
+        ("h\n\nu\nq\n", "taken back: the hold on sales"),
+        ("n\na cause\nnone\nu\nq\n", "taken back: what was remembered of sales.load"),
+    ],
+    ids=["reject", "none", "snooze", "hold", "new"],
+)
+def test_undo_takes_back_what_touched_nothing(cli: Cli, keys: str, word: str) -> None:
+    first, _ = waiting(cli, "orders", "sales")
+    said = cli.type("triage", keys=keys)
+    assert said.code == 0
+    assert word in said.err
+    assert "2 still wait" in said.err
+    document = cli.ok("incidents", "show", first, "--json").json
+    assert (document["status"], document["snoozed_until"]) == ("pending", None)
+    assert cli.ok("hold", "--json").json["holds"] == []
+    assert cli.ok("kb", "list", "--kind=incident", "--json").json["entries"] == []
+
+
+def test_what_was_taken_back_may_be_decided_again(cli: Cli) -> None:
+    (incident,) = waiting(cli, "orders")
+    remember = "n\nthe vendor is down\nnone\n"
+    cli.type("triage", keys=f"{remember}u\n{remember}r\nno\nu\nr\nreally not\n")
+    (entry,) = cli.ok("kb", "list", "--kind=incident", "--json").json["entries"]
+    assert entry["cause"] == "the vendor is down"
+    document = cli.ok("incidents", "show", incident, "--json").json
+    assert (document["status"], document["decided"]["reason"]) == ("rejected", "really not")
+
+
+def test_undo_with_nothing_done_says_so(cli: Cli) -> None:
+    waiting(cli, "orders")
+    assert "nothing was decided in this session" in cli.type("triage", keys="u\nq\n").err
+
+
+def test_an_act_cannot_be_undone_and_that_is_said(cli: Cli) -> None:
+    cli.mended()
+    cli.capture("sales", events=[BUG])
+    cli.capture("orders", events=[REFUSED])
+    said = cli.type("triage", keys="a\ny\nu\ns\n")
+    assert "retry of orders.load ran in Airflow and cannot be undone" in said.err
+    assert "aiops wrong" in said.err
+    assert len(cli.cleared()) == 2  # of the one that was mended, and this one
+
+
+# ---- what was typed is not lost ----
+
+
+def test_what_was_typed_is_offered_again_when_the_act_fails(cli: Cli) -> None:
+    (incident,) = waiting(cli, "orders")
+    keys = "e\nretry_later\ndelay=7m\nthe vendor sleeps\ny\n"
+    cli.server.fault("POST .*/clear", status=403, body=b'{"detail":"Forbidden"}')
+    said = cli.type("triage", keys=f"{keys}e\n\n\n\ny\n")
+    assert "delay as K=V [delay=7m]" in said.err
+    assert "cause, for next time [the vendor sleeps]" in said.err
+    document = cli.ok("incidents", "show", incident, "--json").json
+    assert document["status"] == "acting"
+    assert document["decided"]["params"] == {"delay": "7m"}
+    assert document["decided"]["cause"] == "the vendor sleeps"
+
+
+def test_a_reason_survives_a_base_that_cannot_be_written(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (incident,) = waiting(cli, "orders")
+    reject = decide.reject
+    failed: list[bool] = []
+
+    def once(*args: Any, **options: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise StoreUnusable("the knowledge base is locked", "try again")
+        return reject(*args, **options)
+
+    monkeypatch.setattr(decide, "reject", once)
+    said = cli.type("triage", keys="r\nit pays twice\nr\n\n")
+    assert "the knowledge base is locked" in said.err
+    assert "why not? [it pays twice]" in said.err
+    assert cli.ok("incidents", "show", incident, "--json").json["decided"]["reason"] == (
+        "it pays twice"
+    )
+
+
+def test_ctrl_c_leads_back_once_and_leaves_twice(cli: Cli) -> None:
+    (incident,) = waiting(cli, "orders")
+    said = cli.type("triage", keys="r\n\x03\nr\nno\n")  # at the reason
+    assert "back to the question" in said.err
+    assert cli.status(incident) == "rejected"
+    cli.capture("sales", events=[BUG])
+    said = cli.type("triage", keys="\x03\n?\n\x03\ns\n")  # not twice in a row
+    assert said.code == 0
+    said = cli.type("triage", keys="\x03\n\x03\n")
+    assert said.code == 130
+
+
+# ---- groups ----
+
+
+def storm(cli: Cli, *dags: str) -> list[str]:
+    """Failures of one signature; the ids in the order in which triage has them."""
+    for dag in dags:
+        cli.capture(dag, events=[REFUSED])
+    return [doc["incident"] for doc in cli.ok("incidents", "--json").json["incidents"]]
+
+
+def test_a_group_is_one_item(cli: Cli) -> None:
+    ids = storm(cli, "orders", "sales", "prices")
+    said = cli.type("triage", keys="r\nthe vendor is down\n")
+    assert "3 left  [all: a approve" in said.err
+    assert "3 failures: ConnectionRefusedError" in said.err
+    assert "3 tasks in 3 DAGs" in said.err
+    assert statuses(cli, ids) == ["rejected"] * 3
+
+
+def test_undo_of_a_groups_decision_takes_back_all_of_it(cli: Cli) -> None:
+    cli.capture("rates", events=[BUG])
+    ids = storm(cli, "orders", "sales", "prices")
+    said = cli.type("triage", keys="r\nno\nu\nq\n")
+    assert re.search(r"taken back: the rejection of \w+\.load and 2 more", said.err)
+    assert "4 still wait" in said.err
+    assert statuses(cli, ids) == ["pending"] * 4
+
+
+def test_snooze_and_hold_of_a_group(cli: Cli) -> None:
+    storm(cli, "orders", "sales")
+    cli.type("triage", keys="h\n\nz\n\n")
+    assert {one["target"] for one in cli.ok("hold", "--json").json["holds"]} == {"orders", "sales"}
+    assert "nothing waits" in cli.type("triage", keys="").err
+
+
+def test_approve_of_a_group_shows_every_plan_and_asks_once(cli: Cli) -> None:
+    cli.mended("orders")
+    ids = storm(cli, "orders", "sales")[:2]
+    said = cli.type("triage", keys="a\ny\n")
+    assert said.err.count("do this? [y/N]") == 1
+    assert "retry orders.load" in said.err
+    assert "retry sales.load" in said.err
+    assert statuses(cli, ids) == ["acting", "acting"]
+
+
+def test_what_is_refused_of_a_group_is_told_and_asked_for_by_itself(cli: Cli) -> None:
+    cli.mended("orders")
+    newest, other = storm(cli, "orders", "sales")[:2]
+    cli.at_the_act(lambda: cli.server.fault("POST .*/clear", status=403, body=b"{}"))
+    said = cli.type("triage", keys="a\ny\ns\n")
+    assert "sales.load: " in said.err
+    assert "1 left  [a approve" in said.err
+    assert statuses(cli, [newest, other]) == ["pending", "acting"]
+
+
+def test_expand_walks_a_group_one_by_one(cli: Cli) -> None:
+    ids = storm(cli, "orders", "sales")
+    said = cli.type("triage", keys="e\nx\nr\nno\ns\n")
+    assert "one failure at a time" in said.err
+    assert statuses(cli, ids) == ["rejected", "pending"]
+
+
+def test_log_and_open_of_a_group_are_the_newest_ones(cli: Cli) -> None:
+    storm(cli, "orders", "sales")
+    said = cli.type("triage", keys="l\ns\n")
+    assert "Connection refused" in said.err.split("? help]")[1]
+
+
+def test_help_names_every_key(cli: Cli) -> None:
+    waiting(cli, "orders")
+    said = cli.type("triage", keys="?\ns\n")
+    for key in (*triage.DECIDES, *triage.ADDS, "s", "l", "o", "u", "x", "q"):
+        assert re.search(rf"(^|  |] ){key}  \w", said.err, re.M), key
 
 
 def test_nothing_waits(cli: Cli) -> None:

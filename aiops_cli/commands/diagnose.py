@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from aiops_cli.commands import settings
+from aiops_cli.commands.incidents import short_ids
 from aiops_cli.commands.output import console, print_json, tell_where
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, UsageError
 
@@ -49,7 +50,7 @@ def diagnose(
     with services.desk(chosen) as desk:
         head = None if json else _Head(desk)
         documents, single = _of_airflow(desk, target, task, run, since, head)
-        short = desk.knowledge.store.shortest_prefixes([doc["incident"] for doc in documents])
+        short = short_ids(desk.knowledge.store, documents)
         if head is not None and not head.shown:
             tell_where(desk)
     if head is not None and head.shown and documents:
@@ -84,7 +85,8 @@ def _show(documents: list[dict[str, Any]], short: dict[str, str], json: bool, si
     if json:
         print_json(documents[0] if single else {"incidents": documents})
         return
-    from aiops_cli.render import incident_card, incident_table
+    from aiops_cli.listings import incident_table
+    from aiops_cli.render import incident_card
 
     out = console()
     if len(documents) > CARDS:
@@ -138,7 +140,6 @@ def _of_airflow(
     from aiops_cli.airflow.links import parse_link
     from aiops_cli.config import parse_duration
     from aiops_cli.context import Snapshot
-    from aiops_cli.examine import ref_of
     from knowledge.errors import NotFound
 
     store = desk.knowledge.store
@@ -150,12 +151,12 @@ def _of_airflow(
         return [pasted] if pasted else [], True
     if target and task is None and run is None:
         try:
-            known = store.case(target).incident
+            ids = store.find_ids(target)
         except NotFound:
             pass  # then it is a DAG
         else:
-            live = desk.airflow.task_instance(ref_of(known)) if known.kind == "task" else None
-            return [_look_again(desk, snapshot, known.id, live)], True
+            whole = len(ids) <= CARDS
+            return [_known(desk, snapshot, one, whole=whole) for one in ids], len(ids) == 1
     found = capture.poll(
         snapshot, since=start, instance=desk.instance, dag_id=target, task_id=task, run_id=run
     )
@@ -176,6 +177,15 @@ def _of_airflow(
         else:
             documents += [document] if document else []
     return documents, False
+
+
+def _known(desk: Desk, snapshot: Snapshot, id_: str, *, whole: bool) -> dict[str, Any]:
+    """A stored incident, as Airflow has its task instance now."""
+    from aiops_cli.examine import ref_of
+
+    about = desk.knowledge.store.case(id_).incident
+    live = desk.airflow.task_instance(ref_of(about)) if about.kind == "task" else None
+    return _look_again(desk, snapshot, id_, live, whole=whole)
 
 
 def _look_at(

@@ -32,7 +32,7 @@ def failures(
         print_json({"failures": found})
     elif found:
         from aiops_cli.context import count_mapped
-        from aiops_cli.render import failure_table
+        from aiops_cli.listings import failure_table
 
         for one, count in count_mapped(airflow, failed).items():
             found[one]["mapped"] = count

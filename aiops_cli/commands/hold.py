@@ -50,7 +50,7 @@ def hold(
         else:
             until = now + parse_duration(duration)
             shown = [
-                _made(store, chosen.instance, one, chosen.user, now, until, redact(clean(reason)))
+                made(store, chosen.instance, one, chosen.user, now, until, redact(clean(reason)))
                 for one in _targets(store, target)
             ]
     if json:
@@ -91,7 +91,7 @@ def _targets(store: Store, target: str) -> tuple[str, ...]:
         return (target,)
 
 
-def _made(
+def made(
     store: Store,
     instance: str,
     target: str,
@@ -100,9 +100,10 @@ def _made(
     until: datetime,
     reason: str,
 ) -> Hold:
+    """Store a hold on a DAG (or glob) or a full incident id."""
     from knowledge.records import Hold, short_hash
 
-    made = Hold(
+    one = Hold(
         id=short_hash("hold", uuid.uuid4()),
         instance=instance,
         target=target,
@@ -111,5 +112,5 @@ def _made(
         until=until,
         reason=reason,
     )
-    store.add_hold(made)
-    return made
+    store.add_hold(one)
+    return one

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aiops_cli.commands import settings
-from aiops_cli.commands.output import console, print_json
+from aiops_cli.commands.output import console, page, print_json
 from aiops_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from knowledge.stores import Store
 
 
 def incidents(
@@ -46,35 +52,51 @@ def incidents(
             limit=limit,
         )
         documents = [incident_document(case) for case in cases]
-        short = {} if json else store.shortest_prefixes([doc["incident"] for doc in documents])
+        short = {} if json else short_ids(store, documents)
         waiting = exit_code and store.cases(status=["pending", "needs_human"], limit=1)
     if json:
         print_json({"incidents": documents})
     elif documents:
-        from aiops_cli.render import incident_table
+        from aiops_cli.listings import incident_table
 
-        console().print(incident_table(documents, short))
+        page(incident_table(documents, short))
     else:
         console(stderr=True).print("no incidents")
     if waiting:
         raise typer.Exit(10)
 
 
+def short_ids(store: Store, documents: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+    """Of the incidents and of their groups."""
+    groups = {doc["group"] for doc in documents if doc["group"]}
+    return store.shortest_prefixes([*(doc["incident"] for doc in documents), *groups])
+
+
 def show(
     ctx: typer.Context,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident id, or a unique start of it.")],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident or group id.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one incident with everything decided on it."""
+    """Show one incident with everything decided on it, or a group with its members."""
     from aiops_cli import services
     from aiops_cli.published import incident_document
 
     with services.store(settings(ctx)) as store:
-        document = incident_document(store.case(id_))
-        short = store.shortest_prefixes([document["incident"]])
+        documents = [incident_document(store.case(one)) for one in store.find_ids(id_)]
+        short = short_ids(store, documents)
     if json:
-        print_json(document)
+        print_json(documents[0] if len(documents) == 1 else {"incidents": documents})
         return
+    page(card(documents, short))
+
+
+def card(documents: Sequence[Mapping[str, Any]], short: Mapping[str, str]) -> RenderableType:
+    """One incident whole, or a group in short."""
+    if len(documents) > 1:
+        from aiops_cli.listings import storm_card
+        from aiops_cli.storms import Storm
+
+        return storm_card(Storm(tuple(documents)), short)
     from aiops_cli.render import incident_card
 
-    console().print(incident_card(document, short[document["incident"]]))
+    return incident_card(documents[0], short[documents[0]["incident"]])

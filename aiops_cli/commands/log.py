@@ -7,19 +7,19 @@ from typing import Annotated
 import typer
 
 from aiops_cli.commands import settings
-from aiops_cli.commands.output import console, print_json
+from aiops_cli.commands.output import console, page, print_json
 
 
 def log(
     ctx: typer.Context,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident id, or a unique start of it.")],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident or group id.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show an incident's log excerpt with line numbers."""
+    """Show an incident's log excerpt with line numbers; of a group the newest one's."""
     from aiops_cli import services
 
     with services.store(settings(ctx)) as store:
-        incident = store.case(id_).incident
+        incident = store.case(store.find_ids(id_)[0]).incident
     excerpt = incident.excerpt
     if json:
         print_json(
@@ -39,4 +39,4 @@ def log(
         from aiops_cli.render import excerpt_text
 
         shown = excerpt_text(excerpt.text, excerpt.numbers, incident.signature.line)
-        console().print(shown, soft_wrap=True)
+        page(shown, soft_wrap=True)

@@ -12,17 +12,17 @@ from aiops_cli.commands.output import console, print_json
 
 def open_(
     ctx: typer.Context,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident id, or a unique start of it.")],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident or group id.")],
     json: Annotated[bool, typer.Option("--json", help="Print the address as JSON.")] = False,
 ) -> None:
-    """Open an incident's task in the browser; prints its address."""
+    """Open an incident's task in the browser, of a group the newest one's; prints its address."""
     from aiops_cli import services
     from aiops_cli.commands.output import is_terminal
     from aiops_cli.examine import ref_of
 
     chosen = settings(ctx)
     with services.store(chosen) as store:
-        incident = store.case(id_).incident
+        incident = store.case(store.find_ids(id_)[0]).incident
     link = services.airflow(chosen, incident.instance).link(ref_of(incident), incident.try_number)
     if json:
         print_json({"incident": incident.id, "url": link})

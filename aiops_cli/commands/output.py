@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiops_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from aiops_cli.examine import Desk
 
@@ -43,6 +43,58 @@ def console(*, stderr: bool = False) -> Console:
     piped = not (stream and stream.isatty()) and "COLUMNS" not in os.environ
     width = PIPE_COLUMNS if piped else None
     return Speaker(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
+def page(content: RenderableType, *, stderr: bool = False, soft_wrap: bool = False) -> None:
+    """Print; on a terminal that is too low for it, through $PAGER (less where it is not set)."""
+    from rich.cells import cell_len  # as `console`: not for --json
+    from rich.text import Text
+
+    out = console(stderr=stderr)
+    command = _pager() if is_terminal() and out.is_terminal else None
+    if command is None:
+        out.print(content, soft_wrap=soft_wrap)
+        return
+    with out.capture() as captured:
+        out.print(content, soft_wrap=soft_wrap)
+    text = captured.get()
+    rows = sum(1 + cell_len(line) // out.width for line in Text.from_ansi(text).plain.splitlines())
+    if rows >= out.height and _paged(command, text):
+        return
+    out.file.write(text)
+    out.file.flush()
+
+
+def _pager() -> list[str] | None:
+    """None where there is none to be used."""
+    import shlex
+
+    if os.environ.get("TERM") in (None, "dumb"):
+        return None
+    try:
+        command = shlex.split(os.environ.get("PAGER", "less"))
+    except ValueError:  # an open quote in somebody's profile
+        return None
+    return command or None
+
+
+def _paged(command: list[str], text: str) -> bool:
+    """Whether the pager has shown it. Leaving it early is no error, and Ctrl-C is the pager's."""
+    import signal
+    import subprocess
+
+    environ = {"LESS": "FRX", **os.environ}  # as git has it: colours, and no page of its own
+    data = text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
+    try:
+        pager = subprocess.Popen(command, stdin=subprocess.PIPE, env=environ)  # noqa: S603 -- theirs
+    except OSError:
+        return False
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        pager.communicate(data)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return True
 
 
 def tell_where(desk: Desk) -> None:

@@ -31,7 +31,7 @@ def stuck(
     if json:
         print_json({"stuck": documents})
     elif documents:
-        from aiops_cli.render import stuck_table
+        from aiops_cli.listings import stuck_table
 
         console().print(stuck_table(documents))
     else:

@@ -1,4 +1,4 @@
-"""`aiops triage`: walk what waits for a person, one incident after the other.
+"""`aiops triage`: walk what waits for a person, one incident or group after the other.
 
 Every decision is stored as it is made, so it can be left at any time and taken up again.
 """
@@ -6,12 +6,16 @@ Every decision is stored as it is made, so it can be left at any time and taken 
 from __future__ import annotations
 
 import sys
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiops_cli.commands import settings
-from aiops_cli.commands.output import confirm, console, is_terminal, tell_where
+from aiops_cli.commands import deeds, settings
+from aiops_cli.commands.deeds import Deeds, Item
+from aiops_cli.commands.keys import Ended, ask_key
+from aiops_cli.commands.output import console, is_terminal, page, tell_where
 from aiops_cli.errors import AiopsError, UsageError
 from knowledge.errors import KnowledgeError
 
@@ -19,18 +23,35 @@ if TYPE_CHECKING:
     from aiops_cli.examine import Desk
     from knowledge.records import Case
 
-KEYS = "a approve · e edit · r reject · s skip · l log · o open · q quit"
+Does = Callable[["Desk", Item, list["Case"], Deeds], bool]
 
+KEYS = "a approve · e edit · r reject · n new · z snooze · s skip · ? help"
+GROUP_KEYS = "all: a approve · r reject · z snooze · x expand · s skip · ? help"
+HELP = """\
+a  approve: shows what it would do, then asks       s  skip: it waits until the next time
+e  edit: another action, parameters or cause        l  log      o  open in the browser
+r  reject, with the reason                          u  undo what was done last
+n  new: remember what this failure is, do nothing   q  quit: the rest goes on waiting
+h  hold its DAG: nothing is done alone there        x  expand a group: one after the other
+z  snooze: leave it for later
+Ctrl-C leads back to the question, twice leaves; Ctrl-D quits. What is decided is stored at once."""
 
-class _Quit(Exception):
-    """The person has had enough for now."""
+# After these the item is done with; the others lead back to its question.
+DECIDES: Mapping[str, Does] = {
+    "a": deeds.approve,
+    "e": deeds.edit,
+    "r": deeds.reject,
+    "z": deeds.snooze,
+}
+ADDS: Mapping[str, Does] = {"n": deeds.remember, "h": deeds.hold}
+FOR_ONE = "en"  # what is said of one failure need not be true of the others of its group
 
 
 def triage(
     ctx: typer.Context,
     dag: Annotated[str | None, typer.Option(help="DAG id or glob.")] = None,
 ) -> None:
-    """Walk through what waits for a person: approve, edit, reject, skip."""
+    """Walk through what waits for a person: approve, edit, reject, remember, hold, snooze."""
     if not is_terminal():
         raise UsageError(
             "triage needs a terminal", "in a script: aiops incidents, approve and reject"
@@ -42,104 +63,170 @@ def triage(
         for _ in watch.one_pass(desk, "ask", talk.print):
             pass  # settled and captured; what waits is asked for below
         tell_where(desk)
-        store = desk.knowledge.store
-        waiting = [
-            case.incident.id
-            for status in ("needs_human", "pending")
-            for case in store.cases(status=[status], instance=desk.instance, dag=dag, snoozed=False)
-        ]
-        if not waiting:
+        queue = _queue(desk, dag)
+        if not queue:
             talk.print("nothing waits for a person")
-        for number, id_ in enumerate(waiting):
-            try:
-                _one(desk, id_, f"{len(waiting) - number} left")
-            except _Quit:
-                talk.print(f"{len(waiting) - number} still wait; aiops triage goes on")
-                return
-
-
-def _one(desk: Desk, id_: str, left: str) -> None:
-    """Show one incident and ask until it is decided or skipped."""
-    from aiops_cli.context import Snapshot, surroundings
-    from aiops_cli.published import incident_document
-    from aiops_cli.render import incident_card
-
-    out = console(stderr=True)
-    case = desk.knowledge.store.case(id_)
-    document = incident_document(case)
-    document["context"] |= surroundings(Snapshot(desk.airflow), case.incident)
-    short = desk.knowledge.store.shortest_prefixes([id_])[id_]
-    out.print()
-    out.print(incident_card(document, short))
-    while True:
-        key = _ask(f"{left}  [{KEYS}] ").lower()[:1]
+        done: Deeds = []
         try:
+            while queue or _on_second_thought(queue, done):
+                _walk(desk, queue, done)
+        except Ended:
+            left = sum(len(item.ids) for item in queue)
+            if left:
+                talk.print(f"{left} still wait; aiops triage goes on")
+
+
+def _queue(desk: Desk, dag: str | None) -> deque[Item]:
+    """What waits, what needs a human first; the members of a group as one item, where the first
+    of them stands."""
+    items: dict[str, Item] = {}
+    for status in ("needs_human", "pending"):
+        for case in desk.knowledge.store.cases(
+            status=[status], instance=desk.instance, dag=dag, snoozed=False
+        ):
+            incident = case.incident
+            items.setdefault(incident.group or incident.id, Item([])).ids.append(incident.id)
+    return deque(items.values())
+
+
+def _walk(desk: Desk, queue: deque[Item], done: Deeds) -> None:
+    """Show the first item and ask until it is decided, skipped or expanded; it leaves the queue
+    then. Raises Ended where the person has had enough, and KeyboardInterrupt for a second Ctrl-C
+    in a row."""
+    out = console(stderr=True)
+    show, interrupted = True, False
+    while True:
+        item = queue[0]
+        cases = _waiting(desk, item)
+        if not cases:  # decided, or somebody else was faster
+            queue.popleft()
+            return
+        item.ids = [case.incident.id for case in cases]
+        if show:
+            _show(desk, cases)
+        show = False
+        left = sum(len(each.ids) for each in queue)
+        keys = GROUP_KEYS if len(cases) > 1 else KEYS
+        try:
+            key = ask_key(f"{left} left  [{keys}] ")
+            interrupted = False
             if key == "q":
-                raise _Quit
-            if key == "s":
+                raise Ended
+            if key == "s" or (key in DECIDES and _allowed(key, cases)):
+                if key == "s" or DECIDES[key](desk, item, cases, done):
+                    _leave(desk, queue, skipped=key == "s")
+                    return
+            elif key in ADDS and _allowed(key, cases):
+                if ADDS[key](desk, item, cases, done) and key == "n":
+                    _judge_again(desk, cases[0])
+                    show = True
+            elif key == "u":
+                _put_back(queue, deeds.undo(done))
+                show = True
+            elif key == "x" and len(cases) > 1:
+                queue.popleft()
+                queue.extendleft(Item([id_]) for id_ in reversed(item.ids))
                 return
-            if key == "l":
-                _log(case)
+            elif key == "l":
+                _log(cases[0])
             elif key == "o":
-                _open(desk, case)
-            elif key in ("a", "e", "r") and _decide(desk, case, key):
-                return
+                _open(desk, cases[0])
+            elif key == "?":
+                out.print(HELP)
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            if interrupted:
+                raise
+            interrupted = True
+            out.print("back to the question; Ctrl-C again leaves")
+            _tell_decided(desk, item)
         except (AiopsError, KnowledgeError) as error:
             out.print(f"{error.message}" + (f" ({error.hint})" if error.hint else ""))
-            if desk.knowledge.store.case(id_).status not in ("pending", "needs_human"):
-                return  # superseded, or somebody else was faster
 
 
-def _ask(question: str) -> str:
-    """One answer; Ctrl-D means quit, Ctrl-C ends the command (what was decided is stored)."""
-    print(question, end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline()
-    if not answer.endswith("\n"):
-        print(file=sys.stderr)
-        raise _Quit
-    return answer.strip()
+def _on_second_thought(queue: deque[Item], done: Deeds) -> bool:
+    """At the end, the last chance to take back what was done last. Raises Ended."""
+    while done and not queue and ask_key("all seen  [u undo · Enter ends] ") == "u":
+        _put_back(queue, deeds.undo(done))
+    return bool(queue)
 
 
-def _decide(desk: Desk, case: Case, key: str) -> bool:
-    """Approve, edit or reject; False where the person thought better of it."""
-    from aiops_cli import decide, respond
-    from aiops_cli.published import plan_document
-    from aiops_cli.render import plan_text
+def _waiting(desk: Desk, item: Item) -> list[Case]:
+    cases = [desk.knowledge.store.case(id_) for id_ in item.ids]
+    return [case for case in cases if case.status in ("needs_human", "pending")]
+
+
+def _allowed(key: str, cases: list[Case]) -> bool:
+    if len(cases) == 1 or key not in FOR_ONE:
+        return True
+    raise UsageError("that is said of one failure at a time", "x walks the group one by one")
+
+
+def _leave(desk: Desk, queue: deque[Item], *, skipped: bool) -> None:
+    """Go on to the next item. Of a group, what was refused and waits still is asked for by
+    itself."""
+    item = queue.popleft()
+    if skipped or len(item.ids) == 1:
+        return
+    rest = [case.incident.id for case in _waiting(desk, item) if case.snoozed_until is None]
+    queue.extendleft(Item([id_]) for id_ in reversed(rest))
+
+
+def _put_back(queue: deque[Item], ids: list[str]) -> None:
+    """What was taken back waits again, before the others."""
+    there = {id_ for item in queue for id_ in item.ids}
+    if not there.issuperset(ids):
+        queue.appendleft(Item([id_ for id_ in ids if id_ not in there]))
+
+
+def _tell_decided(desk: Desk, item: Item) -> None:
+    """An interrupted act may have been done: then it is settled by the next pass."""
+    for id_ in item.ids:
+        status = desk.knowledge.store.case(id_).status
+        if status not in ("needs_human", "pending"):
+            console(stderr=True).print(f"{id_} is {status}; aiops watch --once settles it")
+
+
+def _judge_again(desk: Desk, case: Case) -> None:
+    """In the light of what was just learned."""
+    from aiops_cli.context import Snapshot
+    from aiops_cli.examine import judge, ref_of
+
+    about = case.incident
+    live = desk.airflow.task_instance(ref_of(about)) if about.kind == "task" else None
+    judge(desk, Snapshot(desk.airflow), about, live)
+
+
+def _show(desk: Desk, cases: list[Case]) -> None:
+    from aiops_cli.context import Snapshot, surroundings
+    from aiops_cli.listings import storm_card
+    from aiops_cli.published import incident_document
+    from aiops_cli.render import incident_card
+    from aiops_cli.storms import Storm
 
     out = console(stderr=True)
-    if key == "r":
-        reason = _ask("why not? ")
-        if not reason:
-            return False
-        decide.reject(
-            desk.knowledge, case, by=desk.settings.user, at=desk.clock.now(), reason=reason
-        )
-        out.print("rejected")
-        return True
-    action = cause = None
-    if key == "e":
-        known = case.judgement.document["diagnosis"]["action"] if case.judgement else None
-        action = _ask(f"action [{known or 'retry'}] ") or known or "retry"
-        cause = _ask("cause, for next time [as it is] ") or None
-    proposed = decide.proposal(case, action, {}, cause)
-    plan = None
-    if proposed.action != "none":
-        plan = respond.preview(desk, case.incident, proposed.action, proposed.params)
-        out.print(plan_text(plan_document(plan)))
-    if not confirm("do this?" if plan else "nothing is run again: a person fixes it. Right?"):
-        return False
-    decide.approve(desk, case, proposed, plan, None)
-    begun = "waits for its time" if proposed.action == "retry_later" else "runs again"
-    out.print(begun if plan else "noted")
-    return True
+    out.print()
+    documents = [incident_document(case) for case in cases]
+    group = cases[0].incident.group
+    ids = [doc["incident"] for doc in documents] + ([group] if group else [])
+    short = desk.knowledge.store.shortest_prefixes(ids)
+    if len(cases) > 1:
+        out.print(storm_card(Storm(tuple(documents)), short))
+        return
+    (document,) = documents
+    document["context"] |= surroundings(Snapshot(desk.airflow), cases[0].incident)
+    out.print(incident_card(document, short[document["incident"]]))
 
 
 def _log(case: Case) -> None:
     from aiops_cli.render import excerpt_text
 
-    incident = case.incident
-    shown = excerpt_text(incident.excerpt.text, incident.excerpt.numbers, incident.signature.line)
-    console(stderr=True).print(shown, soft_wrap=True)
+    excerpt, signature = case.incident.excerpt, case.incident.signature
+    if excerpt.notice:
+        console(stderr=True).print(excerpt.notice)
+    if excerpt.text:
+        shown = excerpt_text(excerpt.text, excerpt.numbers, signature.line)
+        page(shown, stderr=True, soft_wrap=True)
 
 
 def _open(desk: Desk, case: Case) -> None:

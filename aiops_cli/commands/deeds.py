@@ -1,0 +1,317 @@
+"""What the keys of `aiops triage` do to one incident or to all that wait of a group.
+
+What a person types is kept in `Item.typed` until the item is done with, so that it is offered
+again when something comes between. What was done is a Deed, which knows how to put it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from aiops_cli.commands.keys import ask_line, ask_yes
+from aiops_cli.commands.output import console
+from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, Refused, UsageError
+from knowledge.errors import DoorClosed
+
+if TYPE_CHECKING:
+    from aiops_cli.decide import Proposal
+    from aiops_cli.examine import Desk
+    from knowledge.records import Case, Entry
+
+NOTHING = "-"  # typed for "leave it empty" where Enter means what is shown
+
+
+@dataclass
+class Item:
+    """One incident, or those of a group, with what was typed about it so far."""
+
+    ids: list[str]
+    typed: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, name: str, question: str, default: str = "") -> str:
+        """A line; what was typed before is the default. NOTHING gives ""."""
+        answer = ask_line(question, self.typed.get(name, default))
+        self.typed[name] = answer
+        return "" if answer == NOTHING else answer
+
+    def need(self, name: str, question: str, default: str = "") -> str:
+        """As `ask`, for what cannot be left empty. An Enter too many, struck with the key before,
+        must not lead back to the keys: what is typed next would be taken for them."""
+        answer = self.ask(name, question, default)
+        return answer or self.ask(name, f"Enter again leads back; {question}")
+
+
+@dataclass
+class Deed:
+    """What was done, to which incidents, and how each step of it is put back; `None` where it
+    ran in Airflow."""
+
+    what: str
+    ids: list[str]
+    put_back: list[Callable[[], object] | None] = field(default_factory=list)
+
+
+Deeds = list[Deed]
+
+
+def approve(desk: Desk, _item: Item, cases: list[Case], deeds: Deeds) -> bool:
+    """Do what is proposed; False where the person thought better of it."""
+    return _act(desk, cases, deeds, None, {}, None)
+
+
+def edit(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
+    """Do something else, or the same for another cause."""
+    known = cases[0].judgement.document["diagnosis"] if cases[0].judgement else {}
+    action = item.ask("action", "action", known.get("action") or "retry")
+    params = _ask_params(item, action, known["params"] if action == known.get("action") else {})
+    cause = item.ask("cause", "cause, for next time", known.get("cause") or "")
+    return _act(desk, cases, deeds, action, params, cause)
+
+
+def _ask_params(item: Item, action: str, known: Mapping[str, Any]) -> dict[str, str]:
+    """The params of an action that takes any, as K=V, K=V."""
+    from aiops_cli.actions import CATALOGUE
+
+    if action not in CATALOGUE or not CATALOGUE[action].params:
+        return {}
+    names = ", ".join(CATALOGUE[action].params)
+    default = ", ".join(f"{name}={value}" for name, value in known.items())
+    params = {}
+    for pair in filter(None, item.ask("params", f"{names} as K=V", default).split(",")):
+        name, sign, value = pair.strip().partition("=")
+        if not sign:
+            raise UsageError(f"{pair.strip()!r} is not K=V", "such as delay=30m")
+        params[name] = value
+    return params
+
+
+def _act(
+    desk: Desk,
+    cases: list[Case],
+    deeds: Deeds,
+    action: str | None,
+    params: Mapping[str, Any],
+    cause: str | None,
+) -> bool:
+    """Show every plan, ask once, carry them out. What is refused of several is told, and the
+    others are done."""
+    from aiops_cli import decide, respond
+    from aiops_cli.published import plan_document
+    from aiops_cli.render import plan_text
+
+    out = console(stderr=True)
+    plans = []
+    for case in cases:
+        with _Telling(case, alone=len(cases) == 1):
+            proposed = decide.proposal(case, action, params, cause)
+            plan = None
+            if proposed.action != "none":
+                plan = respond.preview(desk, case.incident, proposed.action, proposed.params)
+                out.print(plan_text(plan_document(plan)))
+            plans.append((case, proposed, plan))
+    fixing = "nothing is run again: a person fixes it. Right?"
+    question = "do this?" if any(plan for _, _, plan in plans) else fixing
+    if not plans or not ask_yes(question):
+        return False
+    deed = Deed("", [])
+    for case, proposed, plan in plans:
+        with _Telling(case, alone=len(cases) == 1):
+            learned = _Learned(desk)
+            decide.approve(desk, case, proposed, plan, None)
+            deed.ids.append(case.incident.id)
+            deed.what = f"{proposed.action} of {_named(case)}"
+            if plan is None:
+                deed.put_back += [*learned.put_back(), _taken_back(desk, case)]
+            else:
+                deed.put_back.append(None)
+            _note(deeds, deed)
+            out.print(_begun(proposed))
+    return bool(deed.ids)
+
+
+def _note(deeds: Deeds, deed: Deed) -> None:
+    """After the first step of it: whatever comes then, that step can be put back."""
+    if not deeds or deeds[-1] is not deed:
+        deeds.append(deed)
+
+
+def _begun(proposed: Proposal) -> str:
+    if proposed.action == "none":
+        return "noted"
+    return "waits for its time" if proposed.action == "retry_later" else "runs again"
+
+
+class _Telling:
+    """Of several, what is refused is told and the next one comes; of one, it is raised. So is
+    what would be the same for all."""
+
+    def __init__(self, case: Case, *, alone: bool) -> None:
+        self.case, self.alone = case, alone
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if self.alone or isinstance(error, AirflowUnreachable | AirflowAuth):
+            return False
+        if not isinstance(error, AirflowError | Refused | DoorClosed | UsageError):
+            return False
+        console(stderr=True).print(f"{_named(self.case)}: {error.message}")
+        return True
+
+
+def reject(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
+    from aiops_cli import decide
+
+    reason = item.need("reason", "why not?")
+    if not reason:
+        return False
+    deed = Deed(f"the rejection of {_names(cases)}", [])
+    for case in cases:
+        with _Telling(case, alone=len(cases) == 1):
+            decide.reject(
+                desk.knowledge, case, by=desk.settings.user, at=desk.clock.now(), reason=reason
+            )
+            deed.ids.append(case.incident.id)
+            deed.put_back.append(_taken_back(desk, case))
+            _note(deeds, deed)
+    console(stderr=True).print("rejected")
+    return True
+
+
+def remember(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
+    """Store what this failure is, without acting on it."""
+    from aiops_cli.actions import checked
+    from knowledge.redact import clean, redact
+
+    (case,) = cases
+    if not case.incident.signature.text:
+        raise UsageError(
+            "its log says nothing that it could be known by again", "reject it, or leave a note"
+        )
+    known = case.judgement.document["diagnosis"] if case.judgement else {}
+    cause = item.need("cause", "remember it as (its cause)", known.get("cause") or "")
+    if not cause:
+        return False
+    action = item.ask("action", "what is right: none, retry, retry_later", "none")
+    params = _ask_params(item, action, {})
+    checked(action, params)
+    learned = _Learned(desk)
+    desk.knowledge.learn(
+        case.incident, action=action, params=params, cause=redact(clean(cause)), at=desk.clock.now()
+    )
+    what = f"what was remembered of {_named(case)}"
+    deeds.append(Deed(what, [case.incident.id], learned.put_back()))
+    console(stderr=True).print("remembered")
+    return True
+
+
+class _Learned:
+    """What is learned from here on, and how to forget it."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.before = self._entries()
+
+    def _entries(self) -> dict[str, Entry]:
+        return {entry.id: entry for entry in self.desk.knowledge.store.entries(kind="incident")}
+
+    def put_back(self) -> list[Callable[[], object] | None]:
+        changed = [one for id_, one in self._entries().items() if self.before.get(id_) != one]
+        return [self._forget(entry) for entry in changed]
+
+    def _forget(self, entry: Entry) -> Callable[[], object]:
+        knowledge, by, now = self.desk.knowledge, self.desk.settings.user, self.desk.clock.now
+        earlier = self.before.get(entry.id)
+        if earlier is not None:
+            return lambda: knowledge.put([earlier], now())
+        return lambda: knowledge.store.retire_entries([entry.id], by, now(), "taken back")
+
+
+def _taken_back(desk: Desk, case: Case) -> Callable[[], object]:
+    store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
+    return lambda: store.take_back(case.incident.id, by, now())
+
+
+def _release(desk: Desk, hold_id: str) -> Callable[[], object]:
+    store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
+    return lambda: store.end_hold(hold_id, by, now())
+
+
+def _wake(desk: Desk, id_: str) -> Callable[[], object]:
+    """A time that is over ends a snooze, and is over by any clock of those who share the base."""
+    store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
+    return lambda: store.snooze(id_, now() - timedelta(days=1), by, now())
+
+
+def hold(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
+    """Keep the tool's hands off the DAGs for a while."""
+    from aiops_cli.commands.hold import made
+    from aiops_cli.config import parse_duration
+
+    dags = sorted({case.incident.dag_id for case in cases} - {""})
+    if not dags:
+        raise UsageError("a file that cannot be imported has no DAG to hold", "snooze it instead")
+    length: timedelta = parse_duration(item.ask("hold", f"hold {', '.join(dags)} for", "30m"))
+    store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
+    deed = Deed(f"the hold on {', '.join(dags)}", [case.incident.id for case in cases])
+    for dag in dags:
+        one = made(store, desk.instance, dag, by, now(), now() + length, "")
+        deed.put_back.append(_release(desk, one.id))
+        _note(deeds, deed)
+    console(stderr=True).print(f"held: {', '.join(dags)}")
+    return True
+
+
+def snooze(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
+    from aiops_cli.commands.remark import wake_time
+    from aiops_cli.published import utc
+    from aiops_cli.screen import local
+
+    store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
+    wake = wake_time(item.ask("snooze", "until (05:00), or for how long (2h)", "1h"), now())
+    deed = Deed(f"the snooze of {_names(cases)}", [])
+    for case in cases:
+        id_ = case.incident.id
+        store.snooze(id_, wake, by, now())
+        deed.ids.append(id_)
+        deed.put_back.append(_wake(desk, id_))
+        _note(deeds, deed)
+    console(stderr=True).print(f"left until {local(utc(wake))}")
+    return True
+
+
+def undo(deeds: Deeds) -> list[str]:
+    """Put back what was done last in this session; the ids it was done to, [] where nothing
+    could be put back."""
+    out = console(stderr=True)
+    if not deeds:
+        out.print("nothing was decided in this session")
+        return []
+    deed = deeds.pop()
+    steps = [step for step in deed.put_back if step is not None]
+    for step in reversed(steps):
+        step()
+    if len(steps) < len(deed.put_back):
+        out.print(
+            f"{deed.what} ran in Airflow and cannot be undone; if it did harm: aiops wrong "
+            f"{deed.ids[-1]} --reason …"
+        )
+    if not steps:
+        return []
+    out.print(f"taken back: {deed.what}")
+    return deed.ids
+
+
+def _names(cases: list[Case]) -> str:
+    return _named(cases[0]) + (f" and {len(cases) - 1} more" if len(cases) > 1 else "")
+
+
+def _named(case: Case) -> str:
+    from aiops_cli.published import incident_document
+    from aiops_cli.render import task_name
+
+    return task_name(incident_document(case))

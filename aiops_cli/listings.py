@@ -1,0 +1,190 @@
+"""Many published documents → tables, a line each; what belongs together is one line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from aiops_cli import folding, storms
+from aiops_cli.render import STATUS_STYLE, task_name
+from aiops_cli.screen import Trimmed, local, one_line, plain, table
+from aiops_cli.storms import Storm
+
+Document = Mapping[str, Any]
+# A list of which one part after the other is shown has one layout for all, whatever is in them.
+Part = Literal["whole", "first", "next"]
+# What the columns that are not cut need in such a list.
+_ID, _TIME, _ACTION, _STATUS = 6, 17, 11, 11
+
+
+def incident_table(
+    docs: Sequence[Document], short: Mapping[str, str], part: Part = "whole"
+) -> RenderableType:
+    """The queue or the history, newest first: a storm is one line, and so are the instances of a
+    mapped task. `short` has the ids of incidents and groups."""
+    offset = f"FAILED {local(docs[0]['failed_at'], '%z')}" if docs else "FAILED"
+    rows = table(
+        *("ID", offset, "TASK", "WHAT", "PROPOSE", "STATUS"),
+        narrow=("TASK", "WHAT"),
+        widths=None if part == "whole" else (_ID, _TIME, _ACTION, _STATUS),
+        header=part != "next",
+    )
+    for line in _lines(docs):
+        if isinstance(line, Storm):
+            rows.add_row(*_storm_row(line, short))
+            continue
+        doc = line[0]
+        word = "relapsed" if doc["outcome"] == "relapsed" else doc["status"]
+        more = f" +{len(line) - 1}" if len(line) > 1 else ""
+        rows.add_row(
+            Text(short[doc["incident"]] + more, "cyan"),
+            local(doc["failed_at"], "%m-%d %H:%M"),
+            one_line(_name_of(line)),
+            one_line(doc["headline"] or "no error in the log"),
+            plain((doc["diagnosis"] or {}).get("action") or "?"),
+            Text(word, STATUS_STYLE.get(doc["status"], "")),
+        )
+    return Trimmed(rows)
+
+
+def _lines(docs: Sequence[Document]) -> list[Storm | list[Document]]:
+    """What each line of a table tells, in order: storms, instances of one mapped task, singles."""
+    parted = storms.folded(docs)
+    singles = [one for one in parted if not isinstance(one, Storm)]
+    mapped = {group[0]["incident"]: group for group in folding.folded(singles, _answered_alike)}
+    lines: list[Storm | list[Document]] = []
+    for one in parted:
+        if isinstance(one, Storm):
+            lines.append(one)
+        elif one["incident"] in mapped:  # else it is told with the first of its task
+            lines.append(mapped[one["incident"]])
+    return lines
+
+
+def _answered_alike(doc: Document) -> object:
+    action = (doc["diagnosis"] or {}).get("action")
+    return doc["fingerprint"], doc["status"], doc["outcome"], action
+
+
+def _storm_row(storm: Storm, short: Mapping[str, str]) -> Sequence[RenderableType | str]:
+    return (
+        Text(short[storm.group], "bold cyan"),
+        _between(storm),
+        one_line(storm.size, "bold"),
+        one_line(storm.title),
+        plain(_counted(storm.actions)),
+        _status(storm.statuses),
+    )
+
+
+def _between(storm: Storm) -> str:
+    first, last = local(storm.first_failed, "%m-%d %H:%M"), local(storm.last_failed, "%m-%d %H:%M")
+    if first == last:
+        return first
+    return f"{first}-{last[6:] if first[:5] == last[:5] else last}"
+
+
+def _counted(counts: Counter[str]) -> str:
+    """`retry`, or `retry 9/12` where not all have it; the most common one."""
+    word, count = counts.most_common(1)[0]
+    return word if len(counts) == 1 else f"{word} {count}/{counts.total()}"
+
+
+def _status(statuses: Counter[str]) -> Text:
+    """What waits goes before what is done with."""
+    word = next((name for name in storms.WAITING if name in statuses), None)
+    word = word or statuses.most_common(1)[0][0]
+    of_all = "" if len(statuses) == 1 else f" {statuses[word]}/{statuses.total()}"
+    return Text(word + of_all, STATUS_STYLE.get(word, ""))
+
+
+def storm_card(storm: Storm, short: Mapping[str, str]) -> RenderableType:
+    """A group: what its members share, what is proposed, and a line for each of them."""
+    group = short[storm.group]
+    head = Text.assemble((group, "bold cyan"), "  ", (f"{len(storm.members)} failures", "bold red"))
+    head.append(plain(f": {storm.title}", "bold"))
+    first, last = local(storm.first_failed), local(storm.last_failed)
+    when = first if first == last else f"{first} to {last}"
+    told = [f"{count} {name}" for name, count in storm.statuses.most_common()]
+    parts: list[RenderableType] = [
+        head,
+        plain(f"{storm.size} · {when} · {', '.join(told)}"),
+        plain(f"PROPOSE {storms.told(storm.actions)}", "bold"),
+        Text(),
+        *(_member(doc, short[doc["incident"]], storm.headline) for doc in storm.members),
+    ]
+    if storm.waiting:
+        keys = f"approve {group} | reject {group} --reason … | snooze {group} 1h | hold {group}"
+        parts += [Text(), Text(f"{keys} | log {group}", "dim")]
+    return Group(*parts)
+
+
+def _member(doc: Document, short: str, headline: str) -> Text:
+    """One member; its own headline where that is not the storm's."""
+    line = Text.assemble((short, "cyan"), f"  {local(doc['failed_at'], '%m-%d %H:%M')}  ")
+    line.append(plain(task_name(doc)))
+    line.append(f"  {doc['status']}", STATUS_STYLE.get(doc["status"], ""))
+    if (doc["headline"] or "") not in ("", headline):
+        line.append(plain(f"  {doc['headline']}", "dim"))
+    line.no_wrap, line.overflow = True, "ellipsis"
+    return line
+
+
+def _name_of(group: Sequence[Document]) -> str:
+    """One task, or the instances of a mapped one with their indexes."""
+    if len(group) == 1:
+        return task_name(group[0])
+    context = group[0].get("context", group[0])
+    return folding.name(group, context.get("mapped"))
+
+
+def failure_table(docs: Sequence[Document], part: Part = "whole") -> RenderableType:
+    """Failed tries as Airflow has them."""
+    offset = f"ENDED {local(docs[0]['end_date'], '%z')}" if docs else "ENDED"
+    rows = table(
+        *(offset, "TASK", "TRY", "OPERATOR", "RUN"),
+        narrow=("TASK", "OPERATOR", "RUN"),
+        widths=None if part == "whole" else (_TIME - 6, 5),
+        header=part != "next",
+    )
+    for group in folding.folded(docs):
+        doc = group[0]
+        rows.add_row(
+            local(doc["end_date"], "%m-%d %H:%M"),
+            one_line(_name_of(group)),
+            f"{doc['try_number']}/{doc['max_tries'] + 1}",
+            one_line(doc["operator"] or ""),
+            one_line(doc["run_id"]),
+        )
+    return Trimmed(rows)
+
+
+def stuck_table(docs: Sequence[Document]) -> RenderableType:
+    """What does not move, the longest first; instances of a mapped task on one line."""
+    rows = table("FOR", "STATE", "TASK", "USUAL", "WHY", narrow=("TASK", "WHY"))
+    for group in folding.folded(docs, lambda doc: (doc["state"], tuple(doc["reasons"]))):
+        doc = group[0]
+        usual = doc["usual_seconds"]
+        name = f"{doc['dag_id']} (run)" if doc["kind"] == "run" else _name_of(group)
+        rows.add_row(
+            _span(doc["seconds"]),
+            Text(doc["state"], "yellow"),
+            one_line(name),
+            "?" if usual is None else _span(usual),
+            plain("; ".join(doc["reasons"]) or "Airflow does not say"),
+        )
+    return Trimmed(rows)
+
+
+def _span(seconds: int) -> str:
+    """A duration in its two largest units."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    units = ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s"))
+    told = [f"{count}{unit}" for count, unit in units if count][:2]
+    return " ".join(told) or "0s"
