@@ -435,13 +435,14 @@ def test_no_secret_survives_in_its_place(secret: str, place: str, around: str) -
 def test_a_hostile_line_takes_linear_time(seed: str) -> None:
     def seconds(length: int) -> float:
         text = (seed * length)[:length]
-        start = time.perf_counter()
+        start = time.process_time()  # of this process alone, whatever else the machine does
         redact(clean(text))
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     redact("")  # the detectors' import
     # Quadratic time would be a factor of 64; the floor keeps the noise of short times out.
-    assert seconds(80_000) < 30 * max(min(seconds(10_000) for _ in range(3)), 0.01)
+    short = min(seconds(10_000) for _ in range(3))
+    assert min(seconds(80_000) for _ in range(2)) < 30 * max(short, 0.01)
 
 
 def test_key_blocks_pass_other_lines_untouched() -> None:
