@@ -23,6 +23,7 @@ from knowledge.signature import LOST
 from tests.airflow_beside import stamp
 from tests.airflow_server import RUN, exception
 from tests.airflow_world import recorded
+from tests.cli import Cli
 from tests.desk import REFUSED, Bench, bench
 
 VERSIONS = ("3.1.8", "3.3.2")
@@ -401,3 +402,23 @@ def test_the_history_in_marks() -> None:
     history = [{"state": state} for state in ("failed", "success", None, "skipped")]
     lines = dict(impact.lines({"history": history}))
     assert lines["BEFORE"].text == "-?✓✗ in the last 4 runs"
+
+
+# ---- what is shown before a log is read ----
+
+
+def test_the_head_of_the_card_does_not_wait_for_the_log(cli: Cli) -> None:
+    cli.server.add_dag("orders", {"load": ["publish"]}, tags=["aiops:due:06:00"])
+    cli.server.add_failure("orders", "load", events=[REFUSED])
+    cli.server.fault("/logs/", times=99, status=500)
+    said = cli.run("diagnose", "orders")
+    assert "orders.load  FAILED" in said.out
+    assert "due 06:00 · blocks 1: publish" in said.out
+    assert "CHANGED" in said.out
+    assert "WHAT" not in said.out
+    cli.server.faults.clear()
+    whole = cli.ok("diagnose", "orders").out
+    assert whole.startswith(said.out)
+    assert whole.count("due 06:00") == 1
+    again = cli.ok("diagnose", "orders").out  # known by now: the same card
+    assert again == whole
