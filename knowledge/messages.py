@@ -12,9 +12,11 @@ MESSAGE_LINES = 4
 
 # Lines of a message that only point or frame, and those from which on it is data and advice
 # that differ from run to run.
-_NOISE = re.compile(r"\s*(?:LINE \d+:.*|[~^ ]+|\"\"\"|'\'\'|[-=*_]{3,}|[\"'*]+)$")
+_NOISE = re.compile(
+    r"\s*(?:LINE \d+:.*|HTTP response headers: .*|[~^ ]+|\"\"\"|'\'\'|[-=*_]{3,}|[\"'*]+)$"
+)
 _ADVICE = re.compile(
-    r"\s*(?:\[SQL: |\[parameters: |\[cached since|DETAIL: |HINT: |CONTEXT: |QUERY: |"
+    r"\s*(?:\[SQL: |\[parameters: |\[cached since|(?:DETAIL|HINT|CONTEXT):(?: |$)|QUERY: |"
     r"For more information check:|compiled (?:SQL|code) at )",
     re.IGNORECASE,
 )

@@ -18,7 +18,7 @@ BUILTIN_MARGIN = 0.05
 # What a runbook writes where any name, or any URL, will do; a name is told by what stands before.
 _ANY_NAME, _ANY_URL = "<name>", "<url>"
 _BEFORE_NAME = re.compile(rf"([^\n>]{{3,16}}){_ANY_NAME}")
-_NAME = r"[^\s'\"`]{1,200}"
+_NAME = r"[^\s'\"`]{0,200}[^\s'\"`.,:;)\]]"
 _URL_PATH = re.compile(r"<url>(?:/(?:[A-Za-z][\w.~-]*|<id>))+")
 
 # Two failures whose codes contradict each other are not the same, however alike their words.

@@ -423,6 +423,16 @@ def test_lines_of_one_event_end_with_it() -> None:
     assert sign(text, (4, 4, 5, 6)).text == "ValueError: no rows"
 
 
+def test_what_a_message_only_frames_is_left_out() -> None:
+    refused = 'HTTP response body: {"message":"pods is forbidden"}'
+    head = "Traceback (most recent call last):\nApiException: (403)\nReason: Forbidden\n"
+    headers = "HTTP response headers: HTTPHeaderDict({'Date': 'Mon, 01 Jan 2024 00:00:00 GMT'})\n"
+    assert sign(head + headers + refused) == sign(head + refused)
+    assert refused in sign(head + headers + refused).text
+    full = "psycopg2.errors.DiskFull: Disk Full"
+    assert sign(f"{full}\nDETAIL:\n  error: Disk Full\n  code: 1016").text == sign(full).text
+
+
 def test_the_headline_prefers_the_line_that_fits() -> None:
     pool = "HTTPConnectionPool(host='a', port=80): Max retries exceeded with url: /health "
     text = (
