@@ -236,7 +236,9 @@ def _of_run(snapshot: Snapshot, run: DagRun, instance: str, now: datetime) -> In
 # ---- DAG files ----
 
 _FRAME = re.compile(
-    r'^ *File "(?P<path>[^"\n]+)", line (?P<line>\d+)(?:, in [^\n]*)?(?:\n(?P<source> [^\n]*))?$',
+    r'^ *File "(?P<path>[^"\n]+)", line (?P<line>\d+)(?:, in [^\n]*)?'
+    # A frame of Python's own has no source line: the next frame follows at once.
+    r'(?:\n(?P<source> +(?!File ")[^\n ][^\n]*))?$',
     re.MULTILINE,
 )
 

@@ -156,6 +156,19 @@ def test_who_may_not_read_import_errors_sees_the_rest(at: Bench) -> None:
             "def (:",
         ),
         ('  File "/d/lib.py", line 7, in f\nValueError', 7, None),
+        # As recorded: a frame of Python's own has no source, and the next follows at once.
+        (
+            BROKEN.replace(
+                "):", '):\n  File "<frozen importlib._bootstrap>", line 241, in call', 1
+            ),
+            5,
+            "import warehouse_tools",
+        ),
+        (
+            '  File "<frozen x>", line 2, in y\n  File "/d/nightly/orders.py", line 3, in z\nE',
+            3,
+            None,
+        ),
         ("Timeout: DagBag import timeout", None, None),
         ("", None, None),
     ],
