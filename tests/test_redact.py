@@ -445,6 +445,10 @@ def test_a_hostile_line_takes_linear_time(seed: str) -> None:
     assert min(seconds(80_000) for _ in range(2)) < 30 * max(short, 0.01)
 
 
+def test_an_empty_setting_does_not_swallow_the_name_of_the_next() -> None:
+    assert "hunter22" not in redact("CREDENTIAL= api_key: 'hunter22'")
+
+
 def test_key_blocks_pass_other_lines_untouched() -> None:
     blocks = KeyBlocks()
     lines = ["a", "-----BEGIN CERTIFICATE-----", KEY_BODY, "b"]
