@@ -8,6 +8,7 @@ with typer annotations to `aiops_cli/commands/<module>.py`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import shutil
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, TextIO
 
 import typer
 from typer import main as typer_main
@@ -29,7 +30,7 @@ from typer.core import TyperGroup, TyperOption
 from aiops_cli import __version__
 from aiops_cli.commands import Invocation
 from aiops_cli.commands.output import print_json
-from aiops_cli.errors import AiopsError, KnowledgeBaseError, Refused, UsageError
+from aiops_cli.errors import AiopsError, ConfigError, KnowledgeBaseError, Refused, UsageError
 from knowledge.errors import DoorClosed, KnowledgeError, NotFound, RunbookError
 
 if TYPE_CHECKING:
@@ -236,7 +237,10 @@ class Failure(NamedTuple):
 _INTERRUPTED = Failure(
     "interrupted", "interrupted; nothing was lost", "aiops incidents shows where things stand", 130
 )
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a redirected output
 _SIGPIPE = 128 + 13  # what a shell reports of a program whose reader went away
+
+_WRITE_IT = "correct it there, or have the settings written: aiops init"
 
 # The knowledge base's errors that are not "unusable".
 _KNOWLEDGE = {
@@ -260,24 +264,47 @@ def guarded(run: Callable[[], None], *, as_json: bool) -> int:
             return _tell(_INTERRUPTED, as_json)
         except BrokenPipeError:
             raise
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                return _tell(_bug(error), as_json)
+            _drop(sys.stdout)
+            return _tell(_unwritable(error), as_json)
         except Exception as error:  # noqa: BLE001 -- the boundary: no traceback on the screen
             return _tell(_failure(error), as_json)
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except BrokenPipeError:  # `aiops … | head`
-        # What is still buffered would fail again, with a message, when Python shuts down.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop(sys.stdout)
         return _SIGPIPE
+    except OSError as error:  # what was still buffered
+        _drop(sys.stdout)
+        return _tell(_unwritable(error), as_json)
     except KeyboardInterrupt:  # a second Ctrl-C, while the first was being told
         return _INTERRUPTED.exit_code
     return 0
 
 
+def _drop(stream: TextIO) -> None:
+    """What is still buffered would fail again, with a message, when Python shuts down."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _unwritable(error: OSError) -> Failure:
+    hint = "what was decided is stored; make room, or send the output elsewhere"
+    return Failure(
+        UsageError.code,
+        f"the output cannot be written: {error.strerror}",
+        hint,
+        UsageError.exit_code,
+    )
+
+
 def _failure(error: Exception) -> Failure:
     if isinstance(error, AiopsError):
-        return Failure(error.code, _safe(error.message), error.hint, error.exit_code)
+        hint = error.hint or (_WRITE_IT if isinstance(error, ConfigError) else "")
+        return Failure(error.code, _safe(error.message), hint, error.exit_code)
     if isinstance(error, KnowledgeError):
         unusable = (KnowledgeBaseError.code, KnowledgeBaseError.exit_code)
         code, exit_code = _KNOWLEDGE.get(type(error), unusable)
@@ -326,9 +353,12 @@ def _tell(failure: Failure, as_json: bool) -> int:
     message, hint = clean(failure.message), clean(failure.hint)
     if as_json:
         print_json({"error": {"code": failure.code, "message": message, "hint": hint}})
-    typer.echo(_wrapped(f"error: {message}"), err=True)
-    if hint:
-        typer.echo(_wrapped(f"hint: {hint}"), err=True)
+    try:
+        typer.echo(_wrapped(f"error: {message}"), err=True)
+        if hint:
+            typer.echo(_wrapped(f"hint: {hint}"), err=True)
+    except OSError:  # there is nowhere left to say it
+        _drop(sys.stderr)
     return failure.exit_code
 
 

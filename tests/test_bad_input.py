@@ -1,128 +1,27 @@
-"""What can be wrong × what was asked: one clear message, what to do, the right exit code, no
-traceback, and nothing lost."""
+"""What can be wrong in what was asked, and of which faults.py knows one command alone: one clear
+message, what to do, the right exit code, no traceback, and nothing lost."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from aiops_cli.airflow import transport
-from aiops_cli.airflow.transport import Timeouts
 from tests.cli import Cli
 from tests.desk import REFUSED
-
-Break = Callable[[Cli], None]
-
+from tests.faults import FAULTS, Fault
 
 # ---- Airflow ----
 
 
-def no_airflow(cli: Cli) -> None:
-    cli.environ["AIOPS_AIRFLOW_URL"] = "http://127.0.0.1:9"
-    with closing(cli.store()) as store:  # the name must not be bound to another address
-        store.bind_instance("elsewhere", "http://127.0.0.1:9")
-    cli.environ["AIOPS_INSTANCE"] = "elsewhere"
-
-
-def wrong_password(cli: Cli) -> None:
-    cli.environ["AIOPS_AIRFLOW_PASSWORD"] = "wrong"
-
-
-def no_login(cli: Cli) -> None:
-    del cli.environ["AIOPS_AIRFLOW_PASSWORD"]
-
-
-def wrong_token(cli: Cli) -> None:
-    cli.environ["AIOPS_AIRFLOW_TOKEN"] = "not-a-token"
-
-
-def html(cli: Cli) -> None:
-    page = b"<!doctype html><title>Sign in</title>"
-    cli.server.fault("GET /api/v2/(?!version)", times=99, status=200, body=page)
-
-
-def moved(cli: Cli) -> None:
-    headers = {"Location": "https://login.example/"}
-    cli.server.fault("GET /api/v2/(?!version)", times=99, status=302, headers=headers)
-
-
-def overloaded(cli: Cli) -> None:
-    cli.server.fault("GET /api/v2/(?!version)", times=99, status=503)
-
-
-def silent(cli: Cli) -> None:
-    cli.monkeypatch.setattr(transport, "Timeouts", lambda: Timeouts(0.05, 0.05, 0.05))
-    cli.server.fault("GET /api/v2/(?!version)", times=99, hang=30)
-
-
-def cut(cli: Cli) -> None:
-    cli.server.fault("GET /api/v2/(?!version)", times=99, drop_after=-1)
-
-
-def forbidden(cli: Cli) -> None:
-    body = b'{"detail":"Forbidden"}'
-    cli.server.fault("GET /api/v2/dags/.*/taskInstances", times=99, status=403, body=body)
-
-
-def website(cli: Cli) -> None:
-    """An address at which something else lives."""
-    page = b"<!doctype html><title>Not found</title>"
-    cli.server.fault("", times=99, status=404, body=page)
-
-
-def unconfigured(cli: Cli) -> None:
-    del cli.environ["AIOPS_AIRFLOW_URL"]
-
-
-AIRFLOW: tuple[tuple[Break, int, str, str], ...] = (
-    (no_airflow, 3, "airflow_unreachable", "connection refused"),
-    (wrong_password, 3, "airflow_auth", "refused the login of oncall"),
-    (no_login, 3, "airflow_auth", "AIOPS_AIRFLOW_PASSWORD"),
-    (wrong_token, 3, "airflow_auth", "refused the token"),
-    (html, 3, "airflow_auth", "Sign in"),
-    (moved, 3, "airflow_auth", "sends on to https://login.example/"),
-    (overloaded, 3, "airflow_unreachable", "status 503"),
-    (silent, 3, "airflow_unreachable", "no answer in time"),
-    (cut, 3, "airflow_unreachable", "broke off"),
-    (forbidden, 3, "airflow_forbidden", "Viewer"),
-    (website, 3, "airflow_answer", "check airflow.url"),
-    (unconfigured, 2, "config", "AIOPS_AIRFLOW_URL"),
-)
-COMMANDS: dict[str, Callable[[str], list[str]]] = {
-    "failures": lambda incident: ["failures"],
-    "diagnose": lambda incident: ["diagnose"],
-    "diagnose an incident": lambda incident: ["diagnose", incident],
-    "watch": lambda incident: ["watch", "--once"],
-    "watch auto": lambda incident: ["watch", "--once", "--auto"],
-    "approve": lambda incident: ["approve", incident, "--action=retry", "--yes"],
-}
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("wrong", AIRFLOW, ids=lambda wrong: str(wrong[0].__name__))
-def test_airflow(cli: Cli, waiting: str, wrong: tuple[Break, int, str, str], command: str) -> None:
-    break_it, code, name, word = wrong
-    break_it(cli)
-    before, asked = cli.counts(), cli.cleared()
-    cli.run(*COMMANDS[command](waiting), "--json").told(code, name, word)
-    assert cli.counts() == before
-    assert cli.cleared() == asked
-    assert cli.status(waiting) == "pending"
-
-
-@pytest.mark.parametrize("wrong", AIRFLOW, ids=lambda wrong: str(wrong[0].__name__))
-def test_the_secrets_of_a_login_are_never_told(
-    cli: Cli, wrong: tuple[Break, int, str, str]
-) -> None:
+@pytest.mark.parametrize("fault", [one for one in FAULTS if one.kind == "a"], ids=str)
+def test_the_secrets_of_a_login_are_never_told(cli: Cli, fault: Fault) -> None:
     cli.capture("orders", events=[REFUSED])
     cli.environ["AIOPS_AIRFLOW_PASSWORD"] = "hunter2pass"
-    wrong[0](cli)
+    fault.wrong(cli)
     said = cli.run("failures", "--json")
-    assert said.code == wrong[1]
+    assert said.code == fault.code
     assert "hunter2pass" not in said.out + said.err
     assert "not-a-token" not in said.out + said.err
 
