@@ -124,7 +124,7 @@ class KnowledgeBase:
             for entry in self.store.entries(kind="runbook", source="starter/", retired=True)
             if entry.retired
         }
-        entries = runbooks.read_runbooks([STARTER]) if files else ()
+        entries = runbooks.read_runbooks(files) if files else ()
         wanted = [entry for entry in entries if entry.id not in retired]
         self.seed(wanted, folders=["starter"], by="aiops", at=at)
         self.store.set_mark(STARTER_MARK, digest)
