@@ -90,8 +90,9 @@ class Stage:
         print(dim("\n".join(lines)), flush=True)
 
     def incidents(self) -> list[Incident]:
+        """Those of tasks: a run that ran out of time is one too, with nothing to run again."""
         found: list[Incident] = self.ask("incidents")["incidents"]
-        return found
+        return [incident for incident in found if incident["kind"] == "task"]
 
     def incident(self, dag_id: str, run_id: str = FIRST) -> Incident:
         """The one incident of this run. Raises Broken."""
@@ -265,11 +266,11 @@ def alone(stage: Stage) -> None:
 def data_bug(stage: Stage) -> None:
     stage.title("7  What it leaves to you: a bug")
     stage.tell(
-        "One region had no visitors, so a division failed. Nobody has answered this before, "
-        "and a retry would change nothing. It does not guess."
+        "One region had no visitors, so a division failed. What ships with aiops knows such "
+        "failures: running it again would change nothing, so a person must fix it."
     )
     stage.show("incidents", "show", stage.id(stage.incident("regional_sales")))
-    left_alone(stage, "regional_sales", decision="novel", action=None)
+    left_alone(stage, "regional_sales", decision="ask", action="none")
 
 
 def payment(stage: Stage) -> None:

@@ -17,8 +17,12 @@ from scripts import demo, demo_story
 from scripts.airflow_box import AirflowBox, BoxError
 from scripts.demo_story import FIRST, SECOND, Broken, Stage
 
-NEW = "regional_sales"
-KNOWN = ("prices_daily", "prices_hourly", "invoices_payout", *(f"known_{n}" for n in range(12)))
+NEW = "unpack_delivery"
+KNOWN = (
+    *("prices_daily", "prices_hourly", "invoices_payout", "regional_sales"),
+    *(f"known_{n}" for n in range(12)),
+)
+ACTIONS = {NEW: None, "invoices_payout": "none", "regional_sales": "none"}
 CHAIN = ("fetch_prices", "store_prices", "publish")
 Spoil = Callable[["World"], object]
 
@@ -74,6 +78,7 @@ class World(AirflowBox):
                 continue
             doc = {
                 "incident": f"{len(self.incidents):04}abcd",
+                "kind": "task",
                 "dag_id": dag_id,
                 "run_id": run_id,
                 "task_id": next(iter(self.runs[dag_id, run_id])),
@@ -86,7 +91,7 @@ class World(AirflowBox):
                 "evidence": {"fixed": int(self.proven)},
                 "diagnosis": {
                     "by": "nobody" if dag_id == NEW else "exact",
-                    "action": {NEW: None, "invoices_payout": "none"}.get(dag_id, "retry"),
+                    "action": ACTIONS.get(dag_id, "retry"),
                 },
             }
             against = ["action_allowed"] + ["evidence", "rerun_safe"] * (not self.proven)
@@ -184,8 +189,8 @@ SPOILT: list[tuple[str, Spoil]] = [
     ("alone", pretend("prices_daily", SECOND, decided=None)),
     ("alone", pretend("prices_hourly", outcome="unknown")),
     ("alone", in_airflow("known_3", FIRST, "work", state="success")),
-    ("data_bug", pretend(NEW, decision="ask")),
-    ("data_bug", in_airflow(NEW, FIRST, "work", state="success")),
+    ("data_bug", pretend("regional_sales", decision="auto")),
+    ("data_bug", in_airflow("regional_sales", FIRST, "work", state="success")),
     ("payment", pretend("invoices_payout", status="acting")),
     ("payment", in_airflow("invoices_payout", FIRST, "work", try_number=2)),
     ("payment", lambda world: world.ledger.write_text("paid\npaid\n")),
