@@ -203,6 +203,15 @@ def test_vouches_are_kept_with_their_decision(store: Store) -> None:
     assert store.vouches("prod", "orders_etl", "t0") == ()
 
 
+def test_a_no_outlives_an_act_that_was_given_back(store: Store) -> None:
+    added(store, incident())
+    token = claimed(store, incident())
+    no = Vouch("default", "orders_etl", "t0", None, False, "me", NOW)
+    store.open_door(incident().id, token, decision(incident()), vouches=[no])
+    store.release(incident().id, token)
+    assert store.vouches("default", "orders_etl", "t0") == (no,)
+
+
 def test_a_vouch_does_not_outlive_an_act_that_was_given_back(store: Store) -> None:
     added(store, incident())
     earlier = Vouch("default", "orders_etl", "t0", None, False, "bob", NOW)

@@ -300,7 +300,8 @@ class Store(Protocol):
         `task` is (instance, dag_id, task_id), `since` bounds the decision's `at` from below."""
 
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
-        """What people said of the task with decisions that are not void, oldest first."""
+        """What people said of the task with decisions that are not void, oldest first. A no
+        stands though its act was given back; only its own taking back ends it."""
 
     # --- leave to act alone ----------------------------------------------------------------
 

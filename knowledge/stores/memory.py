@@ -43,6 +43,7 @@ class MemoryStore(MemoryEntries, MemoryLeave):
         self.location = "memory:"
         self._decisions: list[tuple[Decision, datetime]] = []  # with the store's own time
         self._voided: set[int] = set()
+        self._taken_back: set[int] = set()  # those of the voided that a person took back
         self._outcomes: list[Outcome] = []
         self._harms: list[Harm] = []
         self._vouches: list[tuple[int, Vouch]] = []  # with their decision
@@ -355,6 +356,7 @@ class MemoryStore(MemoryEntries, MemoryLeave):
         if standing is None or not rules.takes_back(standing):
             raise rules.nothing_to_take_back(full)
         self._voided.add(standing.seq)
+        self._taken_back.add(standing.seq)
         return standing
 
     def trials(
@@ -404,5 +406,6 @@ class MemoryStore(MemoryEntries, MemoryLeave):
         return tuple(
             one
             for decision, one in self._vouches
-            if (one.instance, one.dag_id, one.task_id) == wanted and decision not in self._voided
+            if (one.instance, one.dag_id, one.task_id) == wanted
+            and decision not in (self._voided if one.safe else self._taken_back)
         )

@@ -352,8 +352,9 @@ class ActingTables(LeaveTables):
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
         with self._db.read():
             found = self._db.rows(
-                "SELECT v.* FROM vouches AS v JOIN standing_decisions AS d ON d.seq = v.decision "
-                "WHERE (v.instance, v.dag_id, v.task_id) = (?, ?, ?) ORDER BY v.seq",
+                "SELECT v.* FROM vouches AS v LEFT JOIN voided AS x ON x.decision = v.decision "
+                "WHERE (v.instance, v.dag_id, v.task_id) = (?, ?, ?) "
+                "AND (x.decision IS NULL OR v.safe = 0 AND x.by IS NULL) ORDER BY v.seq",
                 [instance, dag_id, task_id],
             )
         return tuple(map(rows.read_vouch, found))
