@@ -228,14 +228,14 @@ def test_a_vouch_does_not_outlive_an_act_that_was_given_back(store: Store) -> No
     assert store.vouches("default", "orders_etl", "t0") == (earlier, given)
 
 
-def test_a_word_with_a_wrong_act_does_not_outlive_it_either(store: Store) -> None:
+def test_the_harm_of_an_act_goes_with_it_the_no_to_its_task_stands(store: Store) -> None:
     added(store, incident())
     token, _ = opened(store, incident())
     back = Vouch("default", "orders_etl", "t0", None, False, "ana", NOW)
     store.call_wrong(incident().id, "ana", NOW, "paid twice", [back])
     assert store.vouches("default", "orders_etl", "t0") == (back,)
     store.release(incident().id, token)  # nothing was done after all
-    assert store.vouches("default", "orders_etl", "t0") == ()
+    assert store.vouches("default", "orders_etl", "t0") == (back,)
     assert store.case(incident().id).harm is None
 
 
