@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from aiops_cli import gate as gate_words
 from aiops_cli import respond
 from aiops_cli.actions import checked
 from aiops_cli.errors import Refused, UsageError
@@ -70,11 +71,13 @@ def proposal(
 
 
 def warning(case: Case) -> str:
-    """What a person should know before running it again, or "": an entry forbids it, or somebody
-    said no. They may still say yes."""
+    """What a person should know before running it again, or "": an entry forbids it, somebody said
+    no, the job may still run. They may still say yes; that nobody has vouched yet is no warning,
+    for the approval does."""
     gate = case.judgement.document["gate"] if case.judgement else {"checks": []}
     for check in gate["checks"]:
-        if check["name"] == "rerun_safe" and not check["passed"] and check["reason"]:
+        said = check["name"] == "rerun_safe" and not check["passed"] and check["reason"]
+        if said and gate_words.NOBODY not in said:
             return f"careful: {check['reason']}"
     return ""
 

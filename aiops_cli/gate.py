@@ -16,6 +16,7 @@ from aiops_cli.incidents import Check, Dag, DagRun, Diagnosis, Health, TaskInsta
 from knowledge import evidence as record
 from knowledge.records import ActsAlone, Evidence, Grant, Hold, Incident, Pause, Vouch
 
+NOBODY = "nobody has said"
 NO_GRANT = "no grant"  # the value of `action_allowed` where nothing but a grant is missing
 
 # What `respond.stamp` writes into a task instance's note.
@@ -157,7 +158,7 @@ def rerun_safety(
         )
     if trust_retries and retries > 0:
         return RerunSafety(True, f"retries={retries}, and gate.trust_retries is on")
-    return RerunSafety(False, f"nobody has said that {incident.task_id} may run twice")
+    return RerunSafety(False, f"{NOBODY} that {incident.task_id} may run twice")
 
 
 def _since_last_no(words: Sequence[Vouch]) -> Sequence[Vouch]:
