@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from aiops_cli import gate as gate_words
-from aiops_cli import respond
+from aiops_cli import gate, respond
 from aiops_cli.actions import checked
 from aiops_cli.errors import Refused, UsageError
 from aiops_cli.examine import Desk
@@ -74,10 +73,10 @@ def warning(case: Case) -> str:
     """What a person should know before running it again, or "": an entry forbids it, somebody said
     no, the job may still run. They may still say yes; that nobody has vouched yet is no warning,
     for the approval does."""
-    gate = case.judgement.document["gate"] if case.judgement else {"checks": []}
-    for check in gate["checks"]:
+    checks = case.judgement.document["gate"]["checks"] if case.judgement else ()
+    for check in checks:
         said = check["name"] == "rerun_safe" and not check["passed"] and check["reason"]
-        if said and gate_words.NOBODY not in said:
+        if said and gate.NOBODY not in said:
             return f"careful: {check['reason']}"
     return ""
 
