@@ -8,7 +8,7 @@ cause. What a try's own log does not say (a lost worker writes nothing) is in th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -36,7 +36,12 @@ STACK_LENGTH = 20_000  # characters of an import error's stack trace that are ke
 NAMED = 10  # of the tasks that a timeout cut off
 
 
-def poll(
+def poll(snapshot: Snapshot, *, since: datetime, instance: str) -> Mapping[str, Failure]:
+    """Everything that has failed at or after `since`, by the id its incident has."""
+    return dict(failures(snapshot, since=since, instance=instance))
+
+
+def failures(
     snapshot: Snapshot,
     *,
     since: datetime,
@@ -44,32 +49,35 @@ def poll(
     dag_id: str | None = None,
     task_id: str | None = None,
     run_id: str | None = None,
-) -> Mapping[str, Failure]:
-    """Everything that has failed at or after `since`, by the id its incident has: tasks, then
+) -> Iterator[tuple[str, Failure]]:
+    """What has failed at or after `since` with the id its incident has, page by page: tasks, then
     runs without a failed task among those, then every file that cannot be imported now. A task
     or a run leaves out what is neither; `dag_id` (a DAG's id, or a file's name) and `task_id` may
     be globs. Raises AirflowNotFound for a DAG that there is not."""
-    found: dict[str, Failure] = {}
     explained = set()
     unknown: AirflowNotFound | None = None
+    nothing = True
     airflow = snapshot.airflow
     try:
         for failed in airflow.failed(since=since, dag_id=dag_id, task_id=task_id, run_id=run_id):
-            found[id_of(failed, instance)] = failed
+            nothing = False
             explained.add((failed.ref.dag_id, failed.ref.run_id))
+            yield id_of(failed, instance), failed
     except AirflowNotFound as error:
         unknown = error  # a DAG whose file was never read without an error, or a file's name
     if task_id is None:
         for run in snapshot.failed_runs(since):
             wanted = fnmatchcase(run.dag_id, dag_id or "*") and run_id in (None, run.run_id)
             if wanted and (run.dag_id, run.run_id) not in explained and run.end_date is not None:
-                found[id_of(run, instance)] = run
+                nothing = False
+                yield id_of(run, instance), run
     if task_id is None and run_id is None:
-        broken = snapshot.import_errors() or ()
-        found |= {id_of(b, instance): b for b in broken if _is_of(snapshot, b, dag_id)}
-    if unknown is not None and not found:
+        for broken in snapshot.import_errors() or ():
+            if _is_of(snapshot, broken, dag_id):
+                nothing = False
+                yield id_of(broken, instance), broken
+    if unknown is not None and nothing:
         raise unknown
-    return found
 
 
 def _is_of(snapshot: Snapshot, broken: ImportFailure, dag_id: str | None) -> bool:

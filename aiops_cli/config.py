@@ -91,6 +91,7 @@ class Settings:
     relapse_window: timedelta
     give_up: timedelta
     lease: timedelta
+    concurrency: int
     gate: GateSettings
     kb: str = field(repr=False)
     config_file: Path  # the user's file, whether it exists or not

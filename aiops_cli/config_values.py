@@ -59,6 +59,12 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    if not whole(text):
+        raise ValueError("expected a whole number, 1 or more")
+    return whole(text)
+
+
 def share(text: str) -> float:
     if not re.fullmatch(r"[0-9]*\.?[0-9]+", text) or float(text) > 1:
         raise ValueError("expected a number from 0 to 1, such as 0.80")

@@ -9,6 +9,7 @@ deadlines. What a login may not read, or a server does not know, is left out; `u
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -63,28 +64,42 @@ class Snapshot:
         self._broken: dict[str, tuple[ImportFailure, ...] | None] = {}
         self._health: Health | None = None
         self._lost: tuple[Event, ...] | None = None
+        self._asking = threading.RLock()  # threads that read logs share the view
+
+    def _once(self, known: dict[K, T], key: K, ask: Callable[[], T], absent: T) -> T:
+        """Asked for the first time only; `absent` for what is gone or may not be read."""
+        with self._asking:
+            if key not in known:
+                try:
+                    known[key] = ask()
+                except (AirflowNotFound, AirflowForbidden):
+                    known[key] = absent
+            return known[key]
 
     def dag(self, dag_id: str) -> Dag | None:
         """None where the DAG is gone or may not be read."""
-        return _once(self._dags, dag_id, lambda: self.airflow.dag(dag_id), None)
+        return self._once(self._dags, dag_id, lambda: self.airflow.dag(dag_id), None)
 
     def tasks(self, dag_id: str) -> Mapping[str, Task]:
-        return _once(self._tasks, dag_id, lambda: self.airflow.tasks(dag_id), {})
+        return self._once(self._tasks, dag_id, lambda: self.airflow.tasks(dag_id), {})
 
     def run(self, dag_id: str, run_id: str) -> DagRun | None:
-        return _once(self._runs, (dag_id, run_id), lambda: self.airflow.run(dag_id, run_id), None)
+        return self._once(
+            self._runs, (dag_id, run_id), lambda: self.airflow.run(dag_id, run_id), None
+        )
 
     def assets(self, dag_id: str) -> tuple[Asset, ...]:
-        return _once(self._assets, dag_id, lambda: self.airflow.assets(dag_id), ())
+        return self._once(self._assets, dag_id, lambda: self.airflow.assets(dag_id), ())
 
     def mapped_count(self, ref: TaskRef) -> int | None:
         key = (ref.dag_id, ref.run_id, ref.task_id)
-        return _once(self._mapped, key, lambda: self.airflow.mapped_count(ref), None)
+        return self._once(self._mapped, key, lambda: self.airflow.mapped_count(ref), None)
 
     def health(self) -> Health:
-        if self._health is None:
-            self._health = self.airflow.health()
-        return self._health
+        with self._asking:
+            if self._health is None:
+                self._health = self.airflow.health()
+            return self._health
 
     def failed_runs(self, since: datetime) -> Iterator[DagRun]:
         """The failed runs, none of which is asked for again."""
@@ -94,7 +109,7 @@ class Snapshot:
 
     def import_errors(self) -> tuple[ImportFailure, ...] | None:
         """None where this login may not read them."""
-        return _once(self._broken, "", self.airflow.import_errors, None)
+        return self._once(self._broken, "", self.airflow.import_errors, None)
 
     def lost(self, failed: TaskInstance) -> Event | None:
         """What the scheduler noticed of a try that ended without a word of its own. Raises
@@ -102,8 +117,9 @@ class Snapshot:
         if failed.end_date is None:
             return None
         if self._lost is not None or (self.since and failed.end_date >= self.since):
-            if self._lost is None:
-                self._lost = self._lost_since(self.since or failed.end_date, LOST_ROWS)
+            with self._asking:
+                if self._lost is None:
+                    self._lost = self._lost_since(self.since or failed.end_date, LOST_ROWS)
             rows: Sequence[Event] = self._lost
         else:
             rows = self._lost_since(failed.end_date, 100, failed.ref)
@@ -121,16 +137,6 @@ class Snapshot:
             names=LOST_EVENTS,
             limit=limit,
         )
-
-
-def _once(known: dict[K, T], key: K, ask: Callable[[], T], absent: T) -> T:
-    """Asked for the first time only; `absent` for what is gone or may not be read."""
-    if key not in known:
-        try:
-            known[key] = ask()
-        except (AirflowNotFound, AirflowForbidden):
-            known[key] = absent
-    return known[key]
 
 
 def _is_about(row: Event, failed: TaskInstance) -> bool:

@@ -67,7 +67,18 @@ def ref_of(incident: Incident) -> TaskRef:
 def examine(desk: Desk, snapshot: Snapshot, failure: capture.Failure) -> Case | None:
     """Read what a new failure says of itself, store it as an incident and judge it. None for a
     run that failed because of a task after all."""
-    built = capture.build_incident(snapshot, failure, instance=desk.instance, now=desk.clock.now())
+    return take_in(desk, snapshot, failure, read(desk, snapshot, failure))
+
+
+def read(desk: Desk, snapshot: Snapshot, failure: capture.Failure) -> Incident | None:
+    """The first half of `examine`: the network's. It may run in a thread of its own."""
+    return capture.build_incident(snapshot, failure, instance=desk.instance, now=desk.clock.now())
+
+
+def take_in(
+    desk: Desk, snapshot: Snapshot, failure: capture.Failure, built: Incident | None
+) -> Case | None:
+    """The second half of `examine`, for what `read` made of the failure."""
     if built is None:
         return None
     incident = _grouped(desk, built)

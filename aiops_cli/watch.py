@@ -5,8 +5,9 @@ Two watchers on one knowledge base are safe: what either does is claimed first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 from aiops_cli import capture, gate, respond
@@ -18,8 +19,9 @@ from aiops_cli.errors import (
     AirflowUnreachable,
     Refused,
 )
-from aiops_cli.examine import Desk, examine, judge, ref_of
+from aiops_cli.examine import Desk, judge, read, ref_of, take_in
 from aiops_cli.incidents import TaskInstance
+from aiops_cli.pace import ahead
 from aiops_cli.respond import Warn
 from aiops_cli.settle import settle
 from knowledge.errors import DoorClosed
@@ -35,9 +37,12 @@ OVERLAP = timedelta(hours=1)
 LONGEST_WAIT = timedelta(days=7)
 
 
-def one_pass(desk: Desk, mode: Mode, warn: Warn) -> Iterator[Case]:
+def one_pass(
+    desk: Desk, mode: Mode, warn: Warn, tick: Callable[[int, int], None] = lambda _done, _of: None
+) -> Iterator[Case]:
     """Settle what was acted on, capture what has failed since the last pass, judge again what
-    waits, and (mode auto) act within the grants. Yields every incident that is new or changed.
+    waits, and (mode auto) act within the grants. Yields every incident that is new or changed;
+    `tick` is told how many of how many new failures have been read.
 
     What cannot be read now is warned of and left for the next pass. Raises AirflowUnreachable
     or AirflowAuth where nothing can be read at all.
@@ -50,11 +55,12 @@ def one_pass(desk: Desk, mode: Mode, warn: Warn) -> Iterator[Case]:
     failed = capture.poll(snapshot, since=since, instance=desk.instance)
     known = store.known_incidents(failed)
     complete = True
-    for id_, failure in failed.items():
-        if id_ in known:
-            continue
+    new = [failure for id_, failure in failed.items() if id_ not in known]
+    readings = ahead(new, partial(read, desk, snapshot), desk.settings.concurrency)
+    for number, (failure, reading) in enumerate(readings):
+        tick(number, len(new))
         try:
-            case = examine(desk, snapshot, failure)
+            case = take_in(desk, snapshot, failure, reading.result())
         except (AirflowUnreachable, AirflowAuth):
             raise
         except AirflowError as error:

@@ -128,10 +128,10 @@ def test_a_broken_file_is_found_by_its_name(at: Bench, name: str) -> None:
     at.server.add_import_error("nightly/other.py", BROKEN)
     snapshot = Snapshot(at.desk.airflow)
     asked: Any = {"since": now(), "instance": "prod"}
-    (found,) = capture.poll(snapshot, dag_id=name, **asked).values()
+    ((_, found),) = capture.failures(snapshot, dag_id=name, **asked)
     assert capture.name_of(found) == "nightly/orders.py"
     with pytest.raises(AirflowNotFound):
-        capture.poll(snapshot, dag_id="unknown", **asked)
+        list(capture.failures(snapshot, dag_id="unknown", **asked))
 
 
 def test_who_may_not_read_import_errors_sees_the_rest(at: Bench) -> None:

@@ -97,6 +97,7 @@ def test_ctrl_c_while_capturing_loses_nothing(cli: Cli) -> None:
         return stream(self, *args, **options)
 
     cli.two_failures()
+    (cli.home / "aiops.yaml").write_text("concurrency: 1\n")  # one log after the other
     with cli.monkeypatch.context() as patch:
         patch.setattr(Transport, "stream", interrupted)
         assert cli.run("watch", "--once").code == 130

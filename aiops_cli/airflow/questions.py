@@ -7,7 +7,9 @@ from running servers of 3.1.8 and 3.3.2; samples are in tests/recorded.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -33,6 +35,7 @@ from aiops_cli.incidents import (
     TaskInstance,
     TaskRef,
 )
+from aiops_cli.pace import one_big_at_a_time
 
 OLDEST = (3, 1)
 # Where a run's deadlines can be asked for; older servers answer with their start page.
@@ -55,6 +58,7 @@ class Questions:
         self.url = transport.url
         self._transport = transport
         self._version = ""
+        self._big_log = threading.Lock()
 
     # ---- the server ----
 
@@ -272,8 +276,13 @@ class Questions:
             f"send the log of {ref}, try {try_number}",
             ids,
             [("map_index", str(ref.map_index))],
-            read_excerpt,
+            self._excerpt,
         )
+
+    def _excerpt(self, pieces: Iterable[bytes]) -> Excerpt:
+        # Closed here: an error that is kept would keep the turn.
+        with closing(one_big_at_a_time(pieces, self._big_log)) as polite:
+            return read_excerpt(polite)
 
     def link(self, ref: TaskRef, try_number: int) -> str:
         dag_id, run_id, task_id = (quote(i, safe="") for i in (ref.dag_id, ref.run_id, ref.task_id))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -11,7 +13,7 @@ import typer
 
 from aiops_cli.commands import settings
 from aiops_cli.commands.incidents import short_ids
-from aiops_cli.commands.output import console, print_json, tell_where
+from aiops_cli.commands.output import console, page, print_json, progress, tell_where
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 CARDS = 3  # so many incidents are shown whole; more as a table
 CHUNK_BYTES = 64 * 1024
+# From so many on they are shown in parts, as their logs are read; the first one soon.
+PART, FIRST_PART = 100, 20
+WHERE_NEXT = "one of them whole: aiops diagnose ID; all of them: aiops triage"
 
 
 def diagnose(
@@ -46,10 +51,21 @@ def diagnose(
         _show([_of_log(chosen, log)], {}, json, single=True)
         return
     from aiops_cli import services
+    from aiops_cli.config import parse_duration
+    from aiops_cli.context import Snapshot
 
     with services.desk(chosen) as desk:
         head = None if json else _Head(desk)
-        documents, single = _of_airflow(desk, target, task, run, since, head)
+        snapshot = Snapshot(desk.airflow, desk.clock.now() - parse_duration(since))
+        documents = _named(desk, snapshot, target, task, run, head)
+        single = documents is not None and len(documents) == 1
+        if documents is None:
+            found = _failures(desk, snapshot, target, task, run)
+            first = list(islice(found, PART))
+            if len(first) == PART and not json:
+                _show_in_parts(desk, snapshot, chain(first, found))
+                return
+            documents = _all(desk, snapshot, chain(first, found), len(first), head)
         short = short_ids(desk.knowledge.store, documents)
         if head is not None and not head.shown:
             tell_where(desk)
@@ -90,10 +106,8 @@ def _show(documents: list[dict[str, Any]], short: dict[str, str], json: bool, si
 
     out = console()
     if len(documents) > CARDS:
-        out.print(incident_table(documents, short))
-        console(stderr=True).print(
-            "one of them whole: aiops diagnose ID; all of them: aiops triage"
-        )
+        page(incident_table(documents, short))
+        console(stderr=True).print(WHERE_NEXT)
         return
     for number, document in enumerate(documents):
         if number:
@@ -126,57 +140,141 @@ def _excerpt(log: str) -> Excerpt:
         raise UsageError(f"cannot read {log}: {error.strerror}") from None
 
 
-def _of_airflow(
+def _show_in_parts(desk: Desk, snapshot: Snapshot, found: Iterator[tuple[str, Failure]]) -> None:
+    """A table that grows as the logs are read; what was read is stored, whenever it ends."""
+    from aiops_cli.listings import incident_table
+
+    tell_where(desk)
+    done = 0
+    while part := list(islice(found, PART if done else FIRST_PART)):
+        with progress("reading logs") as tick:
+            documents = []
+            for document in _documents(desk, snapshot, part, whole=False):
+                documents.append(document)
+                tick(done + len(documents), None)
+        short = short_ids(desk.knowledge.store, documents)
+        console().print(incident_table(documents, short, "next" if done else "first"))
+        done += len(part)
+    console(stderr=True).print(WHERE_NEXT)
+
+
+def _named(
     desk: Desk,
+    snapshot: Snapshot,
     target: str | None,
     task: str | None,
     run: str | None,
-    since: str,
     head: _Head | None,
-) -> tuple[list[dict[str, Any]], bool]:
-    """The documents, and whether one thing was asked for. `head` is shown where there is just
-    one, and its log has still to be read."""
-    from aiops_cli import capture
+) -> list[dict[str, Any]] | None:
+    """The documents of what a URL, an incident's or a group's id names; None where `target` is
+    none of these. `head` is shown where the log has still to be read."""
     from aiops_cli.airflow.links import parse_link
-    from aiops_cli.config import parse_duration
-    from aiops_cli.context import Snapshot
     from knowledge.errors import NotFound
 
-    store = desk.knowledge.store
-    start = desk.clock.now() - parse_duration(since)
-    snapshot = Snapshot(desk.airflow)
     if target and target.startswith(("http://", "https://")):
         ref = parse_link(target, desk.airflow.url)
-        pasted = _look_at(desk, snapshot, desk.airflow.task_instance(ref), head, whole=True)
-        return [pasted] if pasted else [], True
-    if target and task is None and run is None:
-        try:
-            ids = store.find_ids(target)
-        except NotFound:
-            pass  # then it is a DAG
-        else:
-            whole = len(ids) <= CARDS
-            return [_known(desk, snapshot, one, whole=whole) for one in ids], len(ids) == 1
-    found = capture.poll(
-        snapshot, since=start, instance=desk.instance, dag_id=target, task_id=task, run_id=run
+        pasted = _look_at(desk, snapshot, desk.airflow.task_instance(ref), head)
+        return [pasted] if pasted else []
+    if not target or task is not None or run is not None:
+        return None
+    try:
+        ids = desk.knowledge.store.find_ids(target)
+    except NotFound:
+        return None  # then it is a DAG
+    whole = len(ids) <= CARDS
+    return [_known(desk, snapshot, one, whole=whole) for one in ids]
+
+
+def _failures(
+    desk: Desk, snapshot: Snapshot, target: str | None, task: str | None, run: str | None
+) -> Iterator[tuple[str, Failure]]:
+    """What has failed, with the ids of the incidents. Raises AirflowNotFound for an unknown DAG;
+    a healthy one is no error."""
+    from aiops_cli import capture
+
+    assert snapshot.since is not None  # noqa: S101 -- set by `diagnose`; narrows the type
+    nothing = True
+    for one in capture.failures(
+        snapshot,
+        since=snapshot.since,
+        instance=desk.instance,
+        dag_id=target,
+        task_id=task,
+        run_id=run,
+    ):
+        nothing = False
+        yield one
+    if target and nothing and not any(sign in target for sign in "*?["):
+        desk.airflow.dag(target)
+
+
+def _all(
+    desk: Desk,
+    snapshot: Snapshot,
+    found: Iterable[tuple[str, Failure]],
+    count: int,
+    head: _Head | None,
+) -> list[dict[str, Any]]:
+    """All documents; `head` is shown where there is just one."""
+    if count == 1:
+        ((_, failure),) = found
+        with _told(failure):
+            document = _look_at(desk, snapshot, failure, head)
+            return [document] if document else []
+        return []
+    with progress("reading logs") as tick:
+        documents = []
+        for document in _documents(desk, snapshot, found, whole=count <= CARDS):
+            documents.append(document)
+            tick(len(documents), count)
+    return documents
+
+
+def _documents(
+    desk: Desk, snapshot: Snapshot, found: Iterable[tuple[str, Failure]], *, whole: bool
+) -> Iterator[dict[str, Any]]:
+    """The document of each failure, new or known, in order. Logs are read ahead, a few at a time;
+    everything else is done here. What cannot be read is told."""
+    from aiops_cli.context import surroundings
+    from aiops_cli.examine import read, take_in
+    from aiops_cli.incidents import TaskInstance
+    from aiops_cli.pace import ahead
+    from aiops_cli.published import incident_document
+
+    store = desk.knowledge.store
+    jobs = ((id_, failure, not store.known_incidents([id_])) for id_, failure in found)
+    readings = ahead(
+        jobs,
+        lambda job: read(desk, snapshot, job[1]) if job[2] else None,
+        desk.settings.concurrency,
     )
-    if target and not found and not any(sign in target for sign in "*?["):
-        desk.airflow.dag(target)  # an unknown DAG is an error, a healthy one is not
-    documents = []
-    for failure in found.values():
-        alone = len(found) == 1
-        try:
-            document = _look_at(
-                desk, snapshot, failure, head if alone else None, whole=len(found) <= CARDS
-            )
-        except (AirflowUnreachable, AirflowAuth):
-            raise
-        except AirflowError as error:
-            name = capture.name_of(failure)
-            console(stderr=True).print(f"{name}: not read: {error.message}")
-        else:
-            documents += [document] if document else []
-    return documents, False
+    for (id_, failure, new), reading in readings:
+        document = None
+        with _told(failure):
+            built = reading.result()
+            if new:
+                case = take_in(desk, snapshot, failure, built)
+                if case is not None:  # else a run that failed because of a task after all
+                    document = incident_document(case)
+                    document["context"] |= surroundings(snapshot, case.incident) if whole else {}
+            else:
+                live = failure if isinstance(failure, TaskInstance) else None
+                document = _look_again(desk, snapshot, id_, live, whole=whole)
+        if document is not None:
+            yield document
+
+
+@contextmanager
+def _told(failure: Failure) -> Iterator[None]:
+    """What cannot be read of one failure is told, and the next one comes."""
+    from aiops_cli.capture import name_of
+
+    try:
+        yield
+    except (AirflowUnreachable, AirflowAuth):
+        raise
+    except AirflowError as error:
+        console(stderr=True).print(f"{name_of(failure)}: not read: {error.message}")
 
 
 def _known(desk: Desk, snapshot: Snapshot, id_: str, *, whole: bool) -> dict[str, Any]:
@@ -189,10 +287,10 @@ def _known(desk: Desk, snapshot: Snapshot, id_: str, *, whole: bool) -> dict[str
 
 
 def _look_at(
-    desk: Desk, snapshot: Snapshot, failure: Failure, head: _Head | None, *, whole: bool
+    desk: Desk, snapshot: Snapshot, failure: Failure, head: _Head | None
 ) -> dict[str, Any] | None:
-    """Diagnose a failure, new or known; `whole` adds what surrounds it. None for a run that
-    failed because of a task after all."""
+    """Diagnose one failure, new or known, with what surrounds it. None for a run that failed
+    because of a task after all."""
     from aiops_cli import capture
     from aiops_cli.context import surroundings
     from aiops_cli.examine import examine
@@ -215,7 +313,7 @@ def _look_at(
             head.show(document | {"context": document["context"] | around})
         if examine(desk, snapshot, failure) is None:
             return None
-    return _look_again(desk, snapshot, id_, live, around, whole=whole)
+    return _look_again(desk, snapshot, id_, live, around)
 
 
 def _look_again(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aiops_cli.commands import settings
-from aiops_cli.commands.output import console, print_json
+from aiops_cli.commands.output import console, page, print_json
+
+if TYPE_CHECKING:
+    from aiops_cli.incidents import TaskInstance
+
+PART = 100  # so many are shown at once: a page of Airflow's
 
 
 def failures(
@@ -24,18 +31,28 @@ def failures(
 
     start = services.SystemClock().now() - parse_duration(since)
     airflow = services.airflow(settings(ctx))
-    failed = list(airflow.failed(since=start, dag_id=dag, task_id=task))
-    found = [
-        failure_document(one, airflow.name, airflow.link(one.ref, one.try_number)) for one in failed
-    ]
-    if json:
-        print_json({"failures": found})
-    elif found:
-        from aiops_cli.context import count_mapped
-        from aiops_cli.listings import failure_table
+    found = airflow.failed(since=start, dag_id=dag, task_id=task)
 
-        for one, count in count_mapped(airflow, failed).items():
-            found[one]["mapped"] = count
-        console().print(failure_table(found))
+    def documents(several: Iterable[TaskInstance]) -> list[dict[str, Any]]:
+        name = airflow.name
+        return [failure_document(o, name, airflow.link(o.ref, o.try_number)) for o in several]
+
+    if json:
+        print_json({"failures": documents(found)})
+        return
+    from aiops_cli.listings import failure_table
+
+    first = list(islice(found, PART))
+    if len(first) == PART:  # there may be thousands: shown as they come
+        console().print(failure_table(documents(first), "first"))
+        while more := list(islice(found, PART)):
+            console().print(failure_table(documents(more), "next"))
+    elif first:
+        from aiops_cli.context import count_mapped
+
+        told = documents(first)
+        for place, count in count_mapped(airflow, first).items():
+            told[place]["mapped"] = count
+        page(failure_table(told))
     else:
         console(stderr=True).print(f"no failed tries in the last {since}")

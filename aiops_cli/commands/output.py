@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiops_cli.errors import UsageError
@@ -95,6 +97,23 @@ def _paged(command: list[str], text: str) -> bool:
     finally:
         signal.signal(signal.SIGINT, before)
     return True
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on stderr, told how much of how much is done, where that is a terminal; nothing
+    elsewhere. Nothing is printed to stdout meanwhile."""
+    if not (sys.stderr and sys.stderr.isatty()):
+        yield lambda _done, _of: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # 30 ms
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
+    talk = console(stderr=True)
+    # Rich would lead stdout to the bar's console, which is stderr.
+    with Progress(*columns, console=talk, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 def tell_where(desk: Desk) -> None:

@@ -15,7 +15,7 @@ import typer
 from aiops_cli.commands import deeds, settings
 from aiops_cli.commands.deeds import Deeds, Item
 from aiops_cli.commands.keys import Ended, ask_key
-from aiops_cli.commands.output import console, is_terminal, page, tell_where
+from aiops_cli.commands.output import console, is_terminal, page, progress, tell_where
 from aiops_cli.errors import AiopsError, UsageError
 from knowledge.errors import KnowledgeError
 
@@ -60,8 +60,9 @@ def triage(
 
     talk = console(stderr=True)
     with services.desk(settings(ctx)) as desk:
-        for _ in watch.one_pass(desk, "ask", talk.print):
-            pass  # settled and captured; what waits is asked for below
+        with progress("reading logs") as tick:
+            for _ in watch.one_pass(desk, "ask", talk.print, tick):
+                pass  # settled and captured; what waits is asked for below
         tell_where(desk)
         queue = _queue(desk, dag)
         if not queue:
