@@ -237,6 +237,15 @@ def test_a_killed_task_says_so() -> None:
     )
 
 
+def test_an_older_airflow_tells_of_a_missing_file_among_the_sources() -> None:
+    why = "Could not read served logs: HTTPConnectionPool(host='w-1', port=8793): refused"
+    group = {"event": "::group::Log message source details", "sources": [why]}
+    raw = "\n".join(json.dumps(event) for event in (group, {"event": "::endgroup::"}))
+    excerpt = read_excerpt([raw.encode()])
+    assert excerpt.text == ""
+    assert excerpt.notice.startswith("Could not read served logs")
+
+
 def test_the_sources_of_a_log_are_left_out_and_a_missing_file_is_a_notice() -> None:
     missing = "Log file not found on worker 'w-3'. This attempt may have run on a different worker."
     group = [

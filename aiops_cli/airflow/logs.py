@@ -162,6 +162,9 @@ def _event(text: str) -> tuple[list[str], bool, bool] | None:
         if isinstance(value, (str, int)) and str(value) not in message:
             message += f" {key}={value}"
     lines = _with_level(level, message)
+    sources = event.get("sources")  # 3.1 tells in here that a log could not be read
+    if isinstance(sources, list):
+        lines += [line for one in sources if isinstance(one, str) for line in one.split("\n")]
     chain = list(render_error_detail(event.get("error_detail")))
     if not chain:  # loggers of other libraries keep the traceback as one text
         texts = (event.get(key) for key in ("exception", "exc_info", "exc_text", "stack_trace"))
