@@ -1,4 +1,4 @@
-"""The command table, the global options and the one error boundary.
+"""The command table and the global options.
 
 A command's module is imported when the command runs, so `--help` and every command pay for
 nothing but themselves. To add a command, add its line to COMMANDS and a function of that name
@@ -7,35 +7,26 @@ with typer annotations to `aiops_cli/commands/<module>.py`.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import io
 import os
-import shutil
 import sys
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 from typer import main as typer_main
-
-# Typer has no public name for the base of its usage errors in all of 0.26 to 0.28.
-from typer._click.exceptions import ClickException
 from typer.core import TyperGroup, TyperOption
 
 from aiops_cli import __version__
-from aiops_cli.commands import Invocation
-from aiops_cli.commands.output import print_json
-from aiops_cli.errors import AiopsError, ConfigError, KnowledgeBaseError, Refused, UsageError
-from knowledge.errors import DoorClosed, KnowledgeError, NotFound, RunbookError
+from aiops_cli.boundary import guarded
+from aiops_cli.commands import ASKED_BY_SHELL, Invocation
 
 if TYPE_CHECKING:
     from typer._click.core import Command, Context
     from typer._click.formatting import HelpFormatter
+    from typer._click.shell_completion import CompletionItem
 
 
 class Entry(NamedTuple):
@@ -122,6 +113,8 @@ class LazyGroup(TyperGroup):
         self.default = default
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing and not args:  # Tab: its commands are asked for
+            return super().parse_args(ctx, args)
         if not args:
             args = [self.default or "--help"]
         elif self.default and args[0] not in (*self.table, *ctx.help_option_names):
@@ -138,14 +131,28 @@ class LazyGroup(TyperGroup):
     def resolve_command(
         self, ctx: Context, args: list[str]
     ) -> tuple[str | None, Command | None, list[str]]:
-        if args[0] not in self.table:
+        if args[0] not in self.table and not ctx.resilient_parsing:
             import difflib  # only for a mistake
 
             near = difflib.get_close_matches(args[0], self.table, n=1)
             ctx.fail(f"no command {args[0]!r}" + (f"; did you mean {near[0]}?" if near else ""))
         return super().resolve_command(ctx, args)
 
-    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002
+    def shell_complete(self, ctx: Context, incomplete: str) -> list[CompletionItem]:
+        """The names in the table, without importing what they name."""
+        from typer._click.core import Command
+        from typer._click.shell_completion import CompletionItem
+
+        named = [
+            CompletionItem(name, help=entry.help)
+            for name, entry in self.table.items()
+            if name.startswith(incomplete)
+        ]
+        meant = self.get_command(ctx, self.default) if self.default else None
+        options = Command.shell_complete(self, ctx, incomplete)
+        return named + options + (meant.shell_complete(ctx, incomplete) if meant else [])
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
         entry = self.table.get(cmd_name)
         if entry is None:
             return None
@@ -170,6 +177,11 @@ class LazyGroup(TyperGroup):
                 callback=_take_instance,
             )
         )
+        if ctx.resilient_parsing:
+            from aiops_cli.commands import completion
+
+            above = [] if ctx.parent is None else [str(ctx.info_name)]
+            completion.attach(command, (*above, cmd_name))
         return command
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
@@ -177,6 +189,10 @@ class LazyGroup(TyperGroup):
         argv = list(sys.argv[1:] if args is None else args)
 
         def run() -> None:
+            if args is None and ASKED_BY_SHELL in os.environ:
+                from aiops_cli.commands import completion
+
+                completion.answer(self)
             with self.make_context("aiops", argv, obj=extra.get("obj")) as ctx:
                 self.invoke(ctx)
 
@@ -188,6 +204,22 @@ def _take_instance(ctx: Context, _param: object, value: str | None) -> None:
     """`--instance` behind the command overrides the one before it."""
     if value is not None:
         ctx.obj = replace(ctx.obj, instance=value)
+
+
+def _install_completion(ctx: typer.Context, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from aiops_cli.commands import completion
+
+        completion.install()
+        raise typer.Exit
+
+
+def _show_completion(ctx: typer.Context, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from aiops_cli.commands import completion
+
+        completion.show()
+        raise typer.Exit
 
 
 def _print_version(wanted: bool) -> None:
@@ -215,162 +247,26 @@ def _root(
         bool,
         typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
     ] = False,
+    _install: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            is_eager=True,
+            callback=_install_completion,
+            help="Complete names and ids in this shell from now on.",
+        ),
+    ] = False,
+    _show: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            is_eager=True,
+            callback=_show_completion,
+            help="Print what --install-completion would install.",
+        ),
+    ] = False,
 ) -> None:
     """Triage of Airflow failures that never acts on a guess."""
     # A relative folder: the current one may be gone, and most commands do not mind.
     called = ctx.obj or Invocation(environ=os.environ, cwd=Path())
     ctx.obj = replace(called, instance=instance) if instance is not None else called
-
-
-# ---- the error boundary ----
-
-
-class Failure(NamedTuple):
-    """How a call ended that did not end well."""
-
-    code: str
-    message: str
-    hint: str
-    exit_code: int
-
-
-_INTERRUPTED = Failure(
-    "interrupted", "interrupted; nothing was lost", "aiops incidents shows where things stand", 130
-)
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a redirected output
-_SIGPIPE = 128 + 13  # what a shell reports of a program whose reader went away
-
-_WRITE_IT = "correct it there, or have the settings written: aiops init"
-
-# The knowledge base's errors that are not "unusable".
-_KNOWLEDGE = {
-    NotFound: ("not_found", UsageError.exit_code),
-    RunbookError: ("runbook", UsageError.exit_code),
-    DoorClosed: (Refused.code, Refused.exit_code),
-}
-
-
-def guarded(run: Callable[[], None], *, as_json: bool) -> int:
-    """Run, tell what went wrong as text on stderr (and as JSON on stdout), return the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a code page must not end a diagnosis
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        try:
-            run()
-        except typer.Exit as done:
-            return done.exit_code
-        except (typer.Abort, KeyboardInterrupt):
-            return _tell(_INTERRUPTED, as_json)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            if error.errno not in _UNWRITABLE:
-                return _tell(_bug(error), as_json)
-            _drop(sys.stdout)
-            return _tell(_unwritable(error), as_json)
-        except Exception as error:  # noqa: BLE001 -- the boundary: no traceback on the screen
-            return _tell(_failure(error), as_json)
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
-    except BrokenPipeError:  # `aiops … | head`
-        _drop(sys.stdout)
-        return _SIGPIPE
-    except OSError as error:  # what was still buffered
-        _drop(sys.stdout)
-        return _tell(_unwritable(error), as_json)
-    except KeyboardInterrupt:  # a second Ctrl-C, while the first was being told
-        return _INTERRUPTED.exit_code
-    return 0
-
-
-def _drop(stream: TextIO) -> None:
-    """What is still buffered would fail again, with a message, when Python shuts down."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _unwritable(error: OSError) -> Failure:
-    hint = "what was decided is stored; make room, or send the output elsewhere"
-    return Failure(
-        UsageError.code,
-        f"the output cannot be written: {error.strerror}",
-        hint,
-        UsageError.exit_code,
-    )
-
-
-def _failure(error: Exception) -> Failure:
-    if isinstance(error, AiopsError):
-        hint = error.hint or (_WRITE_IT if isinstance(error, ConfigError) else "")
-        return Failure(error.code, _safe(error.message), hint, error.exit_code)
-    if isinstance(error, KnowledgeError):
-        unusable = (KnowledgeBaseError.code, KnowledgeBaseError.exit_code)
-        code, exit_code = _KNOWLEDGE.get(type(error), unusable)
-        return Failure(code, _safe(error.message), error.hint, exit_code)
-    if isinstance(error, ClickException):
-        ctx = getattr(error, "ctx", None)
-        hint = f"see {ctx.command_path if ctx else 'aiops'} --help"
-        return Failure(UsageError.code, error.format_message(), hint, UsageError.exit_code)
-    return _bug(error)
-
-
-def _safe(message: str) -> str:
-    """A message may quote a log or a server's answer."""
-    from knowledge.redact import clean, redact  # its detectors take 0.1 s to import
-
-    return redact(clean(message))
-
-
-def _bug(error: Exception) -> Failure:
-    """One line; the traceback goes to a private file, without secrets."""
-    import time  # all of these: only for a bug
-    import traceback
-
-    from platformdirs import user_state_path
-
-    message = f"this is a bug in aiops {__version__}: {type(error).__name__}"
-    try:
-        from knowledge.redact import redact
-
-        text = redact("".join(traceback.format_exception(error)))
-        folder = user_state_path("aiops", appauthor=False)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / time.strftime(f"bug-%Y%m%dT%H%M%SZ-{os.getpid()}.txt", time.gmtime())
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"aiops {__version__}, Python {sys.version}\n{text}")
-        hint = f"please report it, with {path}"
-    except Exception as problem:  # noqa: BLE001 -- whatever is wrong here must not hide the bug
-        hint = f"its traceback could not be kept: {type(problem).__name__}"
-    return Failure(AiopsError.code, message, hint, AiopsError.exit_code)
-
-
-def _tell(failure: Failure, as_json: bool) -> int:
-    from knowledge.redact import clean  # only where there is something to tell
-
-    message, hint = clean(failure.message), clean(failure.hint)
-    if as_json:
-        print_json({"error": {"code": failure.code, "message": message, "hint": hint}})
-    try:
-        typer.echo(_wrapped(f"error: {message}"), err=True)
-        if hint:
-            typer.echo(_wrapped(f"hint: {hint}"), err=True)
-    except OSError:  # there is nowhere left to say it
-        _drop(sys.stderr)
-    return failure.exit_code
-
-
-def _wrapped(text: str) -> str:
-    """Text that fits the terminal; elsewhere a message stays one line, to be searched for."""
-    if not (sys.stderr and sys.stderr.isatty()):
-        return text
-    width = min(shutil.get_terminal_size().columns, 100)
-    lines = [
-        textwrap.fill(
-            line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-        )
-        for line in text.splitlines()
-    ]
-    return "\n".join(lines)

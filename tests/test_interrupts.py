@@ -155,7 +155,7 @@ def terminal(cli: Cli, *args: str) -> Iterator[Terminal]:
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=cli.process_environ() | {"TERM": "xterm", "COLUMNS": "80"},
+        env={"TERM": "xterm", "COLUMNS": "80", "LINES": "24"} | cli.process_environ(),
         cwd=cli.home,
         start_new_session=True,
         preexec_fn=_take_the_terminal,

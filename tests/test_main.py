@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from aiops_cli import __version__, errors
+from aiops_cli.boundary import guarded
 from aiops_cli.commands import Invocation, output, settings
-from aiops_cli.main import COMMANDS, Entry, Group, app, guarded
+from aiops_cli.main import COMMANDS, Entry, Group, app
 from knowledge import errors as knowledge_errors
 
 ENTRIES = [
@@ -303,9 +304,9 @@ def test_a_bug_is_told_even_where_no_report_can_be_kept(
         ["-m", "aiops_cli", "zzz", "--json"],
         [
             "-c",
-            "from aiops_cli.main import guarded; exit(guarded(lambda: print(1), as_json=False))",
+            "from aiops_cli.boundary import guarded;exit(guarded(lambda: print(1), as_json=False))",
         ],
-        ["-c", "from aiops_cli.main import guarded; exit(guarded(help, as_json=False))"],
+        ["-c", "from aiops_cli.boundary import guarded; exit(guarded(help, as_json=False))"],
     ],
     ids=["help", "error", "short", "long"],
 )

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from aiops_cli.config import Settings
 
 
+ASKED_BY_SHELL = "_AIOPS_COMPLETE"  # set by the script that a shell has read for completion
+
+
 @dataclass(frozen=True)
 class Invocation:
     """What a command was called with beside its own options; kept as `typer.Context.obj`."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from aiops_cli.commands import settings
-from aiops_cli.commands.output import console, print_json
+from aiops_cli.commands.output import console, page, print_json
 from aiops_cli.errors import UsageError
 
 
@@ -233,6 +233,6 @@ def _show_all(documents: list[dict[str, Any]], json: bool, nothing: str) -> None
     elif documents:
         from aiops_cli.render import entry_table
 
-        console().print(entry_table(documents))
+        page(entry_table(documents))
     else:
         console(stderr=True).print(nothing)
