@@ -89,17 +89,17 @@ def _between(storm: Storm) -> str:
 
 
 def _counted(counts: Counter[str]) -> str:
-    """`retry`, or `retry 9/12` where not all have it; the most common one."""
+    """`retry`, or `retry 9` where not all have it; the most common one."""
     word, count = counts.most_common(1)[0]
-    return word if len(counts) == 1 else f"{word} {count}/{counts.total()}"
+    return word if len(counts) == 1 else f"{word} {count}"
 
 
 def _status(statuses: Counter[str]) -> Text:
     """What waits goes before what is done with."""
     word = next((name for name in storms.WAITING if name in statuses), None)
     word = word or statuses.most_common(1)[0][0]
-    of_all = "" if len(statuses) == 1 else f" {statuses[word]}/{statuses.total()}"
-    return Text(word + of_all, STATUS_STYLE.get(word, ""))
+    some = "" if len(statuses) == 1 else f" {statuses[word]}"
+    return Text(word + some, STATUS_STYLE.get(word, ""))
 
 
 def storm_card(storm: Storm, short: Mapping[str, str]) -> RenderableType:
@@ -112,7 +112,7 @@ def storm_card(storm: Storm, short: Mapping[str, str]) -> RenderableType:
     told = [f"{count} {name}" for name, count in storm.statuses.most_common()]
     parts: list[RenderableType] = [
         head,
-        plain(f"{storm.size} · {when} · {', '.join(told)}"),
+        Trimmed(plain(f"{storm.size} · {when} · {', '.join(told)}")),
         plain(f"PROPOSE {storms.told(storm.actions)}", "bold"),
         Text(),
         *(_member(doc, short[doc["incident"]], storm.headline) for doc in storm.members),

@@ -44,7 +44,7 @@ class Storm:
             ((dag, task),) = tasks
             return f"{dag}.{task} ×{len(self.members)}"
         times = f" ×{len(self.members)}" if len(self.members) > len(tasks) else ""
-        return f"{_count(len(tasks), 'task')}{times} in {_count(len(dags), 'DAG')}"
+        return f"{_count(len(tasks), 'task')}{times}, {_count(len(dags), 'DAG')}"
 
     @property
     def first_failed(self) -> str:

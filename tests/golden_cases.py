@@ -20,6 +20,7 @@ from aiops_cli.published import (
     plan_document,
     utc,
 )
+from aiops_cli.storms import Storm
 from knowledge.records import (
     Case,
     Decision,
@@ -259,6 +260,35 @@ def queue() -> RenderableType:
     return listings.incident_table(documents, short)
 
 
+def _storm() -> list[dict[str, Any]]:
+    """Twelve that cannot reach one vendor, one of them mended already."""
+    shared: dict[str, Any] = {"group": "s7storm234", "group_key": "host:api.vendor.example:443"}
+    several = [
+        incident(
+            dag_id=f"prices_{number % 4}",
+            task_id=f"get_{number}",
+            failed_at=NOW - timedelta(minutes=number),
+            **shared,
+        )
+        for number in range(12)
+    ]
+    last = judged(several[-1], "resolved", outcome=outcome("fixed"))
+    unknown = [judged(one, **nobody(matches=())) for one in several[:2]]
+    return [*unknown, *map(judged, several[2:-1]), last]
+
+
+def storm() -> RenderableType:
+    documents = [*_storm(), judged(incident(dag_id="sales"))]
+    short = {doc["incident"]: doc["incident"][:4] for doc in documents}
+    return listings.incident_table(documents, short | {"s7storm234": "s7st"})
+
+
+def storm_whole() -> RenderableType:
+    documents = _storm()
+    short = {doc["incident"]: doc["incident"][:4] for doc in documents}
+    return listings.storm_card(Storm(tuple(documents)), short | {"s7storm234": "s7st"})
+
+
 def failures() -> RenderableType:
     rows = [
         task_instance(end_date=NOW, operator="@task", try_number=4, max_tries=3, duration=3.2),
@@ -381,7 +411,19 @@ def watch_lines() -> RenderableType:
 CASES: tuple[Callable[[], RenderableType], ...] = (
     *(novel, novel_near_miss, near, exact_with_record, exact_none, blocked, mapped, killed, silent),
     *(acting, resolved, relapsed, superseded, rejected, needs_human, shadow, log_file, hostile),
-    *(queue, failures, plan, plan_alone, excerpt, entries, search, entry_whole, doctor),
+    *(
+        queue,
+        storm,
+        storm_whole,
+        failures,
+        plan,
+        plan_alone,
+        excerpt,
+        entries,
+        search,
+        entry_whole,
+        doctor,
+    ),
     *(header, header_unhealthy, watch_lines),
 )
 

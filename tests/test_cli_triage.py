@@ -351,7 +351,7 @@ def test_a_group_is_one_item(cli: Cli) -> None:
     said = cli.type("triage", keys="r\nthe vendor is down\n")
     assert "3 left  [all: a approve" in said.err
     assert "3 failures: ConnectionRefusedError" in said.err
-    assert "3 tasks in 3 DAGs" in said.err
+    assert "3 tasks, 3 DAGs" in said.err
     assert statuses(cli, ids) == ["rejected"] * 3
 
 
