@@ -64,7 +64,7 @@ class KnowledgeBase:
             raise EmbedderMismatch(
                 f"the knowledge base holds vectors of {stored.embedder}, "
                 f"not of {self.space.embedder}",
-                f"set AIOPS_EMBEDDER={stored.embedder}",
+                f"set AIOPS_EMBEDDER={stored.embedder}, or make new vectors: aiops kb reindex",
             )
         exact = self.store.find_exact(signature.fingerprint)
         vector = self.embedder.embed([signature.text])[0]

@@ -29,12 +29,13 @@ from knowledge.records import (
     status_of,
 )
 from knowledge.stores import open_store, rows, sqlite_engine
-from knowledge.stores.sqlite import STATUS, SqliteStore
+from knowledge.stores.sql_incidents import STATUS
+from knowledge.stores.sqlite import SqliteStore
 from knowledge.stores.sqlite_engine import MIGRATIONS, open_database
 from tests import claim_worker
 from tests.samples import NOW, SPACE, acted, added, decision, embedded, incident, opened, unit
 
-CHANGEABLE = {"claims", "claim_tokens", "watermarks", "marks", "vector_space"}
+CHANGEABLE = {"claims", "claim_tokens", "watermarks", "marks", "vector_spaces"}
 
 
 @pytest.fixture
@@ -402,7 +403,7 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(path: Path, tmp_path: 
             del columns["group_key"]
             database.insert("incidents", columns)
         made = decision(old, "approve")
-        seq = database.insert("decisions", rows.decision_params(made, NOW))
+        seq = database.insert_numbered("decisions", rows.decision_params(made, NOW))
         database.insert("outcomes", rows.outcome_params(Outcome(old.id, seq, NOW, "fixed")))
     database.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -261,3 +262,105 @@ def test_a_token_is_never_query_syntax(store: Store, token: str) -> None:
     store.put_entries([embedded("a", ("aa bb", unit(1, 0, 0)))], SPACE, NOW)
     assert store.find_text([token], 5) == ()
     assert ids(store.find_text([token, "aa"], 5)) == ["a"]
+
+
+# --- another embedder ---------------------------------------------------------------------------
+
+OTHER = VectorSpace("other", 2, 1)
+
+
+def remade(store: Store, batch: int = 1) -> list[int]:
+    """Make all vectors of the other embedder, a batch at a time; the symptoms' numbers."""
+    made: list[int] = []
+    while wanted := store.unembedded(OTHER, batch):
+        store.embed(OTHER, {number: unit(1, 1 + len(made)) for number, _ in wanted})
+        made += [number for number, _ in wanted]
+    return made
+
+
+def test_vectors_of_another_embedder_are_made_beside_those_in_use(store: Store) -> None:
+    one = embedded("a", ("A: x", unit(1, 0, 0)), ("A: y", unit(0, 1, 0)))
+    store.put_entries([one, embedded("b", ("B: x", unit(0, 0, 1)))], SPACE, NOW)
+    assert not store.switch_space(OTHER), "nothing was made yet"
+    assert [text for _, text in store.unembedded(OTHER, 2)] == ["A: x", "A: y"]
+    first, _ = store.unembedded(OTHER, 2)
+    store.embed(OTHER, {first[0]: unit(1, 0)})
+    assert [text for _, text in store.unembedded(OTHER, 9)] == ["A: y", "B: x"], "it goes on"
+    assert not store.switch_space(OTHER), "not all were made"
+    assert store.vector_space() == SPACE
+    assert [found.entry.id for found in store.find_vector(unit(0, 0, 1), 1)] == ["b"]
+
+    remade(store)
+    assert store.switch_space(OTHER)
+    assert store.vector_space() == OTHER
+    assert store.switch_space(OTHER), "it stays so"
+    assert store.unembedded(OTHER, 9) == ()
+    assert [found.symptom for found in store.find_vector(unit(1, 0), 1)] == [0]
+    with pytest.raises(EmbedderMismatch):
+        store.find_vector(unit(0, 0, 1), 1)
+    with pytest.raises(EmbedderMismatch):
+        store.put_entries([embedded("c", ("C: x", unit(1, 0, 0)))], SPACE, NOW)
+    store.put_entries([embedded("c", ("C: x", unit(0, 1)))], OTHER, NOW)
+    assert [found.entry.id for found in store.find_vector(unit(0, 1), 1)] == ["c"]
+
+
+def test_what_comes_meanwhile_is_embedded_too(store: Store) -> None:
+    store.put_entries([embedded("a", ("A: x", unit(1, 0, 0)))], SPACE, NOW)
+    remade(store)
+    store.put_entries([embedded("b", ("B: x", unit(0, 0, 1)))], SPACE, NOW)
+    assert not store.switch_space(OTHER)
+    assert len(remade(store)) == 1
+    # Somebody who has the new embedder already may add what he knows; its vectors come later.
+    store.put_entries([embedded("c", ("C: x", unit(0, 1)))], OTHER, NOW)
+    assert {found.entry.id for found in store.find_vector(unit(1, 0, 0), 9)} == {"a", "b"}
+    assert len(remade(store)) == 1
+    assert store.switch_space(OTHER)
+    assert {found.entry.id for found in store.find_vector(unit(1, 0), 9)} == {"a", "b", "c"}
+
+
+def test_what_is_retired_or_replaced_meanwhile_is_not_found_again(store: Store) -> None:
+    names = ["a", "b", "c"]
+    store.put_entries([embedded(n, (f"{n}: x", unit(1, 0, 0))) for n in names], SPACE, NOW)
+    wanted = store.unembedded(OTHER, 9)
+    store.retire_entries(["a"], "me", NOW, "stale")
+    store.embed(OTHER, {number: unit(1, 0) for number, _ in wanted})
+    store.retire_entries(["b"], "me", NOW, "stale")
+    assert store.switch_space(OTHER)
+    assert [found.entry.id for found in store.find_vector(unit(1, 0), 9)] == ["c"]
+
+
+def test_a_vector_without_direction_holds_nothing_up(store: Store) -> None:
+    store.put_entries([embedded("a", ("A: x", unit(1, 0, 0)))], SPACE, NOW)
+    [(number, _)] = store.unembedded(OTHER, 9)
+    store.embed(OTHER, {number: (0.0, 0.0)})
+    assert store.switch_space(OTHER)
+    assert store.find_vector(unit(1, 0), 9) == ()
+
+
+def test_another_embedder_again_gives_up_what_was_begun(store: Store) -> None:
+    third = VectorSpace("third", 2, 1)
+    store.put_entries([embedded("a", ("A: x", unit(1, 0, 0)))], SPACE, NOW)
+    [(number, _)] = store.unembedded(OTHER, 9)
+    assert len(store.unembedded(third, 9)) == 1
+    with pytest.raises(EmbedderMismatch):
+        store.embed(OTHER, {number: unit(1, 0)})
+    assert not store.switch_space(OTHER)
+    store.embed(third, {number: unit(1, 0)})
+    assert store.switch_space(third)
+    assert store.vector_space() == third
+
+
+def test_new_vectors_must_be_those_of_the_space(store: Store) -> None:
+    store.put_entries([embedded("a", ("A: x", unit(1, 0, 0)))], SPACE, NOW)
+    [(number, _)] = store.unembedded(OTHER, 9)
+    for wrong in (unit(1, 0, 0), (3.0, 4.0), (math.nan, 1.0)):
+        with pytest.raises(ValueError, match="new vectors"):
+            store.embed(OTHER, {number: wrong})
+    assert len(store.unembedded(OTHER, 9)) == 1
+
+
+def test_an_empty_store_takes_the_new_embedder_at_once(store: Store) -> None:
+    assert store.unembedded(OTHER, 9) == ()
+    assert store.switch_space(OTHER)
+    store.put_entries([embedded("a", ("A: x", unit(0, 1)))], OTHER, NOW)
+    assert [found.entry.id for found in store.find_vector(unit(0, 1), 1)] == ["a"]

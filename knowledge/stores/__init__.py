@@ -86,7 +86,7 @@ class Store(Protocol):
         trailing slash, a login in it and the case of its host make no difference."""
 
     def vector_space(self) -> VectorSpace | None:
-        """The space of the stored vectors, None while there are none."""
+        """The space of the vectors in use, None while there are none."""
 
     def revision(self) -> str:
         """An opaque text that is another one after every change to what judgements rest on:
@@ -104,7 +104,8 @@ class Store(Protocol):
         """Append entries; one whose content is stored already is left alone ("same"), one whose
         id is known with other content becomes its newest version ("changed"). A retired entry
         stays retired unless its content changed. Content is all but `created_at` and `retired`.
-        All or nothing. Raises EmbedderMismatch where `space` is not the store's."""
+        All or nothing. Raises EmbedderMismatch where `space` is neither the store's nor being
+        made; the vectors of one that is being made come with the rest."""
 
     def retire_entries(self, ids: Collection[str], by: str, at: datetime, reason: str) -> int:
         """Retired entries are never matched again but stay readable. Returns how many were live.
@@ -128,6 +129,21 @@ class Store(Protocol):
 
     def find_text(self, tokens: Sequence[str], limit: int) -> tuple[Candidate, ...]:
         """Live symptoms sharing tokens (of `knowledge.ranking.tokenize`), best BM25 first."""
+
+    # --- another embedder: new vectors are made beside those in use ------------------------
+
+    def unembedded(self, space: VectorSpace, limit: int) -> tuple[tuple[int, str], ...]:
+        """The next live symptoms that have no vector in `space` yet, as (number, signature's
+        text), oldest first; none where it is the space in use. Asking begins that space, or goes
+        on with it; one of another embedder that was begun is given up."""
+
+    def embed(self, space: VectorSpace, vectors: Mapping[int, Vector]) -> None:
+        """Add vectors that `unembedded` asked for, all that it named up to the highest number
+        here. Raises EmbedderMismatch where that space is not being made any more."""
+
+    def switch_space(self, space: VectorSpace) -> bool:
+        """Use the vectors of `space` from now on and forget those used until now; False, and
+        nothing is changed, while live symptoms are missing from it. True where it is in use."""
 
     # --- incidents: what was seen ----------------------------------------------------------
 

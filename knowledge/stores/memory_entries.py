@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -22,9 +22,9 @@ BM25_B = 0.75
 class _Findable:
     """One symptom of a live entry, as the searches see it."""
 
+    number: int
     entry_id: str
     position: int
-    vector: Vector
     words: tuple[str, ...]
 
 
@@ -33,9 +33,13 @@ class MemoryEntries:
 
     def __init__(self) -> None:
         self._space: VectorSpace | None = None
+        self._being_built: VectorSpace | None = None
+        self._done = 0  # the number of the last symptom in the space that is being built
+        self._vectors: dict[VectorSpace, dict[int, Vector]] = {}
         self._entries: dict[str, Entry] = {}  # in the order of their first versions
         self._versions: dict[str, int] = {}  # entry id → number of its newest version
         self._numbers = itertools.count(1)
+        self._symptoms = itertools.count(1)
         self._findable: list[_Findable] = []
 
     def vector_space(self) -> VectorSpace | None:
@@ -44,7 +48,8 @@ class MemoryEntries:
     def put_entries(
         self, entries: Sequence[EmbeddedEntry], space: VectorSpace, at: datetime
     ) -> PutCounts:
-        rules.check_entries(entries, space, self._space)
+        known_spaces = [one for one in (self._space, self._being_built) if one]
+        rules.check_entries(entries, space, known_spaces)
         for one in entries:
             rows.entry_content(one.entry)
             rows.time_text(one.entry.created_at)
@@ -64,14 +69,49 @@ class MemoryEntries:
 
     def _index(self, one: EmbeddedEntry, space: VectorSpace) -> None:
         for position, symptom in enumerate(one.entry.symptoms):
-            vector = one.vectors[position]
             words = tuple(tokenize(symptom.signature.text))
-            self._findable.append(_Findable(one.entry.id, position, vector, words))
-            if rules.points_somewhere(vector):
+            number = next(self._symptoms)
+            self._findable.append(_Findable(number, one.entry.id, position, words))
+            if rules.points_somewhere(one.vectors[position]) and space != self._being_built:
                 self._space = space
+                self._vectors.setdefault(space, {})[number] = one.vectors[position]
 
     def _forget(self, entry_id: str) -> None:
         self._findable = [one for one in self._findable if one.entry_id != entry_id]
+
+    def unembedded(self, space: VectorSpace, limit: int) -> tuple[tuple[int, str], ...]:
+        if space == self._space:
+            return ()
+        if space != self._being_built:
+            self._being_built, self._done = space, 0
+            self._vectors[space] = {}
+        return tuple(
+            (one.number, self._entries[one.entry_id].symptoms[one.position].signature.text)
+            for one in self._findable
+            if one.number > self._done
+        )[:limit]
+
+    def embed(self, space: VectorSpace, vectors: Mapping[int, Vector]) -> None:
+        rules.check_vectors("the new vectors", list(vectors.values()), space)
+        if space != self._being_built:
+            raise rules.not_being_built(space)
+        live = {one.number for one in self._findable if one.number > self._done}
+        self._vectors[space] |= {
+            number: vector
+            for number, vector in vectors.items()
+            if number in live and rules.points_somewhere(vector)
+        }
+        self._done = max([self._done, *vectors])
+
+    def switch_space(self, space: VectorSpace) -> bool:
+        if space != self._being_built:
+            return space == self._space
+        if any(one.number > self._done for one in self._findable):
+            return False
+        if self._space:
+            del self._vectors[self._space]
+        self._space, self._being_built = space, None
+        return True
 
     def retire_entries(
         self,
@@ -119,9 +159,12 @@ class MemoryEntries:
         rules.check_query(vector, self._space)
         if not rules.points_somewhere(vector):
             return ()
-        comparable = [one for one in self._findable if rules.points_somewhere(one.vector)]
+        vectors = self._vectors[self._space]
+        comparable = [one for one in self._findable if one.number in vectors]
         comparable.sort(
-            key=lambda one: -math.fsum(a * b for a, b in zip(one.vector, vector, strict=True))
+            key=lambda one: (
+                -math.fsum(a * b for a, b in zip(vectors[one.number], vector, strict=True))
+            )
         )
         return self._candidates(comparable, limit)
 

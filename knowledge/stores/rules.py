@@ -90,21 +90,35 @@ def _shared(a: str, b: str) -> int:
 
 
 def check_entries(
-    entries: Sequence[EmbeddedEntry], space: VectorSpace, stored: VectorSpace | None
+    entries: Sequence[EmbeddedEntry], space: VectorSpace, stored: Sequence[VectorSpace]
 ) -> None:
-    """Raises EmbedderMismatch for another space than the stored one, ValueError for vectors
-    that are not what `space` says."""
-    if stored is not None and stored != space:
-        raise _mismatch(stored, space_text(space))
+    """Raises EmbedderMismatch for another space than the stored ones (the active one first, then
+    one that is being built), ValueError for vectors that are not what `space` says."""
+    if stored and space not in stored:
+        raise _mismatch(stored[0], space_text(space))
     for one in entries:
         if len(one.vectors) != len(one.entry.symptoms):
             raise ValueError(f"entry {one.entry.id}: one vector for each symptom is needed")
-        for vector in one.vectors:
-            if len(vector) != space.dimensions:
-                raise ValueError(f"entry {one.entry.id}: a vector of {len(vector)} dimensions")
-            length = norm(vector)
-            if length and not abs(length - 1) < UNIT_TOLERANCE:
-                raise ValueError(f"entry {one.entry.id}: not a unit vector (length {length:.4f})")
+        check_vectors(f"entry {one.entry.id}", one.vectors, space)
+
+
+def check_vectors(what: str, vectors: Sequence[Sequence[float]], space: VectorSpace) -> None:
+    """Raises ValueError for vectors that are neither unit vectors nor zero, or of another length
+    than the space's."""
+    for vector in vectors:
+        if len(vector) != space.dimensions:
+            raise ValueError(f"{what}: a vector of {len(vector)} dimensions")
+        length = norm(vector)
+        if length and not abs(length - 1) < UNIT_TOLERANCE:
+            raise ValueError(f"{what}: not a unit vector (length {length:.4f})")
+
+
+def not_being_built(space: VectorSpace) -> EmbedderMismatch:
+    return EmbedderMismatch(
+        f"the vectors of {space_text(space)} are not being made any more: somebody else changed "
+        "the embedder meanwhile",
+        "see aiops kb stats for the one in use, then run: aiops kb reindex",
+    )
 
 
 def check_query(vector: Sequence[float], stored: VectorSpace) -> None:

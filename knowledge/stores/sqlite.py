@@ -1,356 +1,104 @@
 """The knowledge base in one SQLite file: the default store.
 
-Append-only but for claims, watermarks, marks and what search needs; the schema's own triggers
-hold it (migrations/sqlite). Only on a local disk: SQLite's locks do not work over a network.
+Only on a local disk: SQLite's locks do not work over a network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from datetime import datetime
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from knowledge.records import STATUSES, Case, Incident, Judgement, Outcome, Remark, Status
-from knowledge.stores import rows, rules
-from knowledge.stores.rows import json_text, time_text
-from knowledge.stores.sqlite_acting import ActingTables
+from knowledge.stores import Vector, rules
+from knowledge.stores.rows import Row
+from knowledge.stores.sql_entries import Space
+from knowledge.stores.sql_incidents import SqlStore
 from knowledge.stores.sqlite_engine import Database, open_database
-from knowledge.stores.sqlite_entries import EntryTables
 
-# records.status_of in SQL; the tests hold the two together.
-STATUS = """
-CASE
-    WHEN claim = 'needs_human' THEN 'needs_human'
-    WHEN claim IN ('claimed', 'acting') THEN 'acting'
-    WHEN decision IS NULL OR decision = 'shadow' THEN 'pending'
-    WHEN decision = 'reject' THEN 'rejected'
-    WHEN decision = 'superseded' OR outcome = 'superseded' THEN 'superseded'
-    WHEN outcome IS NULL THEN CASE WHEN action = 'none' THEN 'resolved' ELSE 'pending' END
-    WHEN outcome = 'fixed' THEN 'resolved'
-    WHEN outcome = 'unknown' THEN 'needs_human'
-    ELSE 'failed'
-END
-"""
-
-# A claim that nobody used in its lease is none: its incident waits again. A shadow decision
-# stands only where there is no other.
-CASES = f"""
-WITH cases AS (
-    SELECT facts.*, {STATUS} AS status
-    FROM (
-        SELECT
-            i.*,
-            c.state AS claim,
-            d.seq AS decision_seq,
-            d.kind AS decision,
-            d.action AS action,
-            (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
-                ORDER BY o.seq DESC LIMIT 1) AS outcome,
-            (SELECT CASE WHEN z.until > :now THEN z.until END FROM snoozes AS z
-                WHERE z.incident_id = i.id ORDER BY z.seq DESC LIMIT 1) AS snoozed_until
-        FROM incidents AS i
-        LEFT JOIN claims AS c
-            ON c.incident_id = i.id AND NOT (c.state = 'claimed' AND c.lease_until <= :now)
-        LEFT JOIN decisions AS d
-            ON d.seq = (SELECT s.seq FROM standing_decisions AS s WHERE s.incident_id = i.id
-                ORDER BY s.kind = 'shadow', s.seq DESC LIMIT 1)
-    ) AS facts
-)
-"""  # noqa: S608 (joined from the constant above)
+# sqlite-vec answers no more than this many neighbours.
+MAX_NEIGHBOURS = 4096
 
 
-# Of tables whose rows are numbered as they come the largest number, which is one step down an
-# index; of the others, which stay small, the count. No row is ever deleted: both only grow.
-_NUMBERED = "entries retirements decisions outcomes harms vouches grants pauses holds"
-_COUNTED = "voided revocations hold_ends"
-REVISION = "SELECT concat_ws('.', {}) AS revision".format(
-    ", ".join(
-        [f"(SELECT coalesce(max(seq), 0) FROM {one})" for one in _NUMBERED.split()]  # noqa: S608
-        + [f"(SELECT count(*) FROM {one})" for one in _COUNTED.split()]  # noqa: S608 (as above)
-    )
-)
-
-
-class SqliteStore(EntryTables, ActingTables):
+class SqliteStore(SqlStore):
     """See `knowledge.stores.Store`."""
-
-    def __init__(self, database: Database, location: str, now: rules.Clock) -> None:
-        super().__init__(database, now)
-        self.location = location
 
     @classmethod
     def open(cls, path: str, now: rules.Clock = rules.utc_now) -> SqliteStore:
         """Raises StoreUnusable or SchemaTooNew. `now` is the store's clock."""
         file = Path(path).expanduser()
-        return cls(open_database(file), f"sqlite:///{file}", now)
+        database = open_database(file)
+        return cls(database, now, SqliteIndex(database), f"sqlite:///{file}")
 
-    def close(self) -> None:
-        self._db.close()
 
-    def base_id(self) -> str:
-        with self._db.read():
-            return str(self._db.rows("SELECT id FROM base")[0]["id"])
+class SqliteIndex:
+    """See `knowledge.stores.sql_entries.SearchIndex`: FTS5 for the words, sqlite-vec, which
+    looks at every vector, for the vectors."""
 
-    def revision(self) -> str:
-        with self._db.read():
-            return str(self._db.rows(REVISION)[0]["revision"])
+    def __init__(self, database: Database) -> None:
+        self._db = database
 
-    def bind_instance(self, name: str, url: str) -> None:
-        wanted = rules.normal_url(url)
-        with self._db.read():
-            bound = self._db.row("SELECT url FROM instances WHERE name = ?", [name])
-        if bound is None:
-            with self._db.write():
-                bound = self._db.row("SELECT url FROM instances WHERE name = ?", [name])
-                if bound is None:
-                    self._db.insert("instances", {"name": name, "url": wanted})
-                    return
-        if bound["url"] != wanted:
-            raise rules.wrong_instance(name, bound["url"], wanted)
+    def add_words(self, words: Mapping[int, Sequence[str]]) -> None:
+        for symptom, tokens in words.items():
+            self._db.insert("symptom_words", {"rowid": symptom, "words": " ".join(tokens)})
 
-    # --- incidents: what was seen ----------------------------------------------------------
+    def add_space(self, space: Space) -> None:
+        self._db.load_vectors()
+        self._db.rows(
+            f"CREATE VIRTUAL TABLE {_table(space)} "
+            f"USING vec0 (embedding float[{space.space.dimensions}] distance_metric=L2)"
+        )
 
-    def add_incident(self, incident: Incident) -> bool:
-        with self._db.write():
-            if self._db.row("SELECT 1 FROM incidents WHERE id = ?", [incident.id]):
-                return False
-            self._db.insert("incidents", rows.incident_params(incident))
-            return True
+    def drop_space(self, space: Space) -> None:
+        self._db.load_vectors()
+        self._db.rows(f"DROP TABLE {_table(space)}")
 
-    def known_incidents(self, ids: Collection[str]) -> set[str]:
-        with self._db.read():
-            found = self._db.rows(
-                "SELECT id FROM incidents WHERE id IN (SELECT value FROM json_each(?))",
-                [json_text(list(ids))],
-            )
-        return {row["id"] for row in found}
+    def add_vectors(self, space: Space, vectors: Mapping[int, Vector]) -> None:
+        self._db.load_vectors()
+        for symptom, vector in vectors.items():
+            self._db.insert(_table(space), {"rowid": symptom, "embedding": _blob(vector)})
 
-    def case(self, incident_id: str) -> Case:
-        with self._db.read():
-            full = self._incident_id(incident_id)
-            return self._cases("SELECT * FROM cases WHERE id = :id", {"id": full})[0]
+    def remove(self, symptoms: Sequence[int], spaces: Sequence[Space]) -> None:
+        if spaces:
+            self._db.load_vectors()
+        for table in ("symptom_words", *map(_table, spaces)):
+            for symptom in symptoms:
+                self._db.rows(f"DELETE FROM {table} WHERE rowid = ?", [symptom])
 
-    def cases(
-        self,
-        *,
-        status: Collection[Status] = (),
-        instance: str | None = None,
-        dag: str | None = None,
-        task: str | None = None,
-        since: datetime | None = None,
-        group: str | None = None,
-        snoozed: bool | None = None,
-        limit: int | None = None,
-    ) -> tuple[Case, ...]:
-        with self._db.read():
-            return self._cases(
-                """
-                SELECT * FROM cases
-                WHERE failed_at >= :since
-                  AND (:instance IS NULL OR instance = :instance)
-                  AND dag_id GLOB :dag AND task_id GLOB :task
-                  AND (:group IS NULL OR group_id = :group)
-                  AND (:snoozed IS NULL OR (snoozed_until IS NOT NULL) = :snoozed)
-                  AND (NOT :filtered OR status IN (SELECT value FROM json_each(:status)))
-                ORDER BY failed_at DESC, seq DESC
-                LIMIT :limit
+    def nearest(self, space: Space, vector: Vector, limit: int) -> Sequence[Row]:
+        self._db.load_vectors()
+        return self._db.rows(
+            f"""
+                WITH near AS MATERIALIZED (
+                    SELECT rowid AS id, distance FROM {_table(space)}
+                    WHERE embedding MATCH ? AND k = ?
+                )
+                SELECT e.*, 0 AS retired, s.position
+                FROM near JOIN symptoms AS s USING (id) JOIN entries AS e ON e.seq = s.entry
+                ORDER BY near.distance, near.id
                 """,
-                {
-                    "since": "" if since is None else time_text(since),
-                    "instance": instance,
-                    "dag": rules.glob_pattern("*" if dag is None else dag),
-                    "task": rules.glob_pattern("*" if task is None else task),
-                    "group": None if group is None else self._group_id(group),
-                    "snoozed": snoozed,
-                    "filtered": bool(status),
-                    "status": json_text(list(status)),
-                    "limit": -1 if limit is None else limit,
-                },
-            )
-
-    def _cases(self, query: str, values: Mapping[str, Any]) -> tuple[Case, ...]:
-        """Incidents with all that was decided about them, in seven queries however many."""
-        found = self._db.rows(f"{CASES} {query}", {**values, "now": time_text(self._now())})
-        listed = {
-            "ids": json_text([row["id"] for row in found]),
-            "decisions": json_text([row["decision_seq"] for row in found]),
-        }
-        decisions = self._db.rows(
-            "SELECT * FROM decisions WHERE seq IN (SELECT value FROM json_each(:decisions))", listed
-        )
-        claims = self._db.rows(
-            "SELECT * FROM claims WHERE incident_id IN (SELECT value FROM json_each(:ids))", listed
-        )
-        judgements = self._db.rows(
-            "SELECT *, max(seq) FROM judgements "
-            "WHERE incident_id IN (SELECT value FROM json_each(:ids)) GROUP BY incident_id",
-            listed,
-        )
-        outcomes: dict[str, list[Outcome]] = {}
-        for row in self._db.rows(
-            "SELECT * FROM outcomes "
-            "WHERE incident_id IN (SELECT value FROM json_each(:ids)) ORDER BY seq",
-            listed,
-        ):
-            outcomes.setdefault(row["incident_id"], []).append(rows.read_outcome(row))
-        remarks: dict[str, list[Remark]] = {}
-        for row in self._db.rows(
-            "SELECT * FROM remarks "
-            "WHERE incident_id IN (SELECT value FROM json_each(:ids)) ORDER BY seq",
-            listed,
-        ):
-            remarks.setdefault(row["incident_id"], []).append(rows.read_remark(row))
-        harms = self._db.rows(
-            "SELECT h.* FROM harms AS h JOIN standing_decisions AS d ON d.seq = h.decision "
-            "WHERE h.incident_id IN (SELECT value FROM json_each(:ids)) ORDER BY h.seq",
-            listed,
-        )
-        decision_of = {row["seq"]: rows.read_decision(row) for row in decisions}
-        claim_of = {row["incident_id"]: rows.read_claim(row) for row in claims}
-        harm_of = {row["incident_id"]: rows.read_harm(row) for row in harms}  # the last one stays
-        judgement_of = {row["incident_id"]: rows.read_judgement(row) for row in judgements}
-        return tuple(
-            Case(
-                incident=rows.read_incident(row),
-                status=row["status"],
-                outcome=row["outcome"],
-                judgement=judgement_of.get(row["id"]),
-                decision=decision_of.get(row["decision_seq"]),
-                outcomes=tuple(outcomes.get(row["id"], ())),
-                claim=claim_of[row["id"]] if row["claim"] else None,
-                remarks=tuple(remarks.get(row["id"], ())),
-                snoozed_until=rows.optional_parse_time(row["snoozed_until"]),
-                harm=harm_of.get(row["id"]),
-            )
-            for row in found
+            [_blob(vector), min(limit, MAX_NEIGHBOURS)],
         )
 
-    def counts(self, instance: str | None = None) -> Mapping[Status, int]:
-        with self._db.read():
-            found = self._db.rows(
-                f"""
-                {CASES}
-                SELECT status, count(*) AS number FROM cases
-                WHERE (:instance IS NULL OR instance = :instance) GROUP BY status
-                """,  # noqa: S608 (joined from the constant above)
-                {"instance": instance, "now": time_text(self._now())},
-            )
-        return dict.fromkeys(STATUSES, 0) | {row["status"]: row["number"] for row in found}
-
-    def add_judgement(self, judgement: Judgement) -> None:
-        with self._db.write():
-            full = self._incident_id(judgement.incident_id)
-            self._db.insert("judgements", {**rows.judgement_params(judgement), "incident_id": full})
-
-    def uses(self, entry_ids: Collection[str]) -> Mapping[str, int]:
-        with self._db.read():
-            found = self._db.rows(
-                """
-                SELECT json_extract(document, '$.diagnosis.entry') AS entry,
-                    count(DISTINCT incident_id) AS number
-                FROM judgements
-                WHERE entry IN (SELECT value FROM json_each(?)) GROUP BY entry
+    def sharing(self, tokens: Sequence[str], limit: int) -> Sequence[Row]:
+        # Quoted, a token is only a token, whatever it looks like.
+        query = " OR ".join('"' + token.replace('"', '""') + '"' for token in tokens)
+        return self._db.rows(
+            """
+                WITH shared AS MATERIALIZED (
+                    SELECT rowid AS id, rank FROM symptom_words
+                    WHERE symptom_words MATCH ? ORDER BY rank, rowid LIMIT ?
+                )
+                SELECT e.*, 0 AS retired, s.position
+                FROM shared JOIN symptoms AS s USING (id) JOIN entries AS e ON e.seq = s.entry
+                ORDER BY shared.rank, shared.id
                 """,
-                [json_text(list(entry_ids))],
-            )
-        return dict.fromkeys(entry_ids, 0) | {row["entry"]: row["number"] for row in found}
-
-    def add_remark(self, remark: Remark) -> None:
-        with self._db.write():
-            full = self._incident_id(remark.incident_id)
-            self._db.insert("remarks", {**rows.remark_params(remark), "incident_id": full})
-
-    def snooze(self, incident_id: str, until: datetime, by: str, at: datetime) -> None:
-        with self._db.write():
-            self._db.insert(
-                "snoozes",
-                {
-                    "incident_id": self._incident_id(incident_id),
-                    "until": time_text(until),
-                    "by": by,
-                    "at": time_text(at),
-                },
-            )
-
-    # --- groups and short ids --------------------------------------------------------------
-
-    def _group_id(self, prefix: str) -> str:
-        return self._full_id("group", "grouped", prefix.lower())
-
-    def find_ids(self, prefix: str) -> tuple[str, ...]:
-        with self._db.read():
-            prefix = prefix.lower()
-            kind, full = rules.the_one_of(
-                prefix,
-                {
-                    "incident": self._fitting("incidents", prefix),
-                    "group": self._fitting("grouped", prefix),
-                },
-            )
-            return self._members(full) if kind == "group" else (full,)
-
-    def group_members(self, group_id: str) -> tuple[str, ...]:
-        with self._db.read():
-            return self._members(self._group_id(group_id))
-
-    def _members(self, group: str) -> tuple[str, ...]:
-        found = self._db.rows(
-            "SELECT id FROM incidents WHERE group_id = ? ORDER BY failed_at DESC, seq DESC", [group]
-        )
-        return tuple(row["id"] for row in found)
-
-    def recent_group(self, instance: str, key: str, since: datetime) -> str | None:
-        with self._db.read():
-            newest = self._db.row(
-                "SELECT group_id FROM incidents "
-                "WHERE instance = ? AND group_key = ? AND group_key <> '' AND failed_at >= ? "
-                "AND group_id IS NOT NULL ORDER BY failed_at DESC, seq DESC LIMIT 1",
-                [instance, key, time_text(since)],
-            )
-        return None if newest is None else str(newest["group_id"])
-
-    def shortest_prefixes(self, ids: Collection[str]) -> Mapping[str, str]:
-        with self._db.read():
-            neighbours = self._db.rows(
-                """
-                SELECT value AS id,
-                    (SELECT max(i.id) FROM incidents AS i WHERE i.id < value) AS incident_before,
-                    (SELECT min(i.id) FROM incidents AS i WHERE i.id > value) AS incident_after,
-                    (SELECT max(g.id) FROM grouped AS g WHERE g.id < value) AS group_before,
-                    (SELECT min(g.id) FROM grouped AS g WHERE g.id > value) AS group_after
-                FROM json_each(?)
-                """,
-                [json_text(list(ids))],
-            )
-        return rules.shortest_prefixes(
-            ids, {row["id"]: [one for one in row.values() if one] for row in neighbours}
+            [query, limit],
         )
 
-    # --- small things remembered, which may change -----------------------------------------
 
-    def mark(self, name: str) -> str | None:
-        with self._db.read():
-            row = self._db.row("SELECT value FROM marks WHERE name = ?", [name])
-        return None if row is None else str(row["value"])
+def _table(space: Space) -> str:
+    return f"vec_{int(space.id)}"
 
-    def set_mark(self, name: str, value: str) -> None:
-        with self._db.write():
-            self._db.rows(
-                "INSERT INTO marks (name, value) VALUES (?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                [name, value],
-            )
 
-    def watermark(self, instance: str) -> datetime | None:
-        with self._db.read():
-            row = self._db.row("SELECT at FROM watermarks WHERE instance = ?", [instance])
-        return None if row is None else rows.parse_time(row["at"])
-
-    def set_watermark(self, instance: str, at: datetime) -> None:
-        with self._db.write():
-            self._db.rows(
-                "INSERT INTO watermarks (instance, at) VALUES (?, ?) "
-                "ON CONFLICT (instance) DO UPDATE SET at = excluded.at",
-                [instance, time_text(at)],
-            )
+def _blob(vector: Iterable[float]) -> bytes:
+    return array("f", vector).tobytes()

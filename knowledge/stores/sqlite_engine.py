@@ -6,16 +6,17 @@ of the WAL-reset bug of SQLite before 3.51.3. It is imported in here only when a
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowledge.errors import SchemaTooNew, StoreUnusable
-from knowledge.stores import rules
+from knowledge.stores.engine import Listed, Values
 
 if TYPE_CHECKING:
     import apsw
@@ -28,16 +29,9 @@ BUSY_TIMEOUT_MS = 15_000
 PAGE_SIZE = 16_384
 MMAP_SIZE = 1 << 30
 
-# Greater than every character: `prefix || _LAST` bounds all texts that begin with the prefix.
-_LAST = "\U0010ffff"
-
-Values = Sequence[Any] | Mapping[str, Any]
-
 
 class Database:
-    """A connection and its transactions. Every statement runs inside `read` or `write`.
-
-    Threads may share it: a transaction holds a lock. Processes may not: open it in each."""
+    """See `knowledge.stores.engine.Engine`."""
 
     def __init__(self, connection: apsw.Connection, path: Path) -> None:
         self._connection = connection
@@ -47,16 +41,13 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[None]:
-        """One write transaction: committed at the end, rolled back on any exception.
-
-        IMMEDIATE, because a read that turns into a write fails at once under contention; the
-        busy timeout only helps whoever asks for the write lock first."""
+        # IMMEDIATE, because a read that turns into a write fails at once under contention; the
+        # busy timeout only helps whoever asks for the write lock first.
         with self._transaction("BEGIN IMMEDIATE"):
             yield
 
     @contextmanager
     def read(self) -> Iterator[None]:
-        """One snapshot for several queries."""
         with self._transaction("BEGIN"):
             yield
 
@@ -77,13 +68,33 @@ class Database:
     def row(self, sql: str, values: Values = ()) -> dict[str, Any] | None:
         return next(iter(self.rows(sql, values)), None)
 
-    def insert(self, table: str, values: Mapping[str, Any]) -> int:
-        """Append one row, its keys being the columns. Returns the row's number."""
+    def insert(self, table: str, values: Mapping[str, Any]) -> None:
         columns = ", ".join(f'"{name}"' for name in values)
         places = ", ".join(f":{name}" for name in values)
         # Names of tables and columns come from this package, values are bound.
-        self.rows(f"INSERT INTO {table} ({columns}) VALUES ({places})", values)  # noqa: S608
+        self.rows(f"INSERT INTO {table} ({columns}) VALUES ({places})", values)
+
+    def insert_numbered(
+        self,
+        table: str,
+        values: Mapping[str, Any],
+        number: str = "seq",  # noqa: ARG002 (in all of these tables it is the rowid)
+    ) -> int:
+        self.insert(table, values)
         return self._connection.last_insert_rowid()
+
+    def among(self, column: str, listed: str, kind: Listed = "text") -> str:  # noqa: ARG002 (JSON)
+        return f"{column} IN (SELECT value FROM {self.each(listed)})"
+
+    def each(self, listed: str) -> str:
+        return f"json_each({listed})"
+
+    def fits(self, column: str, glob: str) -> str:
+        # As rules.glob_pattern does it.
+        return f"{column} GLOB replace({glob}, '[', '[[]')"
+
+    def json_at(self, column: str, *path: str) -> str:
+        return f"json_extract({column}, '$.{'.'.join(path)}')"
 
     def load_vectors(self) -> None:
         """Make vec0 tables usable. Raises StoreUnusable where sqlite-vec cannot be loaded."""
@@ -106,29 +117,6 @@ class Database:
     def close(self) -> None:
         with self._lock:
             self._connection.close()
-
-
-class Tables:
-    """What every part of the store shares: the database, the clock, and how ids are read."""
-
-    def __init__(self, database: Database, now: rules.Clock) -> None:
-        self._db = database
-        self._now = now
-
-    def _full_id(self, what: str, table: str, prefix: str) -> str:
-        """The id that `prefix` names. Raises NotFound for none or several."""
-        return rules.the_one(what, prefix, self._fitting(table, prefix))
-
-    def _fitting(self, table: str, prefix: str) -> list[str]:
-        """The first few ids that begin with the prefix."""
-        found = self._db.rows(
-            f"SELECT DISTINCT id FROM {table} WHERE id >= ? AND id < ? ORDER BY id LIMIT 5",  # noqa: S608
-            [prefix, prefix + _LAST],
-        )
-        return [row["id"] for row in found]
-
-    def _incident_id(self, prefix: str) -> str:
-        return self._full_id("incident", "incidents", prefix.lower())
 
 
 def open_database(path: Path, migrations: Path = MIGRATIONS) -> Database:
@@ -201,13 +189,16 @@ def usable(path: Path) -> Iterator[None]:
 
 
 def _storable(values: Values) -> Values:
-    """Text that UTF-8 can hold: arguments of a shell and logs may carry lone surrogates."""
     if isinstance(values, Mapping):
-        return {name: _storable_text(value) for name, value in values.items()}
-    return [_storable_text(value) for value in values]
+        return {name: _storable_value(value) for name, value in values.items()}
+    return [_storable_value(value) for value in values]
 
 
-def _storable_text(value: Any) -> Any:
+def _storable_value(value: Any) -> Any:
+    """Lists as JSON, and text that UTF-8 can hold: arguments of a shell and logs may carry lone
+    surrogates."""
+    if isinstance(value, list):
+        return json.dumps(value)
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "replace").decode("utf-8")
     return value

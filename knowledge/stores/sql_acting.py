@@ -1,4 +1,4 @@
-"""What is decided and done: claims, decisions and outcomes, in SQLite.
+"""What is decided and done: claims, decisions and outcomes.
 
 The claim makes an act happen at most once: one row an incident, taken, then moved through a
 one-way door before anything outside is touched. What is past the door is never taken again by
@@ -25,33 +25,36 @@ from knowledge.records import (
 )
 from knowledge.stores import rows, rules
 from knowledge.stores.rows import json_text, optional_time_text, time_text
-from knowledge.stores.sqlite_leave import LeaveTables
+from knowledge.stores.sql_leave import LeaveTables
 
 # Asked before every act, so made for days of thousands: of most acts neither the incident nor more
-# than an index is read. CROSS JOIN keeps SQLite to the order written, and the "+" to the incident's
-# own decisions; it would rather go through the whole day for each.
+# than an index is read. SQLite keeps to the order in which CROSS JOINs are written, and the "||"
+# keeps it to the incident's own decisions; it would rather go through the whole day for each.
 ACTS_ALONE = """
 WITH lately AS MATERIALIZED (
     SELECT d.incident_id, d.recorded_at > :hour AS this_hour,
         d.seq IN (SELECT decision FROM harms)
-        OR 'failed' IS (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
-            ORDER BY o.seq DESC LIMIT 1) AS wrong
+        OR coalesce((SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
+            ORDER BY o.seq DESC LIMIT 1), '') = 'failed' AS wrong
     FROM standing_decisions AS d
     WHERE d.kind = 'auto' AND d.recorded_at > :day AND d.incident_id <> :id
 ),
 told AS (
     SELECT this_hour, wrong, i.fingerprint = me.fingerprint AS same_signature,
-        (i.instance, i.dag_id) = (me.instance, me.dag_id) AS same_dag
+        i.instance = me.instance AND i.dag_id = me.dag_id AS same_dag
     FROM lately
-    CROSS JOIN incidents AS me ON me.id = :id
-    CROSS JOIN incidents AS i ON i.id = lately.incident_id
-    WHERE this_hour OR wrong
+    CROSS JOIN incidents AS me
+    CROSS JOIN incidents AS i
+    WHERE me.id = :id AND i.id = lately.incident_id AND (this_hour OR wrong)
 )
 SELECT
     (SELECT count(*) FROM incidents AS me
-        CROSS JOIN incidents AS i USING (instance, dag_id, task_id, run_id, map_index)
-        CROSS JOIN standing_decisions AS d ON d.incident_id = i.id
-        WHERE me.id = :id AND i.id <> :id AND +d.kind = 'auto' AND d.recorded_at > :day
+        CROSS JOIN incidents AS i
+        CROSS JOIN standing_decisions AS d
+        WHERE me.id = :id AND i.id <> :id
+          AND (i.instance, i.dag_id, i.task_id) = (me.instance, me.dag_id, me.task_id)
+          AND (i.run_id, i.map_index) = (me.run_id, me.map_index)
+          AND d.incident_id = i.id AND d.kind || '' = 'auto' AND d.recorded_at > :day
     ) AS task_instance_day,
     count(*) FILTER (WHERE this_hour) AS hour,
     count(*) FILTER (WHERE this_hour AND same_dag) AS dag_hour,
@@ -92,7 +95,7 @@ class ActingTables(LeaveTables):
         )
 
     def _append(self, decision: Decision, vouches: Sequence[Vouch]) -> Decision:
-        seq = self._db.insert("decisions", rows.decision_params(decision, self._now()))
+        seq = self._db.insert_numbered("decisions", rows.decision_params(decision, self._now()))
         self._vouch(vouches, seq)
         return replace(decision, seq=seq)
 
@@ -254,9 +257,8 @@ class ActingTables(LeaveTables):
     def claims(self, states: Collection[ClaimState]) -> tuple[Claim, ...]:
         with self._db.read():
             found = self._db.rows(
-                "SELECT * FROM claims WHERE state IN (SELECT value FROM json_each(?)) "
-                "ORDER BY token",
-                [json_text(list(states))],
+                f"SELECT * FROM claims WHERE {self._db.among('state', '?')} ORDER BY token",
+                [list(states)],
             )
         return tuple(map(rows.read_claim, found))
 
@@ -325,7 +327,7 @@ class ActingTables(LeaveTables):
         instance, dag_id, task_id = task or (None, None, None)
         with self._db.read():
             found = self._db.rows(
-                """
+                f"""
                 SELECT d.*, i.instance, i.dag_id, i.run_id, i.task_id, i.map_index, i.fingerprint,
                     (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
                         ORDER BY o.seq DESC LIMIT 1) AS outcome,
@@ -333,14 +335,14 @@ class ActingTables(LeaveTables):
                 FROM standing_decisions AS d JOIN incidents AS i ON i.id = d.incident_id
                 WHERE d.kind IN ('approve', 'auto', 'reject') AND d.action <> 'none'
                   AND (:fingerprints IS NULL
-                       OR i.fingerprint IN (SELECT value FROM json_each(:fingerprints)))
+                       OR {self._db.among("i.fingerprint", ":fingerprints")})
                   AND (:instance IS NULL
                        OR (i.instance, i.dag_id, i.task_id) = (:instance, :dag_id, :task_id))
                   AND d.at >= :since
                 ORDER BY d.seq
                 """,
                 {
-                    "fingerprints": None if fingerprints is None else json_text(list(fingerprints)),
+                    "fingerprints": None if fingerprints is None else list(fingerprints),
                     "instance": instance,
                     "dag_id": dag_id,
                     "task_id": task_id,

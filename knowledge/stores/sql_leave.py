@@ -1,4 +1,4 @@
-"""Leave to act alone in SQLite: grants, the kill switch, and holds."""
+"""Leave to act alone: grants, the kill switch, and holds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import datetime
 
 from knowledge.records import Grant, Hold, Pause
 from knowledge.stores import rows, rules
+from knowledge.stores.engine import Tables
 from knowledge.stores.rows import time_text
-from knowledge.stores.sqlite_engine import Tables
 
 HOLDS = """
 SELECT h.*, e.at AS ended_at, e.by AS ended_by
@@ -79,14 +79,13 @@ class LeaveTables(Tables):
             return self._holds_on(self._incident_id(incident_id))
 
     def _holds_on(self, incident_id: str) -> tuple[Hold, ...]:
-        # A "[" is escaped as rules.glob_pattern does it.
         found = self._db.rows(
             f"""
             {HOLDS}
             JOIN incidents AS me ON me.id = :id AND me.instance = h.instance
             LEFT JOIN incidents AS held ON held.id = h.target
             WHERE {IN_FORCE} AND (
-                me.dag_id GLOB replace(h.target, '[', '[[]')
+                {self._db.fits("me.dag_id", "h.target")}
                 OR (me.instance, me.dag_id, me.run_id, me.task_id, me.map_index)
                    = (held.instance, held.dag_id, held.run_id, held.task_id, held.map_index)
             )

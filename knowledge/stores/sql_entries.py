@@ -1,0 +1,328 @@
+"""What is known: entries, their versions, and the three ways to find one.
+
+Only the newest live version of an entry is in the search index, so that old ones never crowd
+it out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from knowledge.records import Candidate, Entry, Symptom
+from knowledge.stores import EmbeddedEntry, PutCounts, Vector, VectorSpace, rows, rules
+from knowledge.stores.engine import Engine, Tables
+from knowledge.stores.rows import Row, time_text
+from knowledge.tokens import tokenize
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A vector space of this store. While it is built, symptoms up to `done` are in it."""
+
+    id: int
+    space: VectorSpace
+    active: bool
+    done: int
+
+
+class SearchIndex(Protocol):
+    """Words and vectors of the live symptoms: what the two databases do each in their own way.
+    Every method is called inside a transaction."""
+
+    def add_words(self, words: Mapping[int, Sequence[str]]) -> None:
+        """The tokens of each symptom."""
+
+    def add_space(self, space: Space) -> None:
+        """Make room for the vectors of a space."""
+
+    def drop_space(self, space: Space) -> None:
+        """Forget all vectors of a space."""
+
+    def add_vectors(self, space: Space, vectors: Mapping[int, Vector]) -> None:
+        """The vectors of symptoms, each with a direction."""
+
+    def remove(self, symptoms: Sequence[int], spaces: Sequence[Space]) -> None:
+        """Forget the words of symptoms, and their vectors in these spaces."""
+
+    def nearest(self, space: Space, vector: Vector, limit: int) -> Sequence[Row]:
+        """The entries' rows with `position`, nearest to a unit vector first."""
+
+    def sharing(self, tokens: Sequence[str], limit: int) -> Sequence[Row]:
+        """The entries' rows with `position`, best BM25 first; `tokens` are distinct."""
+
+
+class EntryTables(Tables):
+    """The part of the store about entries."""
+
+    def __init__(self, database: Engine, now: rules.Clock, index: SearchIndex) -> None:
+        super().__init__(database, now)
+        self._index = index
+
+    def vector_space(self) -> VectorSpace | None:
+        with self._db.read():
+            active = self._active()
+        return active.space if active else None
+
+    def _active(self) -> Space | None:
+        return next((one for one in self._spaces() if one.active), None)
+
+    def _spaces(self) -> list[Space]:
+        """At most one that is active, and one that is being built."""
+        return [
+            Space(
+                row["id"],
+                VectorSpace(row["embedder"], row["dimensions"], row["signature_version"]),
+                row["state"] == "active",
+                row["done"],
+            )
+            for row in self._db.rows("SELECT * FROM vector_spaces ORDER BY id")
+        ]
+
+    def put_entries(
+        self, entries: Sequence[EmbeddedEntry], space: VectorSpace, at: datetime
+    ) -> PutCounts:
+        counts = {"added": 0, "changed": 0, "same": 0}
+        found: dict[int, tuple[Symptom, Vector]] = {}  # by the number of the symptom
+        with self._db.write():
+            spaces = self._spaces()
+            rules.check_entries(entries, space, [one.space for one in spaces])
+            known = self._newest_versions([one.entry.id for one in entries])
+            for one in entries:
+                content = rows.entry_content(one.entry)
+                digest = hashlib.sha256(content.encode()).hexdigest()
+                before = known.get(one.entry.id)
+                if before and before["digest"] == digest:
+                    counts["same"] += 1
+                    continue
+                counts["changed" if before else "added"] += 1
+                if before:
+                    for symptom in self._forget(before["seq"], spaces):
+                        found.pop(symptom, None)
+                row = {
+                    "id": one.entry.id,
+                    "kind": one.entry.kind,
+                    "source": one.entry.source,
+                    "content": content,
+                    "digest": digest,
+                    "created_at": time_text(one.entry.created_at),
+                    "recorded_at": time_text(at),
+                }
+                version = self._db.insert_numbered("entries", row)
+                known[one.entry.id] = {"seq": version, "digest": digest}
+                found |= self._add_symptoms(version, one)
+            self._make_findable(found, space, spaces)
+        return PutCounts(**counts)
+
+    def _newest_versions(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        found = self._db.rows(
+            f"SELECT id, seq, digest FROM newest_entries WHERE {self._db.among('id', '?')}",
+            [list(ids)],
+        )
+        return {row["id"]: row for row in found}
+
+    def _add_symptoms(self, version: int, one: EmbeddedEntry) -> dict[int, tuple[Symptom, Vector]]:
+        return {
+            self._db.insert_numbered(
+                "symptoms",
+                {
+                    "entry": version,
+                    "position": position,
+                    "fingerprint": symptom.signature.fingerprint,
+                },
+                "id",
+            ): (symptom, vector)
+            for position, (symptom, vector) in enumerate(
+                zip(one.entry.symptoms, one.vectors, strict=True)
+            )
+        }
+
+    def _make_findable(
+        self,
+        found: Mapping[int, tuple[Symptom, Vector]],
+        space: VectorSpace,
+        spaces: Sequence[Space],
+    ) -> None:
+        self._index.add_words(
+            {number: tokenize(symptom.signature.text) for number, (symptom, _) in found.items()}
+        )
+        vectors = {
+            number: vector
+            for number, (_, vector) in found.items()
+            if rules.points_somewhere(vector)
+        }
+        same = next((one for one in spaces if one.space == space), None)
+        if same is None and vectors:
+            same = self._add_space(space, "active")
+        if same and same.active:  # those of a space that is being built come with the rest
+            self._index.add_vectors(same, vectors)
+
+    def _add_space(self, space: VectorSpace, state: Literal["active", "building"]) -> Space:
+        number = self._db.insert_numbered("vector_spaces", {**asdict(space), "state": state}, "id")
+        made = Space(number, space, state == "active", 0)
+        self._index.add_space(made)
+        return made
+
+    def _forget(self, version: int, spaces: Sequence[Space]) -> list[int]:
+        """Take a version out of the searches, so that it never crowds out a live one. Returned
+        are the numbers of its symptoms."""
+        found = self._db.rows("SELECT id FROM symptoms WHERE entry = ?", [version])
+        symptoms = [row["id"] for row in found]
+        self._index.remove(symptoms, spaces)
+        return symptoms
+
+    def retire_entries(self, ids: Collection[str], by: str, at: datetime, reason: str) -> int:
+        retired = 0
+        with self._db.write():
+            spaces = self._spaces()
+            for entry_id in ids:
+                row = self._newest(entry_id)
+                if not row["retired"]:
+                    retired += 1
+                    self._forget(row["seq"], spaces)
+                    self._db.insert(
+                        "retirements",
+                        {"entry": row["seq"], "by": by, "at": time_text(at), "reason": reason},
+                    )
+        return retired
+
+    # --- another embedder: new vectors beside the old ones ---------------------------------
+
+    def unembedded(self, space: VectorSpace, limit: int) -> tuple[tuple[int, str], ...]:
+        with self._db.write():
+            spaces = self._spaces()
+            being_built = next((one for one in spaces if not one.active), None)
+            if being_built and being_built.space != space:
+                self._drop_space(being_built)
+                being_built = None
+            if any(one.active and one.space == space for one in spaces):
+                return ()
+            done = (being_built or self._add_space(space, "building")).done
+            return tuple(
+                (row["id"], rows.read_entry(row).symptoms[row["position"]].signature.text)
+                for row in self._live_symptoms_after(done, limit)
+            )
+
+    def _live_symptoms_after(self, done: int, limit: int) -> Sequence[Row]:
+        return self._db.rows(
+            """
+            SELECT s.id, s.position, e.content, e.created_at, e.retired
+            FROM symptoms AS s JOIN newest_entries AS e ON e.seq = s.entry
+            WHERE s.id > ? AND NOT e.retired ORDER BY s.id LIMIT ?
+            """,
+            [done, limit],
+        )
+
+    def embed(self, space: VectorSpace, vectors: Mapping[int, Vector]) -> None:
+        rules.check_vectors("the new vectors", list(vectors.values()), space)
+        with self._db.write():
+            being_built = next(
+                (one for one in self._spaces() if not one.active and one.space == space), None
+            )
+            if being_built is None:
+                raise rules.not_being_built(space)
+            live = self._db.rows(
+                "SELECT s.id FROM symptoms AS s JOIN newest_entries AS e ON e.seq = s.entry "
+                f"WHERE s.id > ? AND NOT e.retired AND {self._db.among('s.id', '?', 'bigint')}",
+                [being_built.done, list(vectors)],
+            )
+            self._index.add_vectors(
+                being_built,
+                {
+                    row["id"]: vectors[row["id"]]
+                    for row in live
+                    if rules.points_somewhere(vectors[row["id"]])
+                },
+            )
+            self._db.rows(
+                "UPDATE vector_spaces SET done = ? WHERE id = ? AND done < ?",
+                [max(vectors, default=0), being_built.id, max(vectors, default=0)],
+            )
+
+    def switch_space(self, space: VectorSpace) -> bool:
+        with self._db.write():
+            spaces = self._spaces()
+            being_built = next((one for one in spaces if not one.active), None)
+            if being_built is None or being_built.space != space:
+                return any(one.active and one.space == space for one in spaces)
+            if self._live_symptoms_after(being_built.done, 1):
+                return False
+            for old in spaces:
+                if old.active:
+                    self._drop_space(old)
+            self._db.rows(
+                "UPDATE vector_spaces SET state = 'active' WHERE id = ?", [being_built.id]
+            )
+            return True
+
+    def _drop_space(self, space: Space) -> None:
+        self._index.drop_space(space)
+        self._db.rows("DELETE FROM vector_spaces WHERE id = ?", [space.id])
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def entries(
+        self, *, kind: str | None = None, source: str | None = None, retired: bool = False
+    ) -> tuple[Entry, ...]:
+        with self._db.read():
+            found = self._db.rows(
+                """
+                SELECT * FROM newest_entries AS e
+                WHERE (:kind IS NULL OR kind = :kind)
+                  AND (:source IS NULL OR substr(source, 1, length(:source)) = :source)
+                  AND (:retired OR NOT retired)
+                ORDER BY (SELECT min(seq) FROM entries AS v WHERE v.id = e.id)
+                """,
+                {"kind": kind, "source": source, "retired": retired},
+            )
+        return tuple(map(rows.read_entry, found))
+
+    def entry(self, entry_id: str) -> Entry:
+        with self._db.read():
+            return rows.read_entry(self._newest(entry_id))
+
+    def _newest(self, prefix: str) -> Row:
+        full = self._full_id("entry", "entries", prefix)
+        return self._db.rows("SELECT * FROM newest_entries WHERE id = ?", [full])[0]
+
+    def find_exact(self, fingerprint: str) -> tuple[Candidate, ...]:
+        with self._db.read():
+            return _candidates(
+                self._db.rows(
+                    """
+                    SELECT e.*, (SELECT min(s.position) FROM symptoms AS s
+                        WHERE s.entry = e.seq AND s.fingerprint = :fingerprint) AS position
+                    FROM newest_entries AS e
+                    WHERE NOT e.retired
+                      AND e.seq IN (SELECT entry FROM symptoms WHERE fingerprint = :fingerprint)
+                    ORDER BY e.seq DESC
+                    """,
+                    {"fingerprint": fingerprint},
+                )
+            )
+
+    def find_vector(self, vector: Vector, limit: int) -> tuple[Candidate, ...]:
+        with self._db.read():
+            active = self._active()
+            if active is None:
+                return ()
+            rules.check_query(vector, active.space)
+            if limit < 1 or not rules.points_somewhere(vector):
+                return ()
+            length = rules.norm(vector)  # L2 gives cosine's order among unit vectors only
+            unit = [x / length for x in vector]
+            return _candidates(self._index.nearest(active, unit, limit))
+
+    def find_text(self, tokens: Sequence[str], limit: int) -> tuple[Candidate, ...]:
+        wanted = list(dict.fromkeys(tokens))
+        if not wanted or limit < 1:
+            return ()
+        with self._db.read():
+            return _candidates(self._index.sharing(wanted, limit))
+
+
+def _candidates(found: Iterable[Row]) -> tuple[Candidate, ...]:
+    return tuple(Candidate(rows.read_entry(row), row["position"]) for row in found)
