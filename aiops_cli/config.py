@@ -117,7 +117,8 @@ class Settings:
             )
         raise ConfigError(
             "no Airflow is configured",
-            f"set AIOPS_AIRFLOW_URL, or write `airflow: {{url: …}}` into {self.config_file}",
+            "aiops init asks for it; or set AIOPS_AIRFLOW_URL, or write `airflow: {url: …}` into "
+            f"{self.config_file}",
         )
 
     def kb_path(self) -> Path | None:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from aiops_cli import folding, storms
 from aiops_cli.render import STATUS_STYLE, task_name
-from aiops_cli.screen import Trimmed, local, one_line, plain, table
+from aiops_cli.screen import Elided, Fitted, Trimmed, local, one_line, plain, table
 from aiops_cli.storms import Storm
 
 Document = Mapping[str, Any]
@@ -19,36 +19,60 @@ Document = Mapping[str, Any]
 Part = Literal["whole", "first", "next"]
 # What the columns that are not cut need in such a list.
 _ID, _TIME, _ACTION, _STATUS = 6, 17, 11, 11
+# In a narrower window a task's name and what happened to it do not fit beside each other.
+WIDE = 100
 
 
 def incident_table(
     docs: Sequence[Document], short: Mapping[str, str], part: Part = "whole"
 ) -> RenderableType:
     """The queue or the history, newest first: a storm is one line, and so are the instances of a
-    mapped task. `short` has the ids of incidents and groups."""
+    mapped task. `short` has the ids of incidents and groups. In a narrow window what happened
+    stands below the task."""
     offset = f"FAILED {local(docs[0]['failed_at'], '%z')}" if docs else "FAILED"
-    rows = table(
-        *("ID", offset, "TASK", "WHAT", "PROPOSE", "STATUS"),
-        narrow=("TASK", "WHAT"),
-        widths=None if part == "whole" else (_ID, _TIME, _ACTION, _STATUS),
-        header=part != "next",
-    )
-    for line in _lines(docs):
-        if isinstance(line, Storm):
-            rows.add_row(*_storm_row(line, short))
-            continue
-        doc = line[0]
-        word = "relapsed" if doc["outcome"] == "relapsed" else doc["status"]
-        more = f" +{len(line) - 1}" if len(line) > 1 else ""
-        rows.add_row(
-            Text(short[doc["incident"]] + more, "cyan"),
-            local(doc["failed_at"], "%m-%d %H:%M"),
-            one_line(_name_of(line)),
-            one_line(doc["headline"] or "no error in the log"),
-            plain((doc["diagnosis"] or {}).get("action") or "?"),
-            Text(word, STATUS_STYLE.get(doc["status"], "")),
+    told = [_row(line, short) for line in _lines(docs)]
+
+    def lay_out(width: int) -> RenderableType:
+        wide = width >= WIDE
+        rows = table(
+            *("ID", offset, "TASK", *(["WHAT"] if wide else []), "PROPOSE", "STATUS"),
+            narrow=("TASK", "WHAT"),
+            widths=None if part == "whole" else (_ID, _TIME, _ACTION, _STATUS),
+            header=part != "next",
         )
-    return Trimmed(rows)
+        for id_, time, task, what, action, status in told:
+            rows.add_row(id_, time, task, *([one_line(what)] if wide else []), action, status)
+        if wide:
+            return Trimmed(rows)
+        return Trimmed(rows, [one_line(" " * _ID + what, "dim") for _, _, _, what, _, _ in told])
+
+    return Fitted(lay_out)
+
+
+def _row(
+    line: Storm | list[Document], short: Mapping[str, str]
+) -> tuple[Text, str, RenderableType, str, Text, Text]:
+    """Id, time, name, what happened, action and status of one line."""
+    if isinstance(line, Storm):
+        return (
+            Text(short[line.group], "bold cyan"),
+            _between(line),
+            one_line(line.size, "bold"),
+            line.title,
+            plain(_counted(line.actions)),
+            _status(line.statuses),
+        )
+    doc = line[0]
+    word = "relapsed" if doc["outcome"] == "relapsed" else doc["status"]
+    more = f" +{len(line) - 1}" if len(line) > 1 else ""
+    return (
+        Text(short[doc["incident"]] + more, "cyan"),
+        local(doc["failed_at"], "%m-%d %H:%M"),
+        Elided(_name_of(line)),
+        doc["headline"] or "no error in the log",
+        plain((doc["diagnosis"] or {}).get("action") or "?"),
+        Text(word, STATUS_STYLE.get(doc["status"], "")),
+    )
 
 
 def _lines(docs: Sequence[Document]) -> list[Storm | list[Document]]:
@@ -68,17 +92,6 @@ def _lines(docs: Sequence[Document]) -> list[Storm | list[Document]]:
 def _answered_alike(doc: Document) -> object:
     action = (doc["diagnosis"] or {}).get("action")
     return doc["fingerprint"], doc["status"], doc["outcome"], action
-
-
-def _storm_row(storm: Storm, short: Mapping[str, str]) -> Sequence[RenderableType | str]:
-    return (
-        Text(short[storm.group], "bold cyan"),
-        _between(storm),
-        one_line(storm.size, "bold"),
-        one_line(storm.title),
-        plain(_counted(storm.actions)),
-        _status(storm.statuses),
-    )
 
 
 def _between(storm: Storm) -> str:
@@ -143,24 +156,29 @@ def _name_of(group: Sequence[Document]) -> str:
 
 
 def failure_table(docs: Sequence[Document], part: Part = "whole") -> RenderableType:
-    """Failed tries as Airflow has them."""
+    """Failed tries as Airflow has them; in a narrow window without the operators."""
     offset = f"ENDED {local(docs[0]['end_date'], '%z')}" if docs else "ENDED"
-    rows = table(
-        *(offset, "TASK", "TRY", "OPERATOR", "RUN"),
-        narrow=("TASK", "OPERATOR", "RUN"),
-        widths=None if part == "whole" else (_TIME - 6, 5),
-        header=part != "next",
-    )
-    for group in folding.folded(docs):
-        doc = group[0]
-        rows.add_row(
-            local(doc["end_date"], "%m-%d %H:%M"),
-            one_line(_name_of(group)),
-            f"{doc['try_number']}/{doc['max_tries'] + 1}",
-            one_line(doc["operator"] or ""),
-            one_line(doc["run_id"]),
+
+    def lay_out(width: int) -> RenderableType:
+        wide = width >= WIDE
+        rows = table(
+            *(offset, "TASK", "TRY", *(["OPERATOR"] if wide else []), "RUN"),
+            narrow=("TASK", "OPERATOR", "RUN"),
+            widths=None if part == "whole" else (_TIME - 6, 5),
+            header=part != "next",
         )
-    return Trimmed(rows)
+        for group in folding.folded(docs):
+            doc = group[0]
+            rows.add_row(
+                local(doc["end_date"], "%m-%d %H:%M"),
+                Elided(_name_of(group)),
+                f"{doc['try_number']}/{doc['max_tries'] + 1}",
+                *([one_line(doc["operator"] or "")] if wide else []),
+                Elided(doc["run_id"]),
+            )
+        return Trimmed(rows)
+
+    return Fitted(lay_out)
 
 
 def stuck_table(docs: Sequence[Document]) -> RenderableType:
@@ -173,7 +191,7 @@ def stuck_table(docs: Sequence[Document]) -> RenderableType:
         rows.add_row(
             _span(doc["seconds"]),
             Text(doc["state"], "yellow"),
-            one_line(name),
+            Elided(name),
             "?" if usual is None else _span(usual),
             plain("; ".join(doc["reasons"]) or "Airflow does not say"),
         )

@@ -7,10 +7,12 @@ control characters removed.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -30,21 +32,58 @@ def one_line(value: object, style: str = "") -> Text:
     return text
 
 
-class Trimmed:
-    """A table without the blanks that Rich fills its lines with: they wrap in mails and narrow
-    windows, and come along when somebody copies a line."""
+class Elided:
+    """A name on one line. Where the column is narrow it loses its middle: of `dag.task` the task
+    says most, and stands at the end."""
 
-    def __init__(self, content: RenderableType) -> None:
-        self.content = content
+    def __init__(self, name: str) -> None:
+        self.name = plain(name).plain
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, max(1, cell_len(self.name)))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for line in console.render_lines(self.content, options, pad=False):
+        room = options.max_width
+        text = self.name
+        if cell_len(text) > room:
+            end = text
+            while cell_len(end) > (room - 1) * 2 // 3:
+                end = end[1:]
+            text = set_cell_size(text, room - 1 - cell_len(end)) + "…" + end
+        yield one_line(text)
+
+
+class Fitted:
+    """What is laid out by the width that there is."""
+
+    def __init__(self, lay_out: Callable[[int], RenderableType]) -> None:
+        self.lay_out = lay_out
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.lay_out(options.max_width)
+
+
+class Trimmed:
+    """A table without the blanks that Rich fills its lines with: they wrap in mails and narrow
+    windows, and come along when somebody copies a line. `below` has what stands on a line of its
+    own under each of its last lines."""
+
+    def __init__(self, content: RenderableType, below: Sequence[Text] = ()) -> None:
+        self.content = content
+        self.below = below
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(self.content, options, pad=False)
+        above = len(lines) - len(self.below)
+        for number, line in enumerate(lines):
             while line and not line[-1].text.strip():
                 line.pop()
             yield from line[:-1]
             if line:
                 yield Segment(line[-1].text.rstrip(), line[-1].style)
             yield Segment.line()
+            if self.below and number >= above:
+                yield self.below[number - above]
 
 
 def local(moment: str | None, form: str = "%m-%d %H:%M %z") -> str:

@@ -77,10 +77,36 @@ def test_edit_names_another_action_and_cause(cli: Cli) -> None:
 
 def test_edit_of_what_cannot_be_done_asks_again(cli: Cli) -> None:
     (incident,) = waiting(cli, "orders")
-    said = cli.type("triage", keys="e\ndance\n\ns\n")
+    said = cli.type("triage", keys="e\ndance\ns\n")
     assert "there is no action 'dance'" in said.err
     assert said.err.count("1 left") == 2
     assert cli.status(incident) == "pending"
+
+
+def test_what_is_no_action_is_told_before_anything_else_is_asked(cli: Cli) -> None:
+    """And is not offered again."""
+    waiting(cli, "orders")
+    said = cli.type("triage", keys="e\ndance\ne\nnone\nthe vendor is down\ny\n")
+    assert said.err.index("there is no action 'dance'") < said.err.index("cause, for next time")
+    assert "action [dance]" not in said.err
+    assert cli.ok("incidents", "--json").json["incidents"][0]["status"] == "resolved"
+
+
+def test_a_person_is_warned_where_the_runbook_says_no(cli: Cli) -> None:
+    book = cli.home / "book.yaml"
+    book.write_text(
+        "- title: t\n  error: 'ConnectionRefusedError: [Errno 111] Connection refused'\n"
+        "  cause: c\n  action: retry\n  safe_to_retry: false\n"
+    )
+    cli.ok("kb", "seed", str(book))
+    waiting(cli, "orders")
+    said = cli.type("triage", keys="a\nn\ns\n")
+    careful = said.err.index("careful: the runbook says not to run this again")
+    assert careful < said.err.index("do this? [y/N]")
+
+
+def test_the_help_fits_a_narrow_terminal() -> None:
+    assert max(len(line) for line in triage.HELP.splitlines()) <= 80
 
 
 def test_approve_of_what_nobody_knows_says_how(cli: Cli) -> None:

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
+from aiops_cli.screen import Elided, plain
 from tests.golden_cases import (
     CASES,
     SOFT,
@@ -108,6 +111,24 @@ def test_times_are_told_on_the_readers_clock(monkeypatch: pytest.MonkeyPatch) ->
         assert re.search(r"^ID +FAILED \+0530 ", shown(queue(), 120))
         assert re.search(r"^ENDED \+0530 ", shown(failures(), 120))
         assert "03-01 08:34 +0530" in shown(watch_lines(), 200)
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1),
+    st.integers(1, 60),
+)
+def test_a_name_loses_no_more_than_it_must(name: str, width: int) -> None:
+    text = shown(Elided(name), width).rstrip("\n")
+    assert cell_len(text) <= width
+    whole = cell_len(plain(name).plain) <= width
+    assert (text == plain(name).plain) if whole else "…" in text
+
+
+def test_of_a_long_dag_the_task_is_still_told() -> None:
+    text = shown(Elided("warehouse_" * 20 + "loads.orders_final"), 36).strip()
+    assert text.startswith("warehouse_")
+    assert text.endswith("orders_final")
+    assert len(text) == 36
 
 
 def test_markup_of_a_log_is_text() -> None:

@@ -65,10 +65,23 @@ def approve(desk: Desk, _item: Item, cases: list[Case], deeds: Deeds) -> bool:
 def edit(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
     """Do something else, or the same for another cause."""
     known = cases[0].judgement.document["diagnosis"] if cases[0].judgement else {}
-    action = item.ask("action", "action", known.get("action") or "retry")
+    action = _ask_action(item, "action", known.get("action") or "retry")
     params = _ask_params(item, action, known["params"] if action == known.get("action") else {})
     cause = item.ask("cause", "cause, for next time", known.get("cause") or "")
     return _act(desk, cases, deeds, action, params, cause)
+
+
+def _ask_action(item: Item, question: str, default: str) -> str:
+    """One of the catalogue; what is none is told at once, and not offered again."""
+    from aiops_cli.actions import checked
+
+    name = item.ask("action", question, default)
+    try:
+        checked(name, {})
+    except UsageError:
+        del item.typed["action"]
+        raise
+    return name
 
 
 def _ask_params(item: Item, action: str, known: Mapping[str, Any]) -> dict[str, str]:
@@ -110,6 +123,8 @@ def _act(
             plan = None
             if proposed.action != "none":
                 plan = respond.preview(desk, case.incident, proposed.action, proposed.params)
+                if warning := decide.warning(case):
+                    out.print(warning, style="bold")
                 out.print(plan_text(plan_document(plan)))
             plans.append((case, proposed, plan))
     fixing = "nothing is run again: a person fixes it. Right?"
@@ -196,7 +211,7 @@ def remember(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
     cause = item.need("cause", "remember it as (its cause)", known.get("cause") or "")
     if not cause:
         return False
-    action = item.ask("action", "what is right: none, retry, retry_later", "none")
+    action = _ask_action(item, "what is right: none, retry, retry_later", "none")
     params = _ask_params(item, action, {})
     checked(action, params)
     learned = _Learned(desk)

@@ -28,13 +28,14 @@ Does = Callable[["Desk", Item, list["Case"], Deeds], bool]
 KEYS = "a approve · e edit · r reject · n new · z snooze · s skip · ? help"
 GROUP_KEYS = "all: a approve · r reject · z snooze · x expand · s skip · ? help"
 HELP = """\
-a  approve: shows what it would do, then asks       s  skip: it waits until the next time
-e  edit: another action, parameters or cause        l  log      o  open in the browser
-r  reject, with the reason                          u  undo what was done last
-n  new: remember what this failure is, do nothing   q  quit: the rest goes on waiting
-h  hold its DAG: nothing is done alone there        x  expand a group: one after the other
-z  snooze: leave it for later
-Ctrl-C leads back to the question, twice leaves; Ctrl-D quits. What is decided is stored at once."""
+a  approve: shows what it would do, then asks   z  snooze: leave it for later
+e  edit: another action, parameters or cause    s  skip: asked again next time
+r  reject, with the reason                      x  expand a group: one by one
+n  new: remember what it is, do nothing         l  log     o  open in a browser
+h  hold its DAG: nothing is done alone there    u  undo what was done last
+                                                q  quit: the rest goes on waiting
+Ctrl-C leads back to the question, twice leaves; Ctrl-D quits. What is decided
+is stored at once."""
 
 # After these the item is done with; the others lead back to its question.
 DECIDES: Mapping[str, Does] = {
