@@ -17,7 +17,7 @@ from aiops_cli.errors import Refused, UsageError
 from aiops_cli.examine import Desk
 from aiops_cli.incidents import Plan
 from knowledge.base import KnowledgeBase
-from knowledge.records import Case, Decision, Incident, Trial, Vouch
+from knowledge.records import Case, Claim, Decision, Incident, Trial, Vouch
 from knowledge.redact import clean, redact
 from knowledge.stores import Store
 
@@ -125,7 +125,7 @@ def reject(
     """Write down that the proposal is wrong. With action `none` and a cause, that is remembered
     as the answer. Raises Refused for an incident that is decided already."""
     incident = case.incident
-    reason, cause = redact(clean(reason)), redact(clean(cause))
+    reason, cause = _reason(reason), redact(clean(cause))
     if case.status not in UNDECIDED:
         raise Refused(
             f"{incident.id} is {case.status}: there is nothing to reject",
@@ -156,6 +156,14 @@ def reject(
     if action == "none":
         _learn(knowledge, incident, Proposal("none", {}, cause or reason), at)
     return done
+
+
+def _reason(text: str) -> str:
+    """What a person gave as one, fit to be kept. Raises UsageError for an empty one."""
+    reason = redact(clean(text)).strip()
+    if not reason:
+        raise UsageError("the reason is empty", 'such as --reason "the vendor has to send it anew"')
+    return reason
 
 
 def _learn(knowledge: KnowledgeBase, incident: Incident, proposed: Proposal, at: datetime) -> None:
@@ -192,13 +200,37 @@ def _vouch(
     )
 
 
+def waiting_claim(store: Store, incident_id: str) -> Claim | None:
+    """The claim of a decision that waits for its time, none of which has been done yet."""
+    for claim in store.claims(["acting"]):
+        if claim.incident_id == incident_id and claim.not_before and not claim.progress:
+            return claim
+    return None
+
+
+def call_off(store: Store, incident_id: str) -> bool:
+    """Give up what waits for its time: the incident waits for a person again. False where nothing
+    does, or a watcher was faster and has begun it."""
+    claim = waiting_claim(store, incident_id)
+    if claim is None:
+        return False
+    store.release(incident_id, claim.token)
+    return store.case(incident_id).status == "pending"
+
+
 def call_wrong(
     knowledge: KnowledgeBase, case: Case, *, by: str, at: datetime, reason: str
 ) -> tuple[Decision, tuple[Trial, ...]]:
     """An act turned green but did harm: from now on this answer to this failure is never given
     alone anywhere, and its task is not run again alone. Returns the decision that is meant and
-    the other acts of the same answer. Raises NotFound where nothing was done."""
-    incident, reason = case.incident, redact(clean(reason))
+    the other acts of the same answer. Raises NotFound where nothing was done, and Refused where
+    it still waits for its time."""
+    incident, reason = case.incident, _reason(reason)
+    if waiting_claim(knowledge.store, incident.id):
+        raise Refused(
+            f"{incident.id} still waits for its time: nothing was done yet",
+            f"call it off: aiops undo {incident.id}",
+        )
     taken_back = _vouch(incident, False, by, at, task=True, reason=reason)
     decided = knowledge.store.call_wrong(incident.id, by, at, reason, [taken_back])
     trials = knowledge.store.trials(fingerprints={incident.signature.fingerprint})

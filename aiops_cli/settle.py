@@ -121,7 +121,7 @@ def _waited(
     mode: str,
 ) -> None:
     """A retry that waits for its time. What was begun alone is judged again by what is true now;
-    a person's approval holds for the plan that was shown."""
+    a person's approval holds for the plan that was shown, unless somebody is in there by now."""
     store = desk.knowledge.store
     alone = decision.kind == "auto"
     if alone and stopped(desk).paused:
@@ -135,6 +135,8 @@ def _waited(
     try:
         if alone:
             still_allowed(desk, incident, live, action, params)
+        else:
+            _nobody_came(desk, incident, decision)
         plan = retry.preview(desk.airflow, live, action, params, alone=alone)
     except Refused:
         store.release(incident.id, claim.token)  # it waits for a person again
@@ -147,6 +149,16 @@ def _waited(
     if token is not None:  # else another watcher is at it
         store.progress(incident.id, token, {"started": True})
         apply(desk, incident, token, decision, plan)
+
+
+def _nobody_came(desk: Desk, incident: Incident, decision: Decision) -> None:
+    """Raises Refused where it was held after it was approved: whoever approved did not know."""
+    for hold in desk.knowledge.store.holds_on(incident.id):
+        if hold.at > decision.at:
+            raise Refused(
+                f"{hold.by} holds it since {decision.action} was approved",
+                f"when they are done, approve it again: aiops approve {incident.id}",
+            )
 
 
 def _before_them(desk: Desk, incident: Incident, claim: Claim, decision: Decision) -> None:

@@ -318,3 +318,10 @@ def test_what_is_decided_is_not_rejected_again(cli: Cli) -> None:
     said = cli.run("reject", incident, "--reason", "no")
     assert said.code == 5
     assert "is rejected" in said.err
+
+
+@pytest.mark.parametrize("delay", ["zz", "-5m", ""])
+def test_a_delay_that_is_none_is_told_before_there_is_a_plan(cli: Cli, delay: str) -> None:
+    id_ = cli.capture("orders", events=[REFUSED])
+    args = ("approve", id_, "--action=retry_later", f"--set=delay={delay}", "--dry-run", "--json")
+    cli.run(*args).told(2, "usage", "is not a duration")

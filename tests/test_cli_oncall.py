@@ -134,7 +134,80 @@ def test_a_retry_cannot_be_undone_and_says_so(cli: Cli) -> None:
     cli.run("undo", cli.capture("sales", events=[BUG]), "--json").told(5, "refused", "nothing")
 
 
+def waiting_retry(cli: Cli, *dags: str) -> list[str]:
+    """Approved retries that wait for their time; returns the incidents' ids."""
+    ids = vendor_down(cli, *dags)
+    cli.ok("approve", *ids, "--action=retry_later", "--set=delay=10m", "--yes")
+    assert {cli.status(id_) for id_ in ids} == {"acting"}
+    return ids
+
+
+def test_a_retry_that_waits_is_called_off(cli: Cli) -> None:
+    (id_,) = waiting_retry(cli, "prices")
+    assert cli.ok("undo", id_, "--json").json["status"] == "pending"
+    cli.run("undo", id_, "--json").told(5, "refused", "nothing was done")
+    cli.clock.advance(minutes=11)
+    cli.ok("watch", "--once")
+    assert cli.cleared() == []
+    cli.ok("approve", id_, "--action=retry", "--yes")
+    assert cli.cleared() == [["fetch"]]
+
+
+def test_what_has_begun_is_not_called_off(cli: Cli) -> None:
+    (id_,) = waiting_retry(cli, "prices")
+    cli.clock.advance(minutes=11)
+    cli.ok("watch", "--once")
+    assert cli.cleared() == [["fetch"]]
+    cli.run("undo", id_, "--json").told(5, "refused", "cannot be undone")
+    assert cli.status(id_) == "acting"
+
+
+def test_what_waits_has_done_no_harm_yet(cli: Cli) -> None:
+    (id_,) = waiting_retry(cli, "prices")
+    cli.run("wrong", id_, "--reason=x", "--json").told(5, "refused", f"aiops undo {id_}")
+
+
+def test_who_is_in_there_is_not_disturbed_by_an_earlier_approval(cli: Cli) -> None:
+    (id_,) = waiting_retry(cli, "prices")
+    cli.clock.advance(minutes=1)
+    cli.ok("hold", "prices", "1h")
+    cli.clock.advance(minutes=10)
+    assert "ana holds it" in cli.ok("watch", "--once").err
+    assert cli.cleared() == []
+    assert cli.status(id_) == "pending"
+
+
+def test_what_was_approved_in_spite_of_a_hold_is_done(cli: Cli) -> None:
+    cli.ok("hold", "prices", "1h")
+    cli.clock.advance(minutes=1)
+    waiting_retry(cli, "prices")
+    cli.clock.advance(minutes=11)
+    cli.ok("watch", "--once")
+    assert cli.cleared() == [["fetch"]]
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "\x1b[0m"])
+def test_a_reason_says_something(cli: Cli, reason: str) -> None:
+    done = cli.mended()
+    waiting = cli.capture("sales", events=[BUG])
+    for command, id_ in (("reject", waiting), ("wrong", done)):
+        said = cli.run(command, id_, f"--reason={reason}", "--json")
+        said.told(2, "usage", "the reason is empty")
+    assert cli.status(waiting) == "pending"
+
+
 # ---- groups ----
+
+
+def test_an_act_on_a_group_is_called_off_or_called_wrong_by_its_id(cli: Cli) -> None:
+    ids = waiting_retry(cli, "prices", "stock", "users")
+    group = cli.ok("incidents", "show", ids[0], "--json").json["group"]
+    assert len(cli.ok("undo", group, "--json").json["incidents"]) == 3
+    assert {cli.status(id_) for id_ in ids} == {"pending"}
+    cli.run("wrong", group, "--reason=x", "--json").told(2, "not_found")
+    cli.ok("approve", ids[0], ids[1], "--action=retry", "--yes")
+    wrong = cli.ok("wrong", group, "--reason=it paid twice", "--json").json["incidents"]
+    assert {one["incident"] for one in wrong} == set(ids[:2])
 
 
 def test_one_host_that_is_down_is_one_group(cli: Cli) -> None:

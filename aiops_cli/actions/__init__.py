@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from aiops_cli.config import parse_duration
 from aiops_cli.errors import UsageError
 
 Tier = Literal["read", "retry", "change", "irreversible"]
@@ -52,7 +53,7 @@ CATALOGUE: Mapping[str, Action] = {
 
 
 def checked(name: str, params: Mapping[str, Any]) -> Action:
-    """The action of this name, its params known to it. Raises UsageError otherwise."""
+    """The action of this name, its params known to it and readable. Raises UsageError otherwise."""
     action = CATALOGUE.get(name)
     if action is None:
         raise UsageError(f"there is no action {name!r}", f"one of: {', '.join(CATALOGUE)}")
@@ -65,4 +66,6 @@ def checked(name: str, params: Mapping[str, Any]) -> Action:
             f"{name} cannot be carried out by this version",
             "do it by hand in Airflow, then approve with --action retry",
         )
+    if "delay" in params:
+        parse_duration(str(params["delay"]))
     return action

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,10 +10,14 @@ from aiops_cli.commands import settings
 from aiops_cli.commands.output import console, print_json
 from aiops_cli.errors import Refused
 
+if TYPE_CHECKING:
+    from knowledge.records import Case
+    from knowledge.stores import Store
+
 
 def wrong(
     ctx: typer.Context,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident id.")],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident or group id.")],
     reason: Annotated[str, typer.Option(help="What harm was done.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -22,50 +26,84 @@ def wrong(
     from aiops_cli.published import incident_document
 
     chosen = settings(ctx)
+    documents = []
     with services.knowledge_base(chosen) as knowledge:
-        case = knowledge.store.case(id_)
-        decided, others = decide.call_wrong(
-            knowledge, case, by=chosen.user, at=services.SystemClock().now(), reason=reason
-        )
-        document = incident_document(knowledge.store.case(case.incident.id))
-    acts: list[dict[str, Any]] = [
-        {
-            "incident": trial.incident_id,
-            "dag_id": trial.dag_id,
-            "task_id": trial.task_id,
-            "outcome": trial.outcome,
-        }
-        for trial in others
-    ]
+        for case in _acted_on(knowledge.store, id_):
+            id_ = case.incident.id
+            decided, others = decide.call_wrong(
+                knowledge, case, by=chosen.user, at=services.SystemClock().now(), reason=reason
+            )
+            acts: list[dict[str, Any]] = [
+                {
+                    "incident": trial.incident_id,
+                    "dag_id": trial.dag_id,
+                    "task_id": trial.task_id,
+                    "outcome": trial.outcome,
+                }
+                for trial in others
+            ]
+            document = incident_document(knowledge.store.case(id_)) | {"other_acts": acts}
+            documents.append((document, decided.action))
     if json:
-        print_json(document | {"other_acts": acts})
+        shown = [document for document, _ in documents]
+        print_json(shown[0] if len(shown) == 1 else {"incidents": shown})
         return
     out = console()
-    out.print(
-        f"{case.incident.id}: {decided.action} of this failure is blocked everywhere, and "
-        f"{case.incident.task_id} is not run again alone"
-    )
-    for act in acts:
+    for document, action in documents:
         out.print(
-            f"also done to {act['incident']}  {act['dag_id']}.{act['task_id']}: "
-            f"{act['outcome'] or 'not settled'}"
+            f"{document['incident']}: {action} of this failure is blocked everywhere, and "
+            f"{document['task_id']} is not run again alone"
         )
+        for act in document["other_acts"]:
+            out.print(
+                f"also done to {act['incident']}  {act['dag_id']}.{act['task_id']}: "
+                f"{act['outcome'] or 'not settled'}"
+            )
+
+
+def _acted_on(store: Store, id_: str) -> list[Case]:
+    """Of a group those that something was done to; of one where nothing was, all, so that the
+    refusal is told."""
+    cases = [store.case(full) for full in store.find_ids(id_)]
+    return [case for case in cases if _done(case)] or cases
+
+
+def _done(case: Case) -> str | None:
+    """The action that was carried out, or is going to be."""
+    action = case.decision.action if case.decision else None
+    acts = case.decision is not None and case.decision.kind in ("approve", "auto")
+    return action if acts and action != "none" else None
 
 
 def undo(
     ctx: typer.Context,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident id.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: ARG001 -- the error boundary reads it
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Incident or group id.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Put back what a state-changing action changed."""
-    from aiops_cli import services
+    """Put back what a state-changing action changed, or call off what waits for its time."""
+    from aiops_cli import decide, services
+    from aiops_cli.published import incident_document
 
     with services.store(settings(ctx)) as store:
-        case = store.case(id_)
-    done = case.decision.action if case.decision else None
-    if done in (None, "none"):
-        raise Refused(f"nothing was done to {case.incident.id}", "there is nothing to put back")
+        cases = [store.case(full) for full in store.find_ids(id_)]
+        undone = [case for case in cases if decide.call_off(store, case.incident.id)]
+        if not undone:
+            _refuse(cases)
+        documents = [incident_document(store.case(case.incident.id)) for case in undone]
+    if json:
+        print_json(documents[0] if len(documents) == 1 else {"incidents": documents})
+        return
+    for case in undone:
+        console(stderr=True).print(
+            f"{case.incident.id}: {_done(case)} is called off; it waits for a person again"
+        )
+
+
+def _refuse(cases: list[Case]) -> None:
+    case = next(filter(_done, cases), None)
+    if case is None:
+        raise Refused(f"nothing was done to {cases[0].incident.id}", "there is nothing to put back")
     raise Refused(
-        f"{done} cannot be undone: the task has run again, and nothing else was changed",
+        f"{_done(case)} cannot be undone: the task has run again, and nothing else was changed",
         "if that did harm, say so: aiops wrong ID --reason …",
     )
