@@ -13,7 +13,7 @@ help: ## list these targets
 demo: .envs/dev .envs/airflow-3.3.2 ## diagnose and repair real failures of a real Airflow (KEEP=1 leaves it up)
 	$(BIN)/python -m scripts.demo $(if $(KEEP),--keep)
 
-test: .envs/dev ## lint, types, import contracts and every test that needs no Airflow
+test: .envs/dev .envs/pgbouncer ## lint, types, import contracts and every test that needs no Airflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -42,6 +42,9 @@ lock: ## resolve requirements/ anew (needs uv)
 
 clean: ## remove environments, builds and caches
 	rm -rf .envs .demo .e2e build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.envs/pgbouncer: FORCE
+	@scripts/pgbouncer.sh
 
 .envs/%: FORCE
 	@scripts/env.sh $*
