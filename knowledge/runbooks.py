@@ -1,11 +1,12 @@
-"""Runbook files, YAML and Markdown, to entries. A file that cannot be understood is refused with
-file, line and reason, and nothing is half-read: a runbook read wrong suggests the wrong thing.
+"""Runbook files (YAML, Markdown, tickets) to entries. A file that cannot be understood is refused
+with file, line and reason, and nothing is half-read: a runbook read wrong suggests the wrong thing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,54 +14,99 @@ from typing import Any
 from knowledge.errors import RunbookError
 from knowledge.records import ACTIONS, Entry, Symptom, short_hash
 from knowledge.redact import clean, redact
-from knowledge.runbook_formats import Fields, RunbookFile, read_markdown, read_yaml
+from knowledge.runbook_fields import Fields, RunbookFile
+from knowledge.runbook_files import find_files, last_commits
+from knowledge.runbook_prose import read_markdown
+from knowledge.runbook_yaml import read_yaml
 from knowledge.signature import sign
+from knowledge.tickets import read_tickets
 
-_SUFFIXES = (".yaml", ".yml", ".md")
+NO_FAILURE = "no failure in it: it quotes no error and names no cause or fix"
+
+_MARKDOWN = (".md", ".markdown")
+_TICKETS = (".jsonl", ".ndjson")
 _MAX_BYTES = 2 * 1024 * 1024
+_MAX_EXPORT = 64 * 1024 * 1024  # of tickets, a line each
 _DECISIONS = {"rerun": "retry", "no_rerun": "none"}
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False, "": None}
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was understood. `left_out` holds (file, reason) of those that tell of no failure;
+    `refused` what could not be understood, a file each, of which no entry is here. `files` and
+    `scopes` say what was read, for `KnowledgeBase.seed` to know what has vanished."""
+
+    entries: tuple[Entry, ...]
+    left_out: tuple[tuple[str, str], ...]
+    refused: tuple[RunbookError, ...]
+    files: tuple[str, ...]
+    scopes: tuple[str, ...]
+
+    def checked(self) -> Reading:
+        """Itself. Raises one RunbookError for all that was refused."""
+        if self.refused:
+            raise RunbookError(
+                "\n".join(error.message for error in self.refused), self.refused[0].hint
+            )
+        return self
+
+
 def read_runbooks(paths: Sequence[Path]) -> tuple[Entry, ...]:
-    """The entries of all files; folders are searched recursively for *.yaml, *.yml and *.md.
+    """The entries of all files, named as in `survey` without git. Raises RunbookError where a
+    file is refused, or where there is no entry at all."""
+    return survey(paths).checked().entries
 
-    An entry's id comes from its `id:`, or from its path beneath what was seeded and its title,
-    so that reading again gives the same entry. Texts are cleaned and redacted, symptoms signed.
-    Raises RunbookError (file, line, reason) for a missing path, a file that is not understood,
-    two entries of one id, or where there is no entry at all.
+
+def survey(paths: Sequence[Path], *, in_git: bool = False) -> Reading:
+    """Read files, folders (recursively *.yaml, *.yml, *.md, *.markdown, *.jsonl, *.ndjson; nothing
+    hidden) and globs.
+
+    An entry's id comes from its `id:`, or from its file's name and its title, so that reading
+    again gives the same entry. With `in_git` a file in a git repository is named within it, and
+    one that does not say when it was edited is as old as its last commit ("2024-02-01 (git)"); a
+    file's own time is never taken, for every checkout sets it anew. Texts are cleaned and
+    redacted, symptoms signed.
+    Raises RunbookError for a missing path or where there is no entry and no refusal at all.
     """
+    found = find_files(paths, in_git=in_git)
+    days = last_commits({file.path.resolve() for file in found.files}) if in_git else {}
     entries: dict[str, Entry] = {}
-    # A file named twice, alone and in its folder, is read once.
-    files = {file.path.resolve(): file for path in paths for file in _files(path)}
-    for file in files.values():
-        for line, fields in _read(file):
-            entry = _entry(file, line, fields)
-            if entry.id in entries:
-                other = entries[entry.id].source
-                file.refuse(line, f"same id or title as {other}; give one of them an id")
-            entries[entry.id] = entry
-    if not entries:
+    left_out: list[tuple[str, str]] = []
+    refused: list[RunbookError] = []
+    for file in found.files:
+        try:
+            read = _read_file(file, days.get(file.path.resolve()), entries)
+            if not read and file.path.resolve() in found.named:
+                file.refuse(1, NO_FAILURE)
+        except RunbookError as error:
+            refused.append(error)
+            continue
+        if not read:
+            left_out.append((str(file.path), NO_FAILURE))
+        entries.update(read)
+    if not entries and not refused:
         named = ", ".join(map(str, paths)) or "no path"
-        raise RunbookError(f"no runbook entries in {named}", "Name *.yaml or *.md files.")
-    return tuple(entries.values())
+        raise RunbookError(f"no runbook entries in {named}", "Name *.yaml, *.md or *.jsonl files.")
+    return Reading(
+        tuple(entries.values()),
+        tuple(left_out),
+        tuple(refused),
+        tuple(file.name for file in found.files),
+        found.scopes,
+    )
 
 
-def _files(path: Path) -> Iterator[RunbookFile]:
-    whole = path.resolve()  # "." has no name of its own
-    if path.is_dir():
-        for found in sorted(path.rglob("*")):
-            beneath = found.relative_to(path)
-            hidden = any(part.startswith(".") for part in beneath.parts)
-            if found.suffix.lower() in _SUFFIXES and found.is_file() and not hidden:
-                yield RunbookFile(found, f"{whole.name}/{beneath.as_posix()}")
-    elif path.is_file():
-        if path.suffix.lower() not in _SUFFIXES:
-            raise RunbookError(f"{path}: not a runbook", f"One of {', '.join(_SUFFIXES)}.")
-        # The same name as in its folder, seeded whole.
-        yield RunbookFile(path, f"{whole.parent.name}/{whole.name}")
-    else:
-        raise RunbookError(f"{path}: no such file or folder", "Check the path.")
+def _read_file(file: RunbookFile, day: str | None, known: Mapping[str, Entry]) -> dict[str, Entry]:
+    read: dict[str, Entry] = {}
+    for line, fields in _read(file):
+        entry = _entry(file, line, fields)
+        if entry.edited is None and day is not None:
+            entry = replace(entry, edited=f"{day} (git)")
+        if other := known.get(entry.id) or read.get(entry.id):
+            file.refuse(line, f"same id or title as {other.source}; give one of them an id")
+        read[entry.id] = entry
+    return read
 
 
 def _read(file: RunbookFile) -> Iterator[tuple[int, Fields]]:
@@ -68,15 +114,17 @@ def _read(file: RunbookFile) -> Iterator[tuple[int, Fields]]:
         data = file.path.read_bytes()
     except OSError as error:
         raise RunbookError(f"{file.path}: cannot be read: {error.strerror}") from error
-    if len(data) > _MAX_BYTES:
-        file.refuse(1, f"larger than {_MAX_BYTES // 1024**2} MiB; split it")
+    suffix = file.path.suffix.lower()
+    limit = _MAX_EXPORT if suffix in _TICKETS else _MAX_BYTES
+    if len(data) > limit:
+        file.refuse(1, f"larger than {limit // 1024**2} MiB; split it")
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         file.refuse(data.count(b"\n", 0, error.start) + 1, "not UTF-8 text")
-    if file.path.suffix.lower() == ".md":
-        return read_markdown(file, text)
-    return read_yaml(file, text)
+    if suffix in _TICKETS:
+        return read_tickets(file, text)
+    return (read_markdown if suffix in _MARKDOWN else read_yaml)(file, text)
 
 
 def _entry(file: RunbookFile, line: int, fields: Fields) -> Entry:

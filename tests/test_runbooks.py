@@ -157,7 +157,9 @@ def test_markdown_takes_a_heading_as_an_entry(tmp_path: Path) -> None:
     assert second.cause == "Maintenance."
     assert second.action is None
     assert second.suggestion_only
-    assert second.explanation.strip() == "Call the vendor, then clear the task."
+    assert second.explanation == (
+        "Call the vendor, then clear the task.\nairflow tasks clear vendor"
+    )
     assert len(second.symptoms) == 1  # the command below the fix is none
 
     assert third.symptoms[0].text == "ORA-00054: resource busy"
@@ -217,7 +219,7 @@ def test_a_bad_file_is_refused_with_line_and_reason(tmp_path: Path, text: str, r
 
 
 def test_bad_markdown_is_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path, "# T\n```\nKeyError\n", "a.md").startswith("4: a fenced block is not")
+    assert refused(tmp_path, "# T\n```\nKeyError\n", "a.md").startswith("2: a fenced block is not")
     text = "---\ntag: [a]\ndag: orders\n---\n# T\nCause: x\n"
     assert "did you mean `tags`?" in refused(tmp_path, text, "a.md")
     assert refused(tmp_path, "---\ntags: [\n---\n# T\nCause: x\n", "a.md").startswith("3: not YAML")
@@ -255,7 +257,9 @@ def test_what_is_missing_or_empty_is_an_error(tmp_path: Path) -> None:
         read_runbooks([tmp_path / "none.yaml"])
     with pytest.raises(RunbookError, match="no runbook entries"):
         read_runbooks([tmp_path])
-    with pytest.raises(RunbookError, match="no runbook entries"):
+    with pytest.raises(RunbookError, match=r"a\.md:1: no failure in it"):
+        read(tmp_path, "# nothing yet\n", "a.md")
+    with pytest.raises(RunbookError, match=r"a\.yaml:1: no failure in it"):
         read(tmp_path, "# nothing yet\n")
     with pytest.raises(RunbookError, match="not a runbook"):
         read(tmp_path, "x", "a.txt")
