@@ -160,6 +160,15 @@ def parse_duration(text: str) -> timedelta:
         raise UsageError(f"{text!r} is not a duration", str(error)) from None
 
 
+def typed_duration(text: str) -> timedelta:
+    """A duration as somebody types it. A number without a unit is refused: who types `hold orders
+    2` at night means hours, and would get seconds. Raises UsageError."""
+    if text.strip().isdigit():
+        said = text.strip()
+        raise UsageError(f"{said!r} of what?", f"{said}m are minutes, {said}h hours, {said}d days")
+    return parse_duration(text)
+
+
 # ---- reading ----
 
 

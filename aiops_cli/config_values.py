@@ -90,6 +90,8 @@ def url(text: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise ValueError("expected no login inside the address; set username and password instead")
     strange = re.search(r"[\x00-\x20\x7f\\]", text.strip())
+    if "://" not in text:
+        raise ValueError(f"{expected}: http:// or https:// is missing")
     if parts.scheme not in ("http", "https") or not parts.hostname or strange:
         raise ValueError(expected)
     if parts.query or parts.fragment:

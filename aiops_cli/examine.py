@@ -114,11 +114,12 @@ def judge(desk: Desk, snapshot: Snapshot, incident: Incident, live: TaskInstance
 
 
 def gist(document: Mapping[str, Any]) -> tuple[object, ...]:
-    """What makes a judgement another one: the answer and what stands against it, not the third
-    decimal of a similarity."""
+    """What makes a judgement another one: the answer, what is like it and what stands against it,
+    not the third decimal of a similarity."""
     failed = [check["name"] for check in document["gate"]["checks"] if not check["passed"]]
     answer = {key: value for key, value in document["diagnosis"].items() if key != "confidence"}
-    return document["decision"], answer, document["rerun"], failed
+    nearest = document["matches"][0]["entry"] if document["matches"] else None
+    return document["decision"], answer, nearest, document["rerun"], failed
 
 
 def weigh_up(

@@ -264,7 +264,7 @@ def _protected(c: Circumstances) -> Check:
             return Check("protected", False, pattern, None, f"protected by {pattern}", blocks=True)
     for hold in c.holds:
         why = f": {hold.reason}" if hold.reason else ""
-        return Check("protected", False, "hold", None, f"{hold.by} holds it{why}")
+        return Check("protected", False, "hold", None, f"held by {hold.by}{why}")
     if TAG_OFF in tags:
         return Check("protected", False, TAG_OFF, None, f"tag {TAG_OFF}", blocks=True)
     if TAG_ASK in tags:

@@ -23,7 +23,7 @@ def as_text(document: Document, short: Mapping[str, str]) -> RenderableType:
         parts.append(plain(f"PAUSED by {document['paused_by']}: nothing is done alone", "bold red"))
     for title, docs in _sections(document):
         parts.append(Text(f"\n{title}: {len(docs) or 'none'}", "bold"))
-        parts.extend(incident_line(doc, short[doc["incident"]]) for doc in docs)
+        parts.extend(incident_line(doc, short[doc["incident"]], reasons=False) for doc in docs)
         parts.extend(
             plain(f"      {remark['by']}: {remark['text']}", "dim")
             for doc in docs

@@ -38,11 +38,13 @@ class Entry(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Commands under one name; `default` is the one that is meant where none is named."""
+    """Commands under one name; `default` is the one that is meant where none is named, `of_one`
+    the one where something else is: an id."""
 
     help: str
     commands: Mapping[str, Entry]
     default: str | None = None
+    of_one: str | None = None
 
 
 COMMANDS: Mapping[str, Entry | Group] = {
@@ -60,10 +62,11 @@ COMMANDS: Mapping[str, Entry | Group] = {
             "show": Entry("incidents", "show", "Show one incident with everything decided on it."),
         },
         default="list",
+        of_one="show",
     ),
     "approve": Entry("approve", "approve", "Act on incidents, and learn from it."),
     "reject": Entry("reject", "reject", "Do not act on incidents, and learn from it."),
-    "log": Entry("log", "log", "Show an incident's log excerpt with line numbers."),
+    "log": Entry("log", "log", "Show an incident's log excerpt."),
     "open": Entry("open", "open_", "Open an incident's task in the browser."),
     "hold": Entry("hold", "hold", "Keep the tool's hands off a DAG or an incident."),
     "snooze": Entry("remark", "snooze", "Leave an incident for later."),
@@ -95,6 +98,22 @@ COMMANDS: Mapping[str, Entry | Group] = {
     ),
 }
 
+# What people type for a command, from other tools, and what it is called here.
+_OTHER_WORDS: Mapping[str, str] = {
+    "clear": "approve",
+    "config": "doctor",
+    "list": "incidents",
+    "ls": "incidents",
+    "queue": "incidents",
+    "release": "hold --release",
+    "rerun": "approve",
+    "retry": "approve",
+    "search": "kb search",
+    "seed": "kb seed",
+    "show": "incidents show",
+    "status": "incidents",
+}
+
 _INSTANCE_HELP = "The Airflow instance to talk to, as named in the settings."
 
 
@@ -106,19 +125,24 @@ class LazyGroup(TyperGroup):
         *,
         table: Mapping[str, Entry | Group] = COMMANDS,
         default: str | None = None,
+        of_one: str | None = None,
         **attrs: Any,
     ) -> None:
         super().__init__(**attrs)
         self.table = table
         self.default = default
+        self.of_one = of_one
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing and not args:  # Tab: its commands are asked for
             return super().parse_args(ctx, args)
         if not args:
             args = [self.default or "--help"]
+        elif args[0] == "help":
+            args = [*args[1:], "--help"]
         elif self.default and args[0] not in (*self.table, *ctx.help_option_names):
-            args = [self.default, *args]
+            named = None if args[0].startswith("-") else self.of_one
+            args = [named or self.default, *args]
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 -- Typer's signature
@@ -134,7 +158,8 @@ class LazyGroup(TyperGroup):
         if args[0] not in self.table and not ctx.resilient_parsing:
             import difflib  # only for a mistake
 
-            near = difflib.get_close_matches(args[0], self.table, n=1)
+            meant = _OTHER_WORDS.get(args[0], "") if self.table is COMMANDS else ""
+            near = [meant] if meant else difflib.get_close_matches(args[0], self.table, n=1)
             ctx.fail(f"no command {args[0]!r}" + (f"; did you mean {near[0]}?" if near else ""))
         return super().resolve_command(ctx, args)
 
@@ -161,6 +186,7 @@ class LazyGroup(TyperGroup):
                 name=cmd_name,
                 table=entry.commands,
                 default=entry.default,
+                of_one=entry.of_one,
                 help=entry.help,
                 rich_markup_mode=None,
             )

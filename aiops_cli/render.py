@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiops_cli import impact
+from aiops_cli.actions import DEFAULT_DELAY
 from aiops_cli.screen import Trimmed, fields, local, one_line, plain, table
 from knowledge.redact import clean
 
@@ -179,7 +180,10 @@ def _proposed(doc: Document) -> str:
         return "nothing: nobody has answered this before"
     if action == "none":
         return "nothing to run again: a person must fix the cause"
-    params = ", ".join(f"{name}={value}" for name, value in doc["diagnosis"]["params"].items())
+    said = doc["diagnosis"]["params"]
+    if action == "retry_later":
+        said = {"delay": DEFAULT_DELAY} | said
+    params = ", ".join(f"{name}={value}" for name, value in said.items())
     task = f" {doc['task_id']}" if doc["task_id"] else ""
     text = f"{action}{task}" + (f" ({params})" if params else "")
     blocks = context.get("blocks") or []
@@ -227,8 +231,8 @@ def hold_line(doc: Document) -> Text:
     return text.append(plain(f"  held by {doc['by']} {until}{ended}{why}"))
 
 
-def incident_line(doc: Document, short: str) -> Text:
-    """One incident on one line, for a stream of them."""
+def incident_line(doc: Document, short: str, *, reasons: bool = True) -> Text:
+    """One incident on one line, for a stream of them; with what stands against acting alone."""
     text = Text.assemble((short, "cyan"), f"  {local(doc['failed_at'])}  ")
     text.append(plain(task_name(doc), "bold"))
     text.append("  ")
@@ -238,7 +242,7 @@ def incident_line(doc: Document, short: str) -> Text:
         text.append(plain(f" · {doc['headline'] or 'no error in the log'}"))
         if doc["diagnosis"]["action"]:
             text.append(plain(f" → {doc['diagnosis']['action']}"))
-        if doc["decision"] not in ("novel", "auto"):
+        if reasons and doc["decision"] not in ("novel", "auto"):
             text.append(plain(f" ({'; '.join(doc['gate']['reasons'])})", "dim"))
     return text
 
@@ -263,17 +267,23 @@ def plan_text(doc: Document) -> Text:
         code = "the latest code"
     tries = _count(doc["extra_tries"], "more try", "more tries")
     text.append(f"\n{code}; the task gets {tries}")
+    if doc["action"] == "retry_later":
+        delay = doc["params"].get("delay", DEFAULT_DELAY)
+        text.append("\n")
+        text.append(plain(f"not now: by the first aiops watch after {delay}"))
     return text
 
 
 def excerpt_text(text: str, numbers: Sequence[int], mark: int | None) -> Text:
-    """A log excerpt with the log's line numbers; `mark` is the headline's line of the excerpt."""
+    """A log excerpt with the log's line numbers, or without where there are none; `mark` is the
+    headline's line of the excerpt."""
     width = len(str(max(numbers, default=0)))
     shown = Text()
     for index, line in enumerate(text.split("\n")):
-        number = numbers[index] if index < len(numbers) else 0
         style = "bold" if index + 1 == mark else ""
-        shown.append(f"{number or '':>{width}} ", "dim")
+        if numbers:
+            number = numbers[index] if index < len(numbers) else 0
+            shown.append(f"{number or '':>{width}} ", "dim")
         shown.append(clean(line), style)
         shown.append("\n")
     shown.right_crop(1)

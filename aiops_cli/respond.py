@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from aiops_cli import gate
-from aiops_cli.actions import checked, retry
+from aiops_cli.actions import DEFAULT_DELAY, checked, retry
 from aiops_cli.config import parse_duration
 from aiops_cli.errors import AiopsError, AirflowError, Refused
 from aiops_cli.examine import Desk, ref_of, still_allowed
@@ -33,8 +33,6 @@ from knowledge.records import (
     OutcomeName,
     Vouch,
 )
-
-DEFAULT_DELAY = timedelta(minutes=15)
 
 
 class Stale(Refused):
@@ -167,7 +165,7 @@ def supersede(desk: Desk, incident: Incident, why: str) -> None:
 
 
 def _delay(params: Mapping[str, Any]) -> timedelta:
-    return parse_duration(str(params["delay"])) if "delay" in params else DEFAULT_DELAY
+    return parse_duration(str(params.get("delay", DEFAULT_DELAY)))
 
 
 def apply(desk: Desk, incident: Incident, token: int, decision: Decision, plan: Plan) -> None:

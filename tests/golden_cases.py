@@ -324,6 +324,20 @@ def plan_alone() -> RenderableType:
     return planned(1, 42)
 
 
+def plan_later() -> RenderableType:
+    """It does not run at once, and needs somebody to watch."""
+    made = Plan("retry_later", TaskRef("orders_etl", RUN, "load"), {}, clears(), 1)
+    own = Plan("retry_later", TaskRef("orders_etl", RUN, "load"), {"delay": "1h"}, clears(), 1)
+    plans = (render.plan_text(plan_document(one)) for one in (made, own))
+    return Text("\n").join(plans)
+
+
+def later() -> RenderableType:
+    found = match("retry_later", 0.94)
+    best = diagnosis(action="retry_later", by="near", confidence=0.94, matches=(found,))
+    return card(judged(diagnosis=best, evidence=Evidence("none")))
+
+
 def excerpt() -> RenderableType:
     text = "[INFO] start\n… 97 lines left out …\nTraceback (most recent call last):\n"
     text += f'  File "orders.py", line 13, in load\n{HOSTILE}\n{"z" * 5000}'
@@ -418,6 +432,8 @@ CASES: tuple[Callable[[], RenderableType], ...] = (
         failures,
         plan,
         plan_alone,
+        plan_later,
+        later,
         excerpt,
         entries,
         search,

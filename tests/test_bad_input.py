@@ -186,6 +186,8 @@ def test_runbooks_that_are_none(cli: Cli, name: str) -> None:
         (["approve", "abcd", "--bogus"], "--bogus"),
         (["faillures"], "did you mean failures?"),
         (["kb", "serach", "x"], "did you mean search?"),
+        (["retry", "k3f9"], "did you mean approve?"),
+        (["ls"], "did you mean incidents?"),
         (["incidents", "shwo"], ""),
         (["open"], "ID"),
     ],

@@ -12,6 +12,7 @@ import pytest
 from aiops_cli.commands import output
 from aiops_cli.main import COMMANDS, Group
 from knowledge.records import incident_id
+from tests.airflow_server import exception
 from tests.cli import BUG, Cli
 from tests.desk import REFUSED
 
@@ -247,12 +248,12 @@ def test_an_id_that_fits_several_names_them(cli: Cli) -> None:
 # ---- log, open ----
 
 
-def test_log_shows_lines_with_their_numbers_and_no_escapes(cli: Cli) -> None:
+def test_log_in_a_pipe_is_the_log_without_escapes(cli: Cli) -> None:
     event = {"event": "\x1b[31m[red]pulling[/red]\x1b[0m " + "x" * 300, "level": "info"}
     incident = cli.capture("orders", events=[event, REFUSED])
     said = cli.ok("log", incident)
     first = said.out.splitlines()[0]
-    assert first.startswith("1 ")
+    assert first.startswith("[")  # its level: no number before it
     assert "[red]pulling[/red] " + "x" * 300 in first  # one line of the log is one line
     assert "\x1b" not in said.out
     document = cli.ok("log", incident, "--json").json
@@ -260,6 +261,26 @@ def test_log_shows_lines_with_their_numbers_and_no_escapes(cli: Cli) -> None:
     assert len(document["numbers"]) == len(document["text"].split("\n"))
     assert document["cut"] is False
     assert document["notice"] is None
+
+
+def test_a_log_can_become_a_symptom_that_is_recognised(cli: Cli) -> None:
+    """`aiops log ID | aiops kb add --error -`, as the page on runbooks has it."""
+    incident = cli.capture("orders", events=[{"event": "pulling", "level": "info"}, REFUSED])
+    text = cli.ok("log", incident).out
+    cli.ok("kb", "add", "--title", "it restarts", "--cause", "c", "--error", "-", stdin=text)
+    document = cli.ok("diagnose", incident, "--json").json
+    assert document["diagnosis"]["by"] == "exact"
+    assert document["matches"][0]["title"] == "it restarts"
+
+
+def test_what_is_nearest_is_told_anew_when_more_is_known(cli: Cli) -> None:
+    """Also where it is not near enough to be an answer."""
+    incident = cli.capture("orders", events=[exception("OddError", "gadget 7 lost its orbit")])
+    for title, error in (("far", "OddError: gadget"), ("near", "OddError: gadget lost its way")):
+        cli.ok("kb", "add", "--title", title, "--cause", "c", "--error", error)
+        document = cli.ok("diagnose", incident, "--json").json
+        assert document["decision"] == "novel"
+        assert document["matches"][0]["title"] == title
 
 
 def test_a_log_that_is_gone_is_told_on_stderr(cli: Cli) -> None:

@@ -42,7 +42,7 @@ def test_what_is_held_is_not_done_alone_and_a_person_may(cli: Cli, target: str) 
     doc = cli.ok("diagnose", id_, "--json").json
     (check,) = [one for one in doc["gate"]["checks"] if not one["passed"]]
     assert check["name"] == "protected"
-    assert "ana holds it: looking at the database" in check["reason"]
+    assert "held by ana: looking at the database" in check["reason"]
     cli.ok("approve", id_, "--yes")
 
 
@@ -61,7 +61,17 @@ def test_a_hold_ends_by_itself_or_by_a_word(cli: Cli) -> None:
 def test_a_hold_that_makes_no_sense(cli: Cli) -> None:
     cli.run("hold", "--release", "--json").told(2, "usage", "no hold")
     cli.run("hold", "orders", "soon", "--json").told(2, "usage", "soon")
+    cli.run("hold", "orders", "2", "--json").told(2, "usage", "2h hours")  # not two seconds
+    cli.run("hold", "2h", "--json").told(2, "usage", "not what is to be held")
+    assert cli.ok("hold", "--json").json["holds"] == []
     cli.run("hold", "orders", "--release", "--json").told(2, "not_found", "no hold")
+
+
+def test_a_hold_on_what_was_never_seen_may_be_misspelt(cli: Cli) -> None:
+    id_ = cli.capture("orders", events=[BUG])
+    for target in ("orders", "ord*", id_, id_[:4]):
+        assert "is that its name?" not in cli.ok("hold", target, "30m").text
+    assert "is that its name?" in cli.ok("hold", "ordres", "30m").err
 
 
 # ---- snooze and note ----

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiops_cli import config_values
-from aiops_cli.config import GateSettings, Settings, load, parse_duration
+from aiops_cli.config import GateSettings, Settings, load, parse_duration, typed_duration
 from aiops_cli.config_table import SETTINGS
 from aiops_cli.errors import ConfigError, UsageError
 
@@ -199,6 +199,13 @@ def test_durations(number: int, unit: str) -> None:
 def test_a_bare_number_is_seconds() -> None:
     assert parse_duration("90") == timedelta(seconds=90)
     assert parse_duration("1w") == timedelta(days=7)
+
+
+def test_a_person_names_the_unit() -> None:
+    assert typed_duration("2h") == timedelta(hours=2)
+    with pytest.raises(UsageError, match="'2' of what") as refused:
+        typed_duration("2")
+    assert "2h hours" in refused.value.hint
 
 
 @given(st.text(max_size=12))

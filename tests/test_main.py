@@ -122,6 +122,7 @@ def test_version() -> None:
         (["incidents", "--status", "pending"], "incidents pending"),
         (["incidents", "list", "--status", "pending"], "incidents pending"),
         (["incidents", "show", "k3f9"], "show k3f9"),
+        (["incidents", "k3f9"], "show k3f9"),
         (["--instance", "a", "auto", "revoke", "3", "--instance", "b"], "revoke 3"),
     ],
 )

@@ -162,6 +162,7 @@ def test_what_fits_does_not(cli: Cli, waiting: str) -> None:
         assert screen.end() == 0
     assert not paged.exists()
     assert "ConnectionRefusedError" in screen.screen
+    assert "1 \x1b[0m[ERROR]" in screen.screen  # the line's number in Airflow
 
 
 def test_a_pipe_has_no_pager(cli: Cli) -> None:

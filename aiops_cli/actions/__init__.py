@@ -27,6 +27,8 @@ class Action:
     available: bool = False
 
 
+DEFAULT_DELAY = "15m"  # of retry_later, where nothing else is said
+
 CATALOGUE: Mapping[str, Action] = {
     action.name: action
     for action in (

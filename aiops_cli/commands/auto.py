@@ -120,12 +120,12 @@ def _until(text: str | None, now: datetime) -> datetime | None:
         return None
     from datetime import datetime, timedelta, timezone
 
-    from aiops_cli.config import parse_duration
+    from aiops_cli.config import typed_duration
 
     try:
         day = datetime.strptime(text, "%Y-%m-%d").astimezone() + timedelta(days=1)
     except ValueError:
-        return now + parse_duration(text)
+        return now + typed_duration(text)
     if day <= now:
         raise UsageError(f"--until {text} is over", "name a day to come")
     return day.astimezone(timezone.utc)

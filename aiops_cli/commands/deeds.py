@@ -265,12 +265,12 @@ def _wake(desk: Desk, id_: str) -> Callable[[], object]:
 def hold(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
     """Keep the tool's hands off the DAGs for a while."""
     from aiops_cli.commands.hold import made
-    from aiops_cli.config import parse_duration
+    from aiops_cli.config import typed_duration
 
     dags = sorted({case.incident.dag_id for case in cases} - {""})
     if not dags:
         raise UsageError("a file that cannot be imported has no DAG to hold", "snooze it instead")
-    length: timedelta = parse_duration(item.ask("hold", f"hold {', '.join(dags)} for", "30m"))
+    length = typed_duration(item.ask("hold", f"hold {', '.join(dags)} for", "30m"))
     store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
     deed = Deed(f"the hold on {', '.join(dags)}", [case.incident.id for case in cases])
     for dag in dags:

@@ -51,12 +51,12 @@ def diagnose(
         _show([_of_log(chosen, log)], {}, json, single=True)
         return
     from aiops_cli import services
-    from aiops_cli.config import parse_duration
+    from aiops_cli.config import typed_duration
     from aiops_cli.context import Snapshot
 
     with services.desk(chosen) as desk:
         head = None if json else _Head(desk)
-        snapshot = Snapshot(desk.airflow, desk.clock.now() - parse_duration(since))
+        snapshot = Snapshot(desk.airflow, desk.clock.now() - typed_duration(since))
         documents = _named(desk, snapshot, target, task, run, head)
         single = documents is not None and len(documents) == 1
         if documents is None:

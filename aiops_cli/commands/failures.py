@@ -26,10 +26,10 @@ def failures(
 ) -> None:
     """List failed tries as Airflow has them, newest first."""
     from aiops_cli import services
-    from aiops_cli.config import parse_duration
+    from aiops_cli.config import typed_duration
     from aiops_cli.published import failure_document
 
-    start = services.SystemClock().now() - parse_duration(since)
+    start = services.SystemClock().now() - typed_duration(since)
     airflow = services.airflow(settings(ctx))
     found = airflow.failed(since=start, dag_id=dag, task_id=task)
 

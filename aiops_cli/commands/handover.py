@@ -19,13 +19,13 @@ def handover(
     """Tell the next shift what happened, what waits and what is held."""
     from aiops_cli import services
     from aiops_cli.commands.hold import hold_document
-    from aiops_cli.config import parse_duration
+    from aiops_cli.config import typed_duration
     from aiops_cli.published import incident_document, utc
     from knowledge.records import in_force
 
     chosen = settings(ctx)
     now = services.SystemClock().now()
-    start = now - parse_duration(since)
+    start = now - typed_duration(since)
     with services.store(chosen) as store:
         waiting = store.cases(status=["pending", "needs_human"], instance=ctx.obj.instance)
         lately = store.cases(instance=ctx.obj.instance, since=start)

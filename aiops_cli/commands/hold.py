@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,7 @@ def hold(
 ) -> None:
     """Keep the tool's hands off a DAG or an incident while you work on it."""
     from aiops_cli import services
-    from aiops_cli.config import parse_duration
+    from aiops_cli.config import typed_duration
     from knowledge.records import in_force
     from knowledge.redact import clean, redact
 
@@ -38,6 +39,7 @@ def hold(
     now = services.SystemClock().now()
     if release and target is None:
         raise UsageError("--release names no hold", "aiops hold lists them")
+    unseen = False
     with services.store(chosen) as store:
         if target is None:
             shown = [one for one in store.holds() if in_force(one, now)]
@@ -48,11 +50,14 @@ def hold(
                 for ended in store.end_hold(one, chosen.user, now)
             ]
         else:
-            until = now + parse_duration(duration)
+            until = now + typed_duration(duration)
+            targets = _targets(store, target)
             shown = [
                 made(store, chosen.instance, one, chosen.user, now, until, redact(clean(reason)))
-                for one in _targets(store, target)
+                for one in targets
             ]
+            a_dag = targets == (target,) and not store.known_incidents(targets)
+            unseen = a_dag and not store.cases(dag=target, limit=1)
     if json:
         print_json({"holds": [hold_document(one) for one in shown]})
         return
@@ -62,6 +67,9 @@ def hold(
         console().print(hold_line(hold_document(one)), soft_wrap=True)
     if not shown:
         console(stderr=True).print("nothing is held")
+    if unseen:
+        told = f"no failure of a DAG {target!r} has been seen here: is that its name?"
+        console(stderr=True).print(told)
 
 
 def hold_document(one: Hold) -> dict[str, Any]:
@@ -88,6 +96,11 @@ def _targets(store: Store, target: str) -> tuple[str, ...]:
     except NotFound as error:
         if "more than one" in error.message:
             raise  # a DAG of that name would be held, and the incident meant would not
+        if re.fullmatch(r"[0-9]+[smhdw]?", target):
+            raise UsageError(
+                f"{target!r} is a length of time, not what is to be held",
+                f"first what, then how long: aiops hold 'orders_*' {target}",
+            ) from None
         return (target,)
 
 

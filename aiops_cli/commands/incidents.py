@@ -40,9 +40,9 @@ def incidents(
         raise UsageError(f"there is no status {unknown[0]!r}", f"one of: {', '.join(STATUSES)}")
     start = None
     if since is not None:
-        from aiops_cli.config import parse_duration
+        from aiops_cli.config import typed_duration
 
-        start = services.SystemClock().now() - parse_duration(since)
+        start = services.SystemClock().now() - typed_duration(since)
     with services.store(settings(ctx)) as store:
         cases = store.cases(
             status=[name for name in STATUSES if name in (status or ())],

@@ -103,7 +103,7 @@ def init(
     if yes:
         _take(draft, url, username, password_stdin, token_command, kb)
     else:
-        _tell(f"This writes {path}. Ctrl-C at any time leaves everything as it is.\n")
+        _tell(f"This writes {path}.\nCtrl-C at any time leaves everything as it is.\n")
         _ask_url(draft, url)
         _ask_login(draft, username, token_command)
         if "AIOPS_KB" not in called.environ:
@@ -188,8 +188,8 @@ def _ask_login(draft: _Draft, username: str | None, token_command: str | None) -
     _tell(
         "\nHow to log in:\n"
         + ("  0  as it is set now\n" if has_one else "")
-        + "  1  a command that prints a token: no secret is kept in the file, and it is run again\n"
-        "     whenever a token ends\n"
+        + "  1  a command that prints a token: no secret is kept in the file, and it\n"
+        "     is run again whenever a token ends\n"
         "  2  user name and password\n"
         "  3  a token\n"
         "  4  client id and secret (Keycloak)"

@@ -1,4 +1,4 @@
-"""`aiops log`: an incident's log excerpt as it was captured, with line numbers."""
+"""`aiops log`: an incident's log excerpt as it was captured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def log(
     id_: Annotated[str, typer.Argument(metavar="ID", help="Incident or group id.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show an incident's log excerpt with line numbers; of a group the newest one's."""
+    """Show an incident's log excerpt; of a group the newest one's. On a terminal with the numbers
+    its lines have in Airflow."""
     from aiops_cli import services
 
     with services.store(settings(ctx)) as store:
@@ -38,5 +39,7 @@ def log(
     if excerpt.text:
         from aiops_cli.render import excerpt_text
 
-        shown = excerpt_text(excerpt.text, excerpt.numbers, incident.signature.line)
+        # Into a pipe the log goes as it is: to grep, or to become a symptom of an entry.
+        numbers = excerpt.numbers if console().is_terminal else ()
+        shown = excerpt_text(excerpt.text, numbers, incident.signature.line)
         page(shown, soft_wrap=True)

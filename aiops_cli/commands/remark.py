@@ -68,12 +68,12 @@ def wake_time(text: str, now: datetime) -> datetime:
     """`05:00` is the next time the reader's clock shows that; `2h` counts from now."""
     from datetime import timedelta, timezone
 
-    from aiops_cli.config import parse_duration
+    from aiops_cli.config import typed_duration
 
     try:
         at = datetime.strptime(text, "%H:%M")  # noqa: DTZ007 -- a time of day on the local clock
     except ValueError:
-        return now + parse_duration(text)
+        return now + typed_duration(text)
     wake = now.astimezone().replace(hour=at.hour, minute=at.minute, second=0, microsecond=0)
     if wake <= now:
         wake += timedelta(days=1)

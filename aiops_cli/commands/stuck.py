@@ -21,11 +21,11 @@ def stuck(
 ) -> None:
     """Say what waits or runs far longer than it used to, which runs are missing, and why."""
     from aiops_cli import services
-    from aiops_cli.config import parse_duration
+    from aiops_cli.config import typed_duration
     from aiops_cli.stuck import document, find
 
     airflow = services.airflow(settings(ctx))
-    limit = None if after is None else parse_duration(after)
+    limit = None if after is None else typed_duration(after)
     found = find(airflow, services.SystemClock().now(), dag_id=dag, after=limit)
     documents = [document(one, airflow) for one in found]
     if json:

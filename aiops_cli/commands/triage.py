@@ -33,7 +33,7 @@ e  edit: another action, parameters or cause    s  skip: asked again next time
 r  reject, with the reason                      x  expand a group: one by one
 n  new: remember what it is, do nothing         l  log     o  open in a browser
 h  hold its DAG: nothing is done alone there    u  undo what was done last
-                                                q  quit: the rest goes on waiting
+                                                q  quit: the rest waits on
 Ctrl-C leads back to the question, twice leaves; Ctrl-D quits. What is decided
 is stored at once."""
 
