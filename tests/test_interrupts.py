@@ -196,6 +196,27 @@ def test_triage_on_a_terminal(cli: Cli) -> None:
     assert len(cli.cleared()) == 1  # of what mended it before
 
 
+def test_half_a_reason_is_offered_again_after_ctrl_c(cli: Cli) -> None:
+    waiting = cli.capture("orders", events=[REFUSED])
+    with terminal(cli, "triage") as screen:
+        screen.wait_for("1 left")
+        screen.type("r")
+        screen.wait_for("why not? ")
+        screen.type("zu spät für he")
+        screen.wait_for("für he")
+        screen.type("\x03")
+        screen.wait_for("back to the question")
+        screen.type("r")
+        screen.wait_for("why not? [zu spät für he] ")
+        screen.type("\n")
+        screen.wait_for("all seen")
+        screen.type("\n")
+        assert screen.end() == 0
+    assert cli.ok("incidents", "show", waiting, "--json").json["decided"]["reason"] == (
+        "zu spät für he"
+    )
+
+
 def test_watch_is_ended_by_ctrl_c(cli: Cli) -> None:
     cli.server.add_failure("orders", "load", events=[REFUSED])
     with terminal(cli, "watch") as screen:

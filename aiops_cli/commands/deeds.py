@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from aiops_cli.commands.keys import ask_line, ask_yes
+from aiops_cli.commands.keys import Interrupted, ask_line, ask_yes
 from aiops_cli.commands.output import console
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, Refused, UsageError
 from knowledge.errors import DoorClosed
@@ -33,7 +33,12 @@ class Item:
 
     def ask(self, name: str, question: str, default: str = "") -> str:
         """A line; what was typed before is the default. NOTHING gives ""."""
-        answer = ask_line(question, self.typed.get(name, default))
+        try:
+            answer = ask_line(question, self.typed.get(name, default))
+        except Interrupted as stopped:
+            if stopped.typed:
+                self.typed[name] = stopped.typed
+            raise
         self.typed[name] = answer
         return "" if answer == NOTHING else answer
 

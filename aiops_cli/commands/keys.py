@@ -19,6 +19,14 @@ class Ended(Exception):
     """There will be no answer: Ctrl-D, or the terminal is gone."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a line; `typed` is what stood there."""
+
+    def __init__(self, typed: str) -> None:
+        super().__init__()
+        self.typed = typed
+
+
 def ask_key(question: str) -> str:
     """One key, lower case; "" for Enter and for keys without a letter. Raises Ended."""
     print(question, end="", file=sys.stderr, flush=True)
@@ -32,7 +40,7 @@ def ask_key(question: str) -> str:
 
 
 def ask_line(question: str, default: str = "") -> str:
-    """A line; an empty one means `default`, which is shown. Raises Ended."""
+    """A line; an empty one means `default`, which is shown. Raises Ended and Interrupted."""
     shown = f" [{default}]" if default else ""
     print(f"{question}{shown} ", end="", file=sys.stderr, flush=True)
     return _line().strip() or default
@@ -46,11 +54,42 @@ def ask_yes(question: str) -> bool:
 
 
 def _line() -> str:
-    answer = sys.stdin.readline()
+    answer = _read_line()
     if not answer.endswith("\n"):  # the cursor stands behind the question
         print(file=sys.stderr)
         raise Ended
     return answer
+
+
+def _read_line() -> str:
+    if not sys.stdin.isatty() or sys.platform == "win32":
+        return sys.stdin.readline()
+    import termios  # not on Windows
+
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    keeping = [*before]
+    keeping[3] |= termios.NOFLSH  # else Ctrl-C throws away what was typed of the line
+    termios.tcsetattr(terminal, termios.TCSADRAIN, keeping)
+    try:
+        return sys.stdin.readline()
+    except KeyboardInterrupt:
+        raise Interrupted(_unfinished(terminal)) from None
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def _unfinished(terminal: int) -> str:
+    """What was typed of a line without its Enter."""
+    import select  # as in `_key`, these three
+    import termios
+    import tty
+
+    tty.setcbreak(terminal, termios.TCSANOW)  # a line without its end can be read then
+    typed = b""
+    while select.select([terminal], [], [], 0)[0] and (more := os.read(terminal, 4096)):
+        typed += more
+    return typed.decode(sys.stdin.encoding or "utf-8", "replace").strip()
 
 
 def _key() -> str | None:
