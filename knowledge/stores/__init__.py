@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from knowledge.errors import StoreUnusable
 from knowledge.records import (
     ActsAlone,
     Candidate,
@@ -361,19 +362,29 @@ class Store(Protocol):
 
 
 def open_store(url: str) -> Store:
-    """The store that `url` names: `sqlite:///path` or `memory:` (for tests).
+    """The store that `url` names: `sqlite:///path`, `postgresql://…`, or `memory:` (for tests).
 
     Raises StoreUnusable for any other scheme and where it cannot be opened."""
     if url.startswith("sqlite:///"):
         from knowledge.stores.sqlite import SqliteStore  # apsw only where it is used
 
         return SqliteStore.open(url.removeprefix("sqlite:///"))
+    if url.startswith(("postgresql://", "postgres://")):
+        try:
+            import psycopg  # noqa: F401 (only to say what is missing)
+        except ImportError as error:
+            raise StoreUnusable(
+                f"a knowledge base in Postgres needs psycopg ({error})",
+                "install it: pip install 'aiops-cli[postgres]'",
+            ) from error
+        from knowledge.stores.postgres import PostgresStore  # as apsw above
+
+        return PostgresStore.open(url)
     if url == "memory:":
         from knowledge.stores.memory import MemoryStore  # only tests use it
 
         return MemoryStore()
-    from knowledge.errors import StoreUnusable
-
     raise StoreUnusable(
-        f"unknown knowledge base {url.split('://')[0]!r}", "use sqlite:///path/to/file.db"
+        f"unknown knowledge base {url.split('://')[0]!r}",
+        "use sqlite:///path/to/file.db or postgresql://user@host/database",
     )

@@ -1,0 +1,287 @@
+"""One Postgres database: reached, brought up to date by its owner, and used in transactions.
+
+No session state: each transaction says for itself what it needs, and values are merged into the
+statements here (psycopg's ClientCursor), so that a pooler may give every transaction another
+session. psycopg is imported in here only when such a database is opened.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from knowledge.errors import StoreUnusable
+from knowledge.stores.engine import Listed, Values
+
+if TYPE_CHECKING:
+    import psycopg
+
+SCHEMA = "aiops"
+
+CONNECT_SECONDS = 5
+LOCK_SECONDS = 20
+# A client that was stopped in the middle of a write must not keep the others from theirs.
+IDLE_SECONDS = 10
+
+_WRITERS = 0x61696F70  # "aiop": the advisory lock that makes writers take turns
+
+_PLACE = re.compile(r"(?<![:\w]):([a-z_]\w*)")
+
+# search_path keeps what the role has behind our own: the extension's types may lie there.
+_SETTINGS = (
+    f"SELECT set_config('search_path', '{SCHEMA}, ' || current_setting('search_path'), true);"
+)
+_READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_SETTINGS}"
+# READ COMMITTED, so that what is read behind the lock is what the writer before has committed.
+# synchronous_commit, for a claim that a power cut takes back is an act done twice.
+_WRITE = (
+    f"BEGIN ISOLATION LEVEL READ COMMITTED; {_SETTINGS}"
+    "SET LOCAL synchronous_commit = on;"
+    f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s';"
+    f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s';"
+    f"SELECT pg_advisory_xact_lock({_WRITERS})"
+)
+_MIGRATE = (
+    f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_WRITERS});"
+    f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}; {_SETTINGS}"
+    "CREATE TABLE IF NOT EXISTS schema_version "
+    "(version integer PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())"
+)
+
+
+class Database:
+    """See `knowledge.stores.engine.Engine`.
+
+    A connection that was lost is made anew when the next transaction begins; what was being
+    written when it was lost is told as unusable, and was either written wholly or not at all."""
+
+    def __init__(self, dsn: str, where: str) -> None:
+        self._dsn = dsn
+        self.location = where
+        self._connection = connect(dsn)
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        with self._transaction(_WRITE):
+            yield
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        with self._transaction(_READ):
+            yield
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        with self._lock, usable(self.location):
+            self._begin(begin)
+            try:
+                yield
+                self._execute("COMMIT")
+            except BaseException:
+                # The server ends the transaction of a lost connection by itself.
+                if not self._connection.closed:
+                    with self._connection.cursor() as cursor:
+                        cursor.execute("ROLLBACK")
+                raise
+
+    def _begin(self, begin: str) -> None:
+        """Nothing has been done yet, so a connection that was lost meanwhile may be made anew."""
+        import psycopg
+
+        try:
+            self._execute(begin)
+        except psycopg.OperationalError:
+            if not self._connection.closed:  # refused, not lost
+                self._execute("ROLLBACK")
+                raise
+            self._connection = connect(self._dsn)
+            self._execute(begin)
+
+    def _execute(self, statements: str) -> None:
+        self._connection.execute(statements.encode())
+
+    @contextmanager
+    def migration(self) -> Iterator[None]:
+        """One transaction that changes the schema, while nobody else writes."""
+        with self._transaction(_MIGRATE):
+            yield
+
+    def script(self, statements: str) -> None:
+        """Several statements without values."""
+        self._execute(statements)
+
+    def rows(self, sql: str, values: Values = ()) -> list[dict[str, Any]]:
+        cursor = self._connection.execute(_translated(sql), _storable(values))
+        return list(cursor.fetchall()) if cursor.description else []
+
+    def row(self, sql: str, values: Values = ()) -> dict[str, Any] | None:
+        return next(iter(self.rows(sql, values)), None)
+
+    def insert(self, table: str, values: Mapping[str, Any]) -> None:
+        self.rows(_insertion(table, tuple(values)), values)
+
+    def insert_numbered(self, table: str, values: Mapping[str, Any], number: str = "seq") -> int:
+        made = self.rows(f"{_insertion(table, tuple(values))} RETURNING {number}", values)
+        return int(made[0][number])
+
+    def among(self, column: str, listed: str, kind: Listed = "text") -> str:
+        return f"{column} = ANY ({listed}::{kind}[])"
+
+    def each(self, listed: str) -> str:
+        return f"unnest({listed}::text[]) AS each (value)"
+
+    def fits(self, column: str, glob: str) -> str:
+        # LIKE's own special characters first, then ours become them; a "?" would be a place.
+        escaped = glob
+        for plain in ("\\", "%", "_"):
+            escaped = f"replace({escaped}, '{plain}', '\\{plain}')"
+        return f"{column} LIKE translate({escaped}, '*' || chr(63), '%_')"
+
+    def json_at(self, column: str, *path: str) -> str:
+        return f"{column}::json #>> '{{{','.join(path)}}}'"
+
+    def now(self) -> datetime:
+        """The server's clock, which all who share the database go by. Inside a transaction."""
+        found = self.rows("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now")
+        return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=found[0]["now"])
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+
+def location(dsn: str) -> str:
+    """The database as a person may see it: no password, no options."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        named = conninfo_to_dict(dsn)
+    except ProgrammingError as error:
+        raise StoreUnusable(
+            "knowledge base postgresql://…: the address cannot be read",
+            "write AIOPS_KB as postgresql://user@host:5432/database",
+        ) from error
+    user = f"{named['user']}@" if named.get("user") else ""
+    port = f":{named['port']}" if named.get("port") else ""
+    return f"postgresql://{user}{named.get('host', '')}{port}/{named.get('dbname', '')}"
+
+
+def reach(dsn: str) -> Database:
+    """Raises StoreUnusable."""
+    where = location(dsn)
+    with usable(where):
+        return Database(dsn, where)
+
+
+def connect(dsn: str) -> psycopg.Connection[dict[str, Any]]:
+    """A connection of its own, which gives up on a server that does not answer."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.rows import dict_row
+
+    given = conninfo_to_dict(dsn)
+    ours: dict[str, Any] = {
+        "connect_timeout": CONNECT_SECONDS,
+        "application_name": "aiops",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    }
+    return psycopg.connect(
+        dsn,
+        autocommit=True,  # BEGIN is ours
+        prepare_threshold=None,  # a pooler would lose them
+        cursor_factory=psycopg.ClientCursor,
+        row_factory=dict_row,
+        **{name: value for name, value in ours.items() if name not in given},
+    )
+
+
+@contextmanager
+def usable(where: str) -> Iterator[None]:
+    """Turns what Postgres says of a database that cannot be used into StoreUnusable. Everything
+    else (a broken constraint, a wrong statement) is a bug and passes."""
+    import psycopg
+    from psycopg import errors
+
+    words: tuple[tuple[type[psycopg.Error], str, str], ...] = (
+        (
+            errors.LockNotAvailable,
+            "is locked by another process",
+            "try again when that has ended; pg_stat_activity names it",
+        ),
+        (
+            errors.InsufficientPrivilege,
+            "may not be used so by this role",
+            "its owner runs: aiops kb migrate --role ROLE",
+        ),
+        (
+            errors.ReadOnlySqlTransaction,
+            "cannot be written: it is read-only",
+            "name the primary server, not a replica",
+        ),
+        (errors.DiskFull, "cannot grow: its disk is full", "free some space; nothing was lost"),
+        (errors.OutOfMemory, "is out of memory", "try again when the server has less to do"),
+        (errors.QueryCanceled, "took too long", "try again; the role has a statement_timeout"),
+        (errors.UndefinedTable, "has lost tables", "restore a backup, or migrate a new database"),
+        # Cannot be reached, was shut down, has no room for one more, refused the login, …
+        (
+            psycopg.OperationalError,
+            "cannot be reached",
+            "check that it runs, and AIOPS_KB; what was being written is there wholly or not at "
+            "all",
+        ),
+        (psycopg.InterfaceError, "cannot be reached", "check that it runs, and AIOPS_KB"),
+    )
+    try:
+        yield
+    except psycopg.Error as error:
+        for kind, what, hint in words:
+            if isinstance(error, kind):
+                raise StoreUnusable(
+                    f"knowledge base {where} {what} ({first_line(error)})", hint
+                ) from error
+        raise
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what the server says, which for some errors has many."""
+    return str(error).strip().partition("\n")[0]
+
+
+@lru_cache(maxsize=512)
+def _translated(sql: str) -> bytes:
+    """`:name` and `?` as psycopg has them."""
+    places = _PLACE.sub(r"%(\1)s", sql.replace("%", "%%"))
+    return places.replace("?", "%s").encode()
+
+
+@lru_cache(maxsize=64)
+def _insertion(table: str, columns: tuple[str, ...]) -> str:
+    named = ", ".join(f'"{name}"' for name in columns)
+    places = ", ".join(f":{name}" for name in columns)
+    return f"INSERT INTO {table} ({named}) VALUES ({places})"
+
+
+def _storable(values: Values) -> Values:
+    if isinstance(values, Mapping):
+        return {name: _storable_value(value) for name, value in values.items()}
+    return [_storable_value(value) for value in values]
+
+
+def _storable_value(value: Any) -> Any:
+    """Text that the server can hold: no lone surrogates, which arguments of a shell and logs may
+    carry, and no NUL."""
+    if isinstance(value, list):
+        return [_storable_value(one) for one in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+    return value

@@ -1,0 +1,137 @@
+"""The tables of a Postgres: made and brought up to date by their owner, checked by all others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from knowledge.errors import SchemaTooNew, StoreUnusable
+from knowledge.stores.postgres_engine import SCHEMA, Database, first_line, reach
+
+MIGRATIONS = Path(__file__).parent / "migrations" / "postgres"
+MIN_PGVECTOR = (0, 8)  # the first with iterative index scans
+
+# From so many vectors on an index is faster than looking at each (measured: 10,000 of 768
+# dimensions took 29 ms without, 1 to 7 ms with); below, exact costs less than being wrong.
+INDEX_FROM = 10_000
+MAX_INDEXED = 4_000  # dimensions; what halfvec can index
+MAX_INDEXED_VECTOR = 2_000
+
+
+def open_database(dsn: str) -> Database:
+    """Raises StoreUnusable, also where the tables are missing or older than this program, and
+    SchemaTooNew for those of a newer one."""
+    database = reach(dsn)
+    newest = max(_steps())
+    try:
+        with database.read():
+            version = _version(database)
+        if version < newest:
+            has = f"has schema {version}, this aiops needs {newest}" if version else "has no tables"
+            raise StoreUnusable(
+                f"knowledge base {database.location} {has}",
+                "its owner runs: aiops kb migrate (--role NAME for the role that others use)",
+            )
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def migrate(dsn: str, role: str | None = None) -> tuple[int, int]:
+    """As the database's owner: make the tables or bring them up to date, make the index of the
+    vectors where it pays, and give `role` what the program needs. Any number may do so at once.
+    Returns the schema's version before and after. Raises StoreUnusable or SchemaTooNew; then
+    nothing has changed."""
+    from psycopg import sql
+
+    steps = _steps()
+    database = reach(dsn)
+    try:
+        with database.migration():
+            _need_vectors(database)
+            before = _version(database)
+            for number in range(before + 1, max(steps) + 1):
+                database.script(steps[number].read_text(encoding="utf-8"))
+                database.insert("schema_version", {"version": number})
+            _index_vectors(database)
+            if role is not None:
+                grants = (MIGRATIONS / "grants.sql").read_text(encoding="utf-8")
+                database.script(grants.replace("{role}", sql.Identifier(role).as_string()))
+    finally:
+        database.close()
+    return before, max(steps)
+
+
+def _steps() -> dict[int, Path]:
+    return {int(file.name[:4]): file for file in sorted(MIGRATIONS.glob("[0-9]*.sql"))}
+
+
+def _version(database: Database) -> int:
+    """The schema's version, 0 where there is none. Raises SchemaTooNew."""
+    table = f"{SCHEMA}.schema_version"
+    if database.rows("SELECT to_regclass(?) IS NULL AS missing", [table])[0]["missing"]:
+        return 0
+    found = database.rows(f"SELECT coalesce(max(version), 0) AS version FROM {table}")
+    version, newest = int(found[0]["version"]), max(_steps())
+    if version > newest:
+        raise SchemaTooNew(
+            f"knowledge base {database.location} was brought up to date by a newer aiops "
+            f"(schema {version}, this one knows {newest})",
+            "upgrade aiops on this machine",
+        )
+    return version
+
+
+def _need_vectors(database: Database) -> None:
+    """Make the extension, or say who can."""
+    found = database.row("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+    if found is None:
+        import psycopg
+
+        try:
+            database.script("CREATE EXTENSION vector")
+        except psycopg.Error as error:
+            raise StoreUnusable(
+                f"knowledge base {database.location} lacks the extension pgvector "
+                f"({first_line(error)})",
+                "install pgvector on the server; then a superuser runs there: "
+                "CREATE EXTENSION vector",
+            ) from error
+        found = database.rows("SELECT extversion FROM pg_extension WHERE extname = 'vector'")[0]
+    version = tuple(int(part) for part in found["extversion"].split(".")[:2])
+    if version < MIN_PGVECTOR:
+        raise StoreUnusable(
+            f"knowledge base {database.location} has pgvector {found['extversion']}; 0.8 is needed",
+            "upgrade it on the server, then: ALTER EXTENSION vector UPDATE",
+        )
+
+
+def _index_vectors(database: Database) -> None:
+    """An index on the vectors in use once they are many; those of former embedders go."""
+    active = database.row("SELECT id, dimensions FROM vector_spaces WHERE state = 'active'")
+    wanted = f"vectors_of_space_{active['id']}" if active else ""
+    for row in database.rows(
+        "SELECT indexname FROM pg_indexes WHERE schemaname = ? AND indexname ^@ ?",
+        [SCHEMA, "vectors_of_space_"],
+    ):
+        if row["indexname"] == wanted:
+            return
+        database.script(f"DROP INDEX {row['indexname']}")
+    if active is None or active["dimensions"] > MAX_INDEXED:
+        return
+    counted = database.rows("SELECT count(*) AS n FROM vectors WHERE space = ?", [active["id"]])
+    if counted[0]["n"] < INDEX_FROM:
+        return
+    kind = indexed_type(active["dimensions"])
+    operators = f"{kind.partition('(')[0]}_cosine_ops"
+    database.script(
+        "SET LOCAL maintenance_work_mem = '512MB';"
+        f"CREATE INDEX {wanted} ON vectors "
+        f"USING hnsw ((embedding::{kind}) {operators}) WHERE space = {int(active['id'])}"
+    )
+
+
+def indexed_type(dimensions: int) -> str:
+    """The type that an index of vectors of so many dimensions can have, and searches must name."""
+    kind = "vector" if dimensions <= MAX_INDEXED_VECTOR else "halfvec"
+    return f"{kind}({int(dimensions)})"
