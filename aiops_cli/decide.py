@@ -200,22 +200,21 @@ def _vouch(
     )
 
 
-def waiting_claim(store: Store, incident_id: str) -> Claim | None:
+def waiting_claim(case: Case) -> Claim | None:
     """The claim of a decision that waits for its time, none of which has been done yet."""
-    for claim in store.claims(["acting"]):
-        if claim.incident_id == incident_id and claim.not_before and not claim.progress:
-            return claim
-    return None
+    claim = case.claim
+    waits = claim and claim.state == "acting" and claim.not_before and not claim.progress
+    return claim if waits else None
 
 
-def call_off(store: Store, incident_id: str) -> bool:
+def call_off(store: Store, case: Case) -> bool:
     """Give up what waits for its time: the incident waits for a person again. False where nothing
     does, or a watcher was faster and has begun it."""
-    claim = waiting_claim(store, incident_id)
+    claim = waiting_claim(case)
     if claim is None:
         return False
-    store.release(incident_id, claim.token)
-    return store.case(incident_id).status == "pending"
+    store.release(case.incident.id, claim.token)
+    return store.case(case.incident.id).status == "pending"
 
 
 def call_wrong(
@@ -226,7 +225,7 @@ def call_wrong(
     the other acts of the same answer. Raises NotFound where nothing was done, and Refused where
     it still waits for its time."""
     incident, reason = case.incident, _reason(reason)
-    if waiting_claim(knowledge.store, incident.id):
+    if waiting_claim(case):
         raise Refused(
             f"{incident.id} still waits for its time: nothing was done yet",
             f"call it off: aiops undo {incident.id}",

@@ -8,8 +8,10 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from aiops_cli import storms
 from aiops_cli.render import hold_line, incident_line, task_name
 from aiops_cli.screen import local, plain
+from aiops_cli.storms import Storm, folded
 
 Document = Mapping[str, Any]
 
@@ -23,12 +25,9 @@ def as_text(document: Document, short: Mapping[str, str]) -> RenderableType:
         parts.append(plain(f"PAUSED by {document['paused_by']}: nothing is done alone", "bold red"))
     for title, docs in _sections(document):
         parts.append(Text(f"\n{title}: {len(docs) or 'none'}", "bold"))
-        parts.extend(incident_line(doc, short[doc["incident"]], reasons=False) for doc in docs)
-        parts.extend(
-            plain(f"      {remark['by']}: {remark['text']}", "dim")
-            for doc in docs
-            for remark in doc["notes"]
-        )
+        for one in folded(docs):
+            parts.append(_storm_line(one, short) if isinstance(one, Storm) else _line(one, short))
+            parts.extend(plain(f"      {by}: {text}", "dim") for by, text in _notes(one))
     parts.append(Text(f"\nHELD: {len(document['holds']) or 'none'}", "bold"))
     parts.extend(hold_line(hold) for hold in document["holds"])
     return Group(*parts)
@@ -50,16 +49,38 @@ def as_markdown(document: Document, short: Mapping[str, str]) -> Text:
         lines += [f"**Paused by {_code(document['paused_by'])}: nothing is done alone.**", ""]
     for title, docs in _sections(document):
         lines += [f"## {title.capitalize()} ({len(docs)})", ""]
-        for doc in docs:
-            lines.append(_item(doc, short[doc["incident"]]))
-            lines += [f"  - {_code(r['by'])}: {_code(r['text'])}" for r in doc["notes"]]
+        for one in folded(docs):
+            lines.append(_storm_item(one, short) if isinstance(one, Storm) else _item(one, short))
+            lines += [f"  - {_code(by)}: {_code(text)}" for by, text in _notes(one)]
         lines += [""] if docs else ["None.", ""]
     lines += [f"## Held ({len(document['holds'])})", ""]
     lines += [f"- {_code(hold_line(hold).plain)}" for hold in document["holds"]] or ["None."]
     return Text("\n".join(lines))
 
 
-def _item(doc: Document, short: str) -> str:
+def _line(doc: Document, short: Mapping[str, str]) -> Text:
+    return incident_line(doc, short[doc["incident"]], reasons=False)
+
+
+def _storm_line(storm: Storm, short: Mapping[str, str]) -> Text:
+    text = Text.assemble((short[storm.group], "bold cyan"), f"  {local(storm.first_failed)}  ")
+    text.append(plain(storm.size, "bold"))
+    told = ", ".join(f"{count} {name}" for name, count in storm.statuses.most_common())
+    return text.append(plain(f"  {told} · {storm.title} → {storms.told(storm.actions)}"))
+
+
+def _storm_item(storm: Storm, short: Mapping[str, str]) -> str:
+    return f"- {_code(_storm_line(storm, short).plain)}"
+
+
+def _notes(one: Document | Storm) -> Sequence[tuple[str, str]]:
+    """Who said what, each word once: of a group it stands with every member."""
+    docs = one.members if isinstance(one, Storm) else (one,)
+    return list(dict.fromkeys((note["by"], note["text"]) for doc in docs for note in doc["notes"]))
+
+
+def _item(doc: Document, shorts: Mapping[str, str]) -> str:
+    short = shorts[doc["incident"]]
     what = _code(doc["headline"] or "no error in the log")
     action = (doc["diagnosis"] or {}).get("action") or "?"
     end = f"{doc['status']}" + (f", {doc['outcome']}" if doc["outcome"] else "")

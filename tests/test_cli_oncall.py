@@ -268,6 +268,40 @@ def test_the_next_shift_is_told_what_waits_what_happened_and_what_is_held(cli: C
     assert "`'rm -rf' is not the answer`" in markdown
 
 
+def test_what_failed_before_the_shift_and_was_dealt_with_in_it_is_told(cli: Cli) -> None:
+    mended, running = (
+        cli.server.add_failure(dag, "load", events=[REFUSED]) for dag in ("orders", "sales")
+    )
+    ids = [str(one["incident"]) for one in cli.ok("watch", "--once", "--json").lines]
+    older = cli.capture("prices", events=[BUG])
+    cli.ok("reject", older, "--reason=known")
+    cli.clock.advance(hours=20)
+    cli.ok("approve", *ids, "--action=retry", "--yes")
+    cli.server.finish(mended)
+    cli.ok("watch", "--once")
+    doc = cli.ok("handover", "--since=8h", "--json").json
+    assert [one["dag_id"] for one in doc["acting"]] == ["sales"]
+    assert [one["dag_id"] for one in doc["happened"]] == ["orders"]
+    assert doc["waiting"] == []
+    cli.clock.advance(hours=9)
+    later = cli.ok("handover", "--since=8h", "--json").json
+    assert (len(later["acting"]), later["happened"]) == (1, [])
+    assert running["state"] is None
+
+
+@pytest.mark.parametrize("form", [[], ["--markdown"]])
+def test_a_storm_is_one_line_of_the_handover(cli: Cli, form: list[str]) -> None:
+    ids = vendor_down(cli, *(f"vendor_{number}" for number in range(9)))
+    group = cli.ok("incidents", "show", ids[0], "--json").json["group"]
+    cli.ok("note", group, "the vendor is called")
+    out = cli.ok("handover", *form).out
+    (line,) = [line for line in out.splitlines() if "api.vendor.com does not answer" in line]
+    assert group[:4] in line
+    assert "9 pending" in line
+    assert out.count("the vendor is called") == 1
+    assert "vendor_3" not in out
+
+
 def test_an_empty_night(cli: Cli) -> None:
     said = cli.ok("handover").out
     assert "WAITS FOR A PERSON: none" in said

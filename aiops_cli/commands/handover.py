@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aiops_cli.commands import settings
-from aiops_cli.commands.output import console, print_json
+from aiops_cli.commands.output import console, page, print_json
+
+if TYPE_CHECKING:
+    from knowledge.records import Case
+
+LOOK_BACK = timedelta(days=7)  # before the shift: what failed then may be decided or end in it
 
 
 def handover(
@@ -28,12 +34,18 @@ def handover(
     start = now - typed_duration(since)
     with services.store(chosen) as store:
         waiting = store.cases(status=["pending", "needs_human"], instance=ctx.obj.instance)
-        lately = store.cases(instance=ctx.obj.instance, since=start)
+        acting = store.cases(status=["acting"], instance=ctx.obj.instance)
+        lately = store.cases(
+            status=["resolved", "failed", "rejected", "superseded"],
+            instance=ctx.obj.instance,
+            since=start - LOOK_BACK,
+        )
+        happened = [case for case in lately if _last_moved(case) >= start]
         holds = [one for one in store.holds() if in_force(one, now)]
         pause = store.pause()
-        ids = {case.incident.id for case in (*waiting, *lately)}
-        short = store.shortest_prefixes(ids)
-    open_ids = {case.incident.id for case in waiting}
+        told = [case.incident for case in (*waiting, *acting, *happened)]
+        groups = {one.group for one in told if one.group}
+        short = store.shortest_prefixes([*(one.id for one in told), *groups])
     document = {
         "since": utc(start),
         "until": utc(now),
@@ -41,12 +53,8 @@ def handover(
         "paused": pause.paused,
         "paused_by": pause.by or None,
         "waiting": [incident_document(case) for case in waiting],
-        "acting": [incident_document(case) for case in lately if case.status == "acting"],
-        "happened": [
-            incident_document(case)
-            for case in lately
-            if case.status != "acting" and case.incident.id not in open_ids
-        ],
+        "acting": [incident_document(case) for case in acting],
+        "happened": [incident_document(case) for case in happened],
         "holds": [hold_document(one) for one in holds],
     }
     if json:
@@ -57,4 +65,11 @@ def handover(
     if markdown:
         console().print(as_markdown(document, short), soft_wrap=True)
     else:
-        console().print(as_text(document, short))
+        page(as_text(document, short))
+
+
+def _last_moved(case: Case) -> datetime:
+    """When it failed, was decided, ended or was called wrong, whichever came last."""
+    moments = [case.incident.failed_at, *(one.at for one in case.outcomes)]
+    moments += [one.at for one in (case.decision, case.harm) if one is not None]
+    return max(moments)

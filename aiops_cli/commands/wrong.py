@@ -86,7 +86,7 @@ def undo(
 
     with services.store(settings(ctx)) as store:
         cases = [store.case(full) for full in store.find_ids(id_)]
-        undone = [case for case in cases if decide.call_off(store, case.incident.id)]
+        undone = [case for case in cases if decide.call_off(store, case)]
         if not undone:
             _refuse(cases)
         documents = [incident_document(store.case(case.incident.id)) for case in undone]
