@@ -26,6 +26,7 @@ from aiops_cli.incidents import (
     Signature,
     TaskInstance,
 )
+from aiops_cli.seams import Airflow
 from knowledge.records import incident_id, short_hash
 from knowledge.redact import clean, redact
 from knowledge.signature import sign
@@ -39,6 +40,22 @@ NAMED = 10  # of the tasks that a timeout cut off
 def poll(snapshot: Snapshot, *, since: datetime, instance: str) -> Mapping[str, Failure]:
     """Everything that has failed at or after `since`, by the id its incident has."""
     return dict(failures(snapshot, since=since, instance=instance))
+
+
+def dag_and_task(airflow: Airflow, name: str, task: str | None) -> tuple[str, str | None]:
+    """`dag.task` or `dag.task[3]`, as lists show it, taken apart; anything else as it is. Both
+    names may hold dots, so Airflow is asked which DAG there is."""
+    dots = [place for place, sign in enumerate(name) if sign == "."]
+    if task is not None or not dots or any(sign in name for sign in "*?"):
+        return name, task
+    for place in (len(name), *reversed(dots)):
+        try:
+            airflow.dag(name[:place])
+        except (AirflowNotFound, AirflowForbidden):
+            continue
+        rest = re.sub(r"\[[0-9]+\]$", "", name[place + 1 :])
+        return name[:place], rest or None
+    return name, None
 
 
 def failures(

@@ -166,7 +166,7 @@ def diagnose(stage: Stage) -> None:
     new = [i for i in incidents if i["decision"] == "novel"]
     known = [i for i in incidents if i["diagnosis"]["by"] in ("exact", "near")]
     stage.check(
-        f"{len(known)} are known, {len(new)} are new; all of them wait, none was run again",
+        f"of the tasks {len(known)} are known, new: {len(new)}; all wait, none was run again",
         untouched
         and bool(new)
         and len(known) >= FEWEST_FAILURES

@@ -40,7 +40,9 @@ Every command takes `-h`, `--help` and `--instance NAME` (the Airflow instance, 
 [settings](configuration.md)). Data goes to stdout, talk to stderr. With `--json`, stdout holds
 one JSON object, or one a line where it streams, and nothing else; [json.md](json.md) shows each.
 A DAG or task is named by its id or a glob (`'orders_*'`, quoted for the shell). An incident or a
-group is named by its id or any unique start of it of four characters or more.
+group is named by its id or any unique start of it of four characters or more. A length of time
+has a unit: `30m`, `8h`, `2d`. `--install-completion` before any command makes Tab complete
+commands, DAGs and ids in bash, zsh and fish.
 
 """
 

@@ -245,6 +245,24 @@ def test_an_id_that_fits_several_names_them(cli: Cli) -> None:
     assert ids[0][:4] + " " not in shown  # the shortest unique start is shown
 
 
+@pytest.mark.parametrize("command", ["failures", "diagnose"])
+def test_a_task_is_named_as_lists_show_it(cli: Cli, command: str) -> None:
+    cli.server.add_failure("orders", "load", events=[REFUSED])
+    cli.server.add_failure("orders", "group.count", map_index=3, events=[REFUSED])
+    cli.server.add_failure("orders.eu", "load", events=[REFUSED])
+
+    def named(text: str) -> set[tuple[str, str]]:
+        found = cli.ok(command, text, "--json").json
+        rows = found.get("failures") or found.get("incidents")
+        return {(row["dag_id"], row["task_id"]) for row in rows}
+
+    assert named("orders.load") == {("orders", "load")}
+    assert named("orders.group.count[3]") == {("orders", "group.count")}
+    assert named("orders.eu.load") == {("orders.eu", "load")}
+    assert named("orders.eu") == {("orders.eu", "load")}
+    cli.run(command, "nowhere.load", "--json").told(3, "airflow_not_found", "nowhere.load")
+
+
 # ---- log, open ----
 
 

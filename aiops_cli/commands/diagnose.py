@@ -193,6 +193,8 @@ def _failures(
     from aiops_cli import capture
 
     assert snapshot.since is not None  # noqa: S101 -- set by `diagnose`; narrows the type
+    if target:
+        target, task = capture.dag_and_task(desk.airflow, target, task)
     nothing = True
     for one in capture.failures(
         snapshot,

@@ -25,12 +25,14 @@ def failures(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List failed tries as Airflow has them, newest first."""
-    from aiops_cli import services
+    from aiops_cli import capture, services
     from aiops_cli.config import typed_duration
     from aiops_cli.published import failure_document
 
     start = services.SystemClock().now() - typed_duration(since)
     airflow = services.airflow(settings(ctx))
+    if dag:
+        dag, task = capture.dag_and_task(airflow, dag, task)
     found = airflow.failed(since=start, dag_id=dag, task_id=task)
 
     def documents(several: Iterable[TaskInstance]) -> list[dict[str, Any]]:
