@@ -103,7 +103,9 @@ class PostgresServer:
     def limit_files(self, size: int | None) -> None:
         """Let connections made from now on write no file beyond `size` bytes, as if the disk were
         full, or with None any size again (Linux only). At least 2 MiB, so that the write-ahead log
-        goes on, whose files have 1 MiB: Postgres does not survive that one failing."""
+        goes on, whose files have 1 MiB: Postgres does not survive that one failing. What the client
+        gets is "could not extend file" as an internal error, XX000; a disk that is full says
+        the same as DiskFull, 53100."""
         limit = "unlimited" if size is None else str(size)
         # By its own user: in a container root may not limit the processes of others.
         self._as_user("prlimit", "--pid", str(self.pid), f"--fsize={limit}:")
