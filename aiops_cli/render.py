@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiops_cli import impact
-from aiops_cli.actions import DEFAULT_DELAY
+from aiops_cli.actions import CATALOGUE, DEFAULT_DELAY
 from aiops_cli.screen import Trimmed, fields, local, one_line, plain, table
 from knowledge.redact import clean
 
@@ -113,8 +113,8 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
     if doc["status"] != "pending":
         lines.append(("STATUS", status_text(doc)))
     if doc["status"] in WAITING:
-        known = (doc["diagnosis"] or {}).get("action") is not None
-        approve = f"approve {short}" + ("" if known else " --action …")
+        action = (doc["diagnosis"] or {}).get("action")
+        approve = f"approve {short}" + ("" if _carried_out(action) else " --action …")
         keys = f"{approve} | reject {short} --reason … | log {short} | open {short}"
         lines.append(("NEXT", Text(keys, "dim")))
     return lines
@@ -186,12 +186,19 @@ def _proposed(doc: Document) -> str:
     params = ", ".join(f"{name}={value}" for name, value in said.items())
     task = f" {doc['task_id']}" if doc["task_id"] else ""
     text = f"{action}{task}" + (f" ({params})" if params else "")
+    if not _carried_out(action):
+        return f"{text}; by hand in Airflow: this version does not do it"
     blocks = context.get("blocks") or []
     if blocks:
         text += f", then the {len(blocks)} it blocks"
     if context.get("retries") is not None:
         text += f"; grants {_count(context['retries'] + 1, 'more try', 'more tries')}"
     return text
+
+
+def _carried_out(action: str | None) -> bool:
+    known = CATALOGUE.get(action or "")
+    return known is not None and known.available
 
 
 def _count(number: int, one: str, many: str) -> str:

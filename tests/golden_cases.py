@@ -338,6 +338,14 @@ def later() -> RenderableType:
     return card(judged(diagnosis=best, evidence=Evidence("none")))
 
 
+def by_hand() -> RenderableType:
+    """What this version can propose and not do: `approve` alone would be refused."""
+    found = match("retry_upstream", 0.94)
+    params = {"task_ids": "extract"}
+    best = diagnosis(action="retry_upstream", params=params, by="near", matches=(found,))
+    return card(judged(diagnosis=best, evidence=Evidence("none")))
+
+
 def excerpt() -> RenderableType:
     text = "[INFO] start\n… 97 lines left out …\nTraceback (most recent call last):\n"
     text += f'  File "orders.py", line 13, in load\n{HOSTILE}\n{"z" * 5000}'
@@ -434,6 +442,7 @@ CASES: tuple[Callable[[], RenderableType], ...] = (
         plan_alone,
         plan_later,
         later,
+        by_hand,
         excerpt,
         entries,
         search,
