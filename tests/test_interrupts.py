@@ -196,6 +196,20 @@ def test_triage_on_a_terminal(cli: Cli) -> None:
     assert len(cli.cleared()) == 1  # of what mended it before
 
 
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_what_failed_is_on_the_screen_before_a_log_is_read(cli: Cli, count: int) -> None:
+    """However many they are: logs may be long in coming."""
+    for number in range(count):
+        cli.server.add_failure(f"dag_{number}", "load", events=[REFUSED])
+    cli.server.fault("GET .*/logs/", times=count, hang=SECONDS)
+    with terminal(cli, "diagnose") as screen:
+        screen.wait_for(f"dag_{count - 1}.load")
+        assert "Airflow healthy" in screen.screen
+        assert "ConnectionRefused" not in screen.screen
+        screen.type("\x03")
+        assert screen.end() == 130
+
+
 def test_half_a_reason_is_offered_again_after_ctrl_c(cli: Cli) -> None:
     waiting = cli.capture("orders", events=[REFUSED])
     with terminal(cli, "triage") as screen:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -17,6 +17,8 @@ from aiops_cli.commands.output import console, page, print_json, progress, tell_
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from aiops_cli.capture import Failure
     from aiops_cli.config import Settings
     from aiops_cli.context import Snapshot
@@ -27,6 +29,7 @@ CARDS = 3  # so many incidents are shown whole; more as a table
 CHUNK_BYTES = 64 * 1024
 # From so many on they are shown in parts, as their logs are read; the first one soon.
 PART, FIRST_PART = 100, 20
+MEANWHILE = 15  # rows of what has failed, while the logs are read: a low screen has room for them
 WHERE_NEXT = "one of them whole: aiops diagnose ID; all of them: aiops triage"
 
 
@@ -67,8 +70,8 @@ def diagnose(
                 return
             documents = _all(desk, snapshot, chain(first, found), len(first), head)
         short = short_ids(desk.knowledge.store, documents)
-        if head is not None and not head.shown:
-            tell_where(desk)
+        if head is not None:
+            head.tell_where()
     if head is not None and head.shown and documents:
         from aiops_cli.render import incident_rest
 
@@ -85,12 +88,18 @@ class _Head:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
-        self.shown = False
+        self.told = self.shown = False
+
+    def tell_where(self) -> None:
+        """Once, above everything else."""
+        if not self.told:
+            tell_where(self.desk)
+            self.told = True
 
     def show(self, document: dict[str, Any]) -> None:
         from aiops_cli.render import incident_head
 
-        tell_where(self.desk)
+        self.tell_where()
         id_ = document["incident"]
         short = self.desk.knowledge.store.shortest_prefixes([id_])[id_]
         console().print(incident_head(document, short))
@@ -147,7 +156,7 @@ def _show_in_parts(desk: Desk, snapshot: Snapshot, found: Iterator[tuple[str, Fa
     tell_where(desk)
     done = 0
     while part := list(islice(found, PART if done else FIRST_PART)):
-        with progress("reading logs") as tick:
+        with _reading(desk, part) as tick:
             documents = []
             for document in _documents(desk, snapshot, part, whole=False):
                 documents.append(document)
@@ -224,12 +233,31 @@ def _all(
             document = _look_at(desk, snapshot, failure, head)
             return [document] if document else []
         return []
-    with progress("reading logs") as tick:
-        documents = []
-        for document in _documents(desk, snapshot, found, whole=count <= CARDS):
+    if head is not None:
+        head.tell_where()
+    several, documents = list(found), []
+    with _reading(desk, several) as tick:
+        for document in _documents(desk, snapshot, several, whole=count <= CARDS):
             documents.append(document)
             tick(len(documents), count)
     return documents
+
+
+def _reading(
+    desk: Desk, found: Sequence[tuple[str, Failure]]
+) -> AbstractContextManager[Callable[[int, int | None], None]]:
+    """Progress while logs are read; meanwhile a person sees what has failed, as `aiops failures`
+    would tell it."""
+
+    def table() -> RenderableType:
+        from aiops_cli.incidents import TaskInstance
+        from aiops_cli.listings import failure_table
+        from aiops_cli.published import failure_document
+
+        tasks = [one for _, one in found if isinstance(one, TaskInstance)][:MEANWHILE]
+        return failure_table([failure_document(one, desk.instance, "") for one in tasks])
+
+    return progress("reading logs", table)
 
 
 def _documents(

@@ -100,18 +100,28 @@ def _paged(command: list[str], text: str) -> bool:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+def progress(
+    what: str, meanwhile: Callable[[], RenderableType] | None = None
+) -> Iterator[Callable[[int, int | None], None]]:
     """A bar on stderr, told how much of how much is done, where that is a terminal; nothing
-    elsewhere. Nothing is printed to stdout meanwhile."""
+    elsewhere. Nothing is printed to stdout meanwhile. What is known so far (`meanwhile`) stands
+    above the bar and goes with it."""
     if not (sys.stderr and sys.stderr.isatty()):
         yield lambda _done, _of: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # 30 ms
 
+    known = meanwhile() if meanwhile else None
+
+    class Bar(Progress):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield from [] if known is None else [known]
+            yield from super().get_renderables()
+
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
     talk = console(stderr=True)
     # Rich would lead stdout to the bar's console, which is stderr.
-    with Progress(*columns, console=talk, transient=True, redirect_stdout=False) as bar:
+    with Bar(*columns, console=talk, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)
 
