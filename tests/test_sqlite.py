@@ -403,7 +403,7 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(path: Path, tmp_path: 
             del columns["group_key"]
             database.insert("incidents", columns)
         made = decision(old, "approve")
-        seq = database.insert_numbered("decisions", rows.decision_params(made, NOW))
+        seq = database.insert("decisions", rows.decision_params(made, NOW))["seq"]
         database.insert("outcomes", rows.outcome_params(Outcome(old.id, seq, NOW, "fixed")))
     database.close()
 

@@ -27,6 +27,7 @@ from knowledge.records import (
     Pause,
 )
 from knowledge.stores import Store, open_store
+from knowledge.stores.memory import MemoryStore
 from tests.samples import (
     DAY,
     HOUR,
@@ -45,7 +46,7 @@ from tests.samples import (
 def test_base_id_is_made_once_and_is_its_own(store: Store) -> None:
     assert store.base_id() == store.base_id()
     assert re.fullmatch(r"[0-9a-f]{16}", store.base_id())
-    assert store.base_id() != open_store("memory:").base_id()
+    assert store.base_id() != MemoryStore().base_id()
 
 
 def test_an_instance_name_is_bound_to_one_url_for_good(store: Store) -> None:

@@ -71,6 +71,35 @@ class PutCounts:
     same: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class AuditHead:
+    """The last row of the audit log: its number, from 1, and its hash; 0 and "" where none is."""
+
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One row of the audit log: `document` is the row `ref` of the table `what`, as it was
+    written (of an entry's text only the digest)."""
+
+    seq: int
+    at: datetime
+    what: str
+    ref: str
+    document: Mapping[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What a check of the audit log found: where it ends, and a sentence for each fault."""
+
+    head: AuditHead
+    faults: tuple[str, ...]
+
+
 class Store(Protocol):
     """See the module. Ids given by callers may be any unique prefix of 4 or more characters
     (NotFound for one that fits several); those of incidents and groups in upper case too."""
@@ -361,8 +390,26 @@ class Store(Protocol):
     def set_watermark(self, instance: str, at: datetime) -> None: ...
 
 
-def open_store(url: str) -> Store:
-    """The store that `url` names: `sqlite:///path`, `postgresql://…`, or `memory:` (for tests).
+class LastingStore(Store, Protocol):
+    """What only a store that outlives the process has."""
+
+    # --- the audit log: everything decided or allowed, and every change of what is known ---
+
+    def audit_head(self) -> AuditHead:
+        """The last row of the log."""
+
+    def audit(
+        self, *, since: datetime | None = None, limit: int | None = None
+    ) -> tuple[AuditRecord, ...]:
+        """The newest `limit` rows since then, oldest first."""
+
+    def audit_verify(self, heads: Collection[AuditHead] = ()) -> AuditReport:
+        """Whether each row of the log follows the one before and is what it was, and each logged
+        row is what the log has of it. `heads` were seen before and kept elsewhere."""
+
+
+def open_store(url: str) -> LastingStore:
+    """The store that `url` names: `sqlite:///path` or `postgresql://…`.
 
     Raises StoreUnusable for any other scheme and where it cannot be opened."""
     if url.startswith("sqlite:///"):
@@ -380,10 +427,6 @@ def open_store(url: str) -> Store:
         from knowledge.stores.postgres import PostgresStore  # as apsw above
 
         return PostgresStore.open(url)
-    if url == "memory:":
-        from knowledge.stores.memory import MemoryStore  # only tests use it
-
-        return MemoryStore()
     raise StoreUnusable(
         f"unknown knowledge base {url.split('://')[0]!r}",
         "use sqlite:///path/to/file.db or postgresql://user@host/database",

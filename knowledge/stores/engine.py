@@ -34,11 +34,8 @@ class Engine(Protocol):
 
     def row(self, sql: str, values: Values = ()) -> dict[str, Any] | None: ...
 
-    def insert(self, table: str, values: Mapping[str, Any]) -> None:
-        """Append one row, its keys being the columns."""
-
-    def insert_numbered(self, table: str, values: Mapping[str, Any], number: str = "seq") -> int:
-        """As `insert`, where the database numbers the rows in the column `number`; the number."""
+    def insert(self, table: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Append one row, its keys being the columns. Returned is the whole row as stored."""
 
     def among(self, column: str, listed: str, kind: Listed = "text") -> str:
         """The condition that the column is one of a list (`:name` or `?`)."""

@@ -123,12 +123,8 @@ class Database:
     def row(self, sql: str, values: Values = ()) -> dict[str, Any] | None:
         return next(iter(self.rows(sql, values)), None)
 
-    def insert(self, table: str, values: Mapping[str, Any]) -> None:
-        self.rows(_insertion(table, tuple(values)), values)
-
-    def insert_numbered(self, table: str, values: Mapping[str, Any], number: str = "seq") -> int:
-        made = self.rows(f"{_insertion(table, tuple(values))} RETURNING {number}", values)
-        return int(made[0][number])
+    def insert(self, table: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        return self.rows(_insertion(table, tuple(values)), values)[0]
 
     def among(self, column: str, listed: str, kind: Listed = "text") -> str:
         return f"{column} = ANY ({listed}::{kind}[])"
@@ -268,7 +264,7 @@ def _translated(sql: str) -> bytes:
 def _insertion(table: str, columns: tuple[str, ...]) -> str:
     named = ", ".join(f'"{name}"' for name in columns)
     places = ", ".join(f":{name}" for name in columns)
-    return f"INSERT INTO {table} ({named}) VALUES ({places})"
+    return f"INSERT INTO {table} ({named}) VALUES ({places}) RETURNING *"
 
 
 def _storable(values: Values) -> Values:

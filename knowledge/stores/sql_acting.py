@@ -74,7 +74,7 @@ class ActingTables(LeaveTables):
             if decision.kind != "shadow":
                 self._end_claim(full)
                 self._check_unclaimed(full)
-            return self._append(replace(decision, incident_id=full), vouches)
+            return self._decide(replace(decision, incident_id=full), vouches)
 
     def _check_unclaimed(self, incident_id: str) -> None:
         held = self._db.row(
@@ -94,14 +94,14 @@ class ActingTables(LeaveTables):
             [incident_id, time_text(self._now())],
         )
 
-    def _append(self, decision: Decision, vouches: Sequence[Vouch]) -> Decision:
-        seq = self._db.insert_numbered("decisions", rows.decision_params(decision, self._now()))
+    def _decide(self, decision: Decision, vouches: Sequence[Vouch]) -> Decision:
+        seq = self._append("decisions", rows.decision_params(decision, self._now()))["seq"]
         self._vouch(vouches, seq)
         return replace(decision, seq=seq)
 
     def _vouch(self, vouches: Sequence[Vouch], decision: int) -> None:
         for vouch in vouches:
-            self._db.insert("vouches", {**rows.vouch_params(vouch), "decision": decision})
+            self._append("vouches", {**rows.vouch_params(vouch), "decision": decision})
 
     def claim(
         self,
@@ -186,7 +186,7 @@ class ActingTables(LeaveTables):
                     rules.check_grant(granted.get(decision.grant), decision.grant, self._now())
             if limits is not None:
                 rules.check_limits(limits, self._acts_alone(full))
-            decision = self._append(decision, vouches)
+            decision = self._decide(decision, vouches)
             self._db.rows(
                 "UPDATE claims SET decision = ? WHERE incident_id = ?", [decision.seq, full]
             )
@@ -240,7 +240,7 @@ class ActingTables(LeaveTables):
                 raise rules.claim_lost(full)
             if outcome is not None:
                 rules.check_outcome_of(outcome, closed["decision"])
-                self._db.insert("outcomes", {**rows.outcome_params(outcome), "incident_id": full})
+                self._append("outcomes", {**rows.outcome_params(outcome), "incident_id": full})
 
     def release(self, incident_id: str, token: int) -> None:
         with self._db.write():
@@ -250,7 +250,7 @@ class ActingTables(LeaveTables):
                 [self._incident_id(incident_id), token],
             )
             if given_back and given_back["decision"] is not None:
-                self._db.insert(
+                self._append(
                     "voided", {"decision": given_back["decision"], "at": time_text(self._now())}
                 )
 
@@ -277,7 +277,7 @@ class ActingTables(LeaveTables):
                 raise rules.no_decision(full, outcome.decision)
             if decision["acting"]:
                 raise rules.not_settled(full)
-            self._db.insert("outcomes", {**rows.outcome_params(outcome), "incident_id": full})
+            self._append("outcomes", {**rows.outcome_params(outcome), "incident_id": full})
 
     def call_wrong(
         self,
@@ -297,7 +297,7 @@ class ActingTables(LeaveTables):
             if acted is None:
                 raise rules.nothing_done(full)
             decision = rows.read_decision(acted)
-            self._db.insert("harms", rows.harm_params(Harm(full, decision.seq, by, at, reason)))
+            self._append("harms", rows.harm_params(Harm(full, decision.seq, by, at, reason)))
             self._vouch(vouches, decision.seq)
             return decision
 
@@ -314,7 +314,7 @@ class ActingTables(LeaveTables):
             if decision is None or not rules.takes_back(decision):
                 raise rules.nothing_to_take_back(full)
             voided = {"decision": decision.seq, "at": time_text(at), "by": by}
-            self._db.insert("voided", voided)
+            self._append("voided", voided)
             return decision
 
     def trials(

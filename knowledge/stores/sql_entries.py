@@ -14,8 +14,9 @@ from typing import Any, Literal, Protocol
 
 from knowledge.records import Candidate, Entry, Symptom
 from knowledge.stores import EmbeddedEntry, PutCounts, Vector, VectorSpace, rows, rules
-from knowledge.stores.engine import Engine, Tables
+from knowledge.stores.engine import Engine
 from knowledge.stores.rows import Row, time_text
+from knowledge.stores.sql_audit import AuditTables
 from knowledge.tokens import tokenize
 
 
@@ -55,7 +56,7 @@ class SearchIndex(Protocol):
         """The entries' rows with `position`, best BM25 first; `tokens` are distinct."""
 
 
-class EntryTables(Tables):
+class EntryTables(AuditTables):
     """The part of the store about entries."""
 
     def __init__(self, database: Engine, now: rules.Clock, index: SearchIndex) -> None:
@@ -111,7 +112,7 @@ class EntryTables(Tables):
                     "created_at": time_text(one.entry.created_at),
                     "recorded_at": time_text(at),
                 }
-                version = self._db.insert_numbered("entries", row)
+                version = self._append("entries", row)["seq"]
                 known[one.entry.id] = {"seq": version, "digest": digest}
                 found |= self._add_symptoms(version, one)
             self._make_findable(found, space, spaces)
@@ -125,20 +126,14 @@ class EntryTables(Tables):
         return {row["id"]: row for row in found}
 
     def _add_symptoms(self, version: int, one: EmbeddedEntry) -> dict[int, tuple[Symptom, Vector]]:
-        return {
-            self._db.insert_numbered(
-                "symptoms",
-                {
-                    "entry": version,
-                    "position": position,
-                    "fingerprint": symptom.signature.fingerprint,
-                },
-                "id",
-            ): (symptom, vector)
-            for position, (symptom, vector) in enumerate(
-                zip(one.entry.symptoms, one.vectors, strict=True)
-            )
-        }
+        found = {}
+        for position, (symptom, vector) in enumerate(
+            zip(one.entry.symptoms, one.vectors, strict=True)
+        ):
+            fingerprint = symptom.signature.fingerprint
+            row = {"entry": version, "position": position, "fingerprint": fingerprint}
+            found[self._append("symptoms", row)["id"]] = symptom, vector
+        return found
 
     def _make_findable(
         self,
@@ -161,8 +156,8 @@ class EntryTables(Tables):
             self._index.add_vectors(same, vectors)
 
     def _add_space(self, space: VectorSpace, state: Literal["active", "building"]) -> Space:
-        number = self._db.insert_numbered("vector_spaces", {**asdict(space), "state": state}, "id")
-        made = Space(number, space, state == "active", 0)
+        row = self._append("vector_spaces", {**asdict(space), "state": state})
+        made = Space(row["id"], space, state == "active", 0)
         self._index.add_space(made)
         return made
 
@@ -183,7 +178,7 @@ class EntryTables(Tables):
                 if not row["retired"]:
                     retired += 1
                     self._forget(row["seq"], spaces)
-                    self._db.insert(
+                    self._append(
                         "retirements",
                         {"entry": row["seq"], "by": by, "at": time_text(at), "reason": reason},
                     )

@@ -101,7 +101,7 @@ class SqlStore(EntryTables, ActingTables):
             with self._db.write():
                 bound = self._db.row("SELECT url FROM instances WHERE name = ?", [name])
                 if bound is None:
-                    self._db.insert("instances", {"name": name, "url": wanted})
+                    self._append("instances", {"name": name, "url": wanted})
                     return
         if bound["url"] != wanted:
             raise rules.wrong_instance(name, bound["url"], wanted)
@@ -112,7 +112,7 @@ class SqlStore(EntryTables, ActingTables):
         with self._db.write():
             if self._db.row("SELECT 1 FROM incidents WHERE id = ?", [incident.id]):
                 return False
-            self._db.insert("incidents", rows.incident_params(incident))
+            self._append("incidents", rows.incident_params(incident))
             return True
 
     def known_incidents(self, ids: Collection[str]) -> set[str]:
@@ -236,7 +236,7 @@ class SqlStore(EntryTables, ActingTables):
     def add_judgement(self, judgement: Judgement) -> None:
         with self._db.write():
             full = self._incident_id(judgement.incident_id)
-            self._db.insert("judgements", {**rows.judgement_params(judgement), "incident_id": full})
+            self._append("judgements", {**rows.judgement_params(judgement), "incident_id": full})
 
     def uses(self, entry_ids: Collection[str]) -> Mapping[str, int]:
         with self._db.read():
@@ -257,11 +257,11 @@ class SqlStore(EntryTables, ActingTables):
     def add_remark(self, remark: Remark) -> None:
         with self._db.write():
             full = self._incident_id(remark.incident_id)
-            self._db.insert("remarks", {**rows.remark_params(remark), "incident_id": full})
+            self._append("remarks", {**rows.remark_params(remark), "incident_id": full})
 
     def snooze(self, incident_id: str, until: datetime, by: str, at: datetime) -> None:
         with self._db.write():
-            self._db.insert(
+            self._append(
                 "snoozes",
                 {
                     "incident_id": self._incident_id(incident_id),

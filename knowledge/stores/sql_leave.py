@@ -7,8 +7,8 @@ from datetime import datetime
 
 from knowledge.records import Grant, Hold, Pause
 from knowledge.stores import rows, rules
-from knowledge.stores.engine import Tables
 from knowledge.stores.rows import time_text
+from knowledge.stores.sql_audit import AuditTables
 
 HOLDS = """
 SELECT h.*, e.at AS ended_at, e.by AS ended_by
@@ -18,18 +18,18 @@ FROM holds AS h LEFT JOIN hold_ends AS e ON e.hold_id = h.id
 IN_FORCE = "e.at IS NULL AND (h.until IS NULL OR h.until > :now)"
 
 
-class LeaveTables(Tables):
+class LeaveTables(AuditTables):
     """The part of the store about who may act alone, and on what."""
 
     def add_grant(self, grant: Grant) -> None:
         with self._db.write():
-            self._db.insert("grants", rows.grant_params(grant))
+            self._append("grants", rows.grant_params(grant))
 
     def revoke_grant(self, grant_id: str, by: str, at: datetime) -> Grant:
         with self._db.write():
             full = self._full_id("grant", "grants", grant_id)
             if not self._db.row("SELECT 1 FROM revocations WHERE grant_id = ?", [full]):
-                self._db.insert("revocations", {"grant_id": full, "by": by, "at": time_text(at)})
+                self._append("revocations", {"grant_id": full, "by": by, "at": time_text(at)})
             return next(grant for grant in self._grants() if grant.id == full)
 
     def grants(self) -> tuple[Grant, ...]:
@@ -53,11 +53,11 @@ class LeaveTables(Tables):
 
     def set_pause(self, pause: Pause) -> None:
         with self._db.write():
-            self._db.insert("pauses", rows.pause_params(pause))
+            self._append("pauses", rows.pause_params(pause))
 
     def add_hold(self, hold: Hold) -> None:
         with self._db.write():
-            self._db.insert("holds", rows.hold_params(hold))
+            self._append("holds", rows.hold_params(hold))
 
     def end_hold(self, id_or_target: str, by: str, at: datetime) -> tuple[Hold, ...]:
         with self._db.write():
@@ -66,7 +66,7 @@ class LeaveTables(Tables):
             )
             ended = rules.holds_meant(id_or_target, list(map(rows.read_hold, in_force)))
             for hold in ended:
-                self._db.insert("hold_ends", {"hold_id": hold.id, "by": by, "at": time_text(at)})
+                self._append("hold_ends", {"hold_id": hold.id, "by": by, "at": time_text(at)})
         return tuple(replace(hold, ended_at=at, ended_by=by) for hold in ended)
 
     def holds(self) -> tuple[Hold, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from knowledge.stores import Vector, rules
 from knowledge.stores.rows import Row
+from knowledge.stores.sql_audit import AuditTables
 from knowledge.stores.sql_entries import Space
 from knowledge.stores.sql_incidents import SqlStore
 from knowledge.stores.sqlite_engine import Database, open_database
@@ -26,7 +27,9 @@ class SqliteStore(SqlStore):
     def open(cls, path: str, now: rules.Clock = rules.utc_now) -> SqliteStore:
         """Raises StoreUnusable or SchemaTooNew. `now` is the store's clock."""
         file = Path(path).expanduser()
-        database = open_database(file)
+        database = open_database(
+            file, upgraded=lambda database: AuditTables(database, now).log_the_past()
+        )
         return cls(database, now, SqliteIndex(database), f"sqlite:///{file}")
 
 
@@ -39,7 +42,10 @@ class SqliteIndex:
 
     def add_words(self, words: Mapping[int, Sequence[str]]) -> None:
         for symptom, tokens in words.items():
-            self._db.insert("symptom_words", {"rowid": symptom, "words": " ".join(tokens)})
+            self._db.rows(
+                "INSERT INTO symptom_words (rowid, words) VALUES (?, ?)",
+                [symptom, " ".join(tokens)],
+            )
 
     def add_space(self, space: Space) -> None:
         self._db.load_vectors()
@@ -55,7 +61,10 @@ class SqliteIndex:
     def add_vectors(self, space: Space, vectors: Mapping[int, Vector]) -> None:
         self._db.load_vectors()
         for symptom, vector in vectors.items():
-            self._db.insert(_table(space), {"rowid": symptom, "embedding": _blob(vector)})
+            self._db.rows(
+                f"INSERT INTO {_table(space)} (rowid, embedding) VALUES (?, ?)",
+                [symptom, _blob(vector)],
+            )
 
     def remove(self, symptoms: Sequence[int], spaces: Sequence[Space]) -> None:
         if spaces:

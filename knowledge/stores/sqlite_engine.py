@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,20 +68,13 @@ class Database:
     def row(self, sql: str, values: Values = ()) -> dict[str, Any] | None:
         return next(iter(self.rows(sql, values)), None)
 
-    def insert(self, table: str, values: Mapping[str, Any]) -> None:
+    def insert(self, table: str, values: Mapping[str, Any]) -> dict[str, Any]:
         columns = ", ".join(f'"{name}"' for name in values)
         places = ", ".join(f":{name}" for name in values)
         # Names of tables and columns come from this package, values are bound.
-        self.rows(f"INSERT INTO {table} ({columns}) VALUES ({places})", values)
-
-    def insert_numbered(
-        self,
-        table: str,
-        values: Mapping[str, Any],
-        number: str = "seq",  # noqa: ARG002 (in all of these tables it is the rowid)
-    ) -> int:
-        self.insert(table, values)
-        return self._connection.last_insert_rowid()
+        return self.rows(f"INSERT INTO {table} ({columns}) VALUES ({places}) RETURNING *", values)[
+            0
+        ]
 
     def among(self, column: str, listed: str, kind: Listed = "text") -> str:  # noqa: ARG002 (JSON)
         return f"{column} IN (SELECT value FROM {self.each(listed)})"
@@ -119,8 +112,13 @@ class Database:
             self._connection.close()
 
 
-def open_database(path: Path, migrations: Path = MIGRATIONS) -> Database:
+def open_database(
+    path: Path,
+    migrations: Path = MIGRATIONS,
+    upgraded: Callable[[Database], None] = lambda _: None,
+) -> Database:
     """Open the file, made and brought up to date where needed; its folder is made private.
+    `upgraded` finishes an upgrade, in its transaction.
 
     Raises StoreUnusable, or SchemaTooNew for a file that a newer program has written; neither
     changes the file."""
@@ -131,7 +129,7 @@ def open_database(path: Path, migrations: Path = MIGRATIONS) -> Database:
         connection = apsw.Connection(str(path))
         try:
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-            _upgrade(connection, path, migrations)
+            _upgrade(connection, path, migrations, upgraded)
             connection.execute(
                 "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;"
                 f"PRAGMA mmap_size = {MMAP_SIZE}"
@@ -223,7 +221,12 @@ def _make_private(path: Path) -> None:
         ) from error
 
 
-def _upgrade(connection: apsw.Connection, path: Path, folder: Path) -> None:
+def _upgrade(
+    connection: apsw.Connection,
+    path: Path,
+    folder: Path,
+    upgraded: Callable[[Database], None],
+) -> None:
     """Apply the migrations that are missing, all in one transaction, after a backup."""
     steps = {int(file.name[:4]): file for file in sorted(folder.glob("[0-9]*.sql"))}
     newest = max(steps)
@@ -240,6 +243,8 @@ def _upgrade(connection: apsw.Connection, path: Path, folder: Path) -> None:
         connection.execute(
             f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {newest}"
         )
+        if 0 < version < newest:
+            upgraded(Database(connection, path))
 
 
 def _turn_on_wal(connection: apsw.Connection) -> None:

@@ -291,3 +291,16 @@ CREATE TABLE hold_ends (
     by text NOT NULL,
     at text NOT NULL
 );
+
+-- The audit log: a chain of hashes over what the other tables hold (knowledge/stores/sql_audit.py).
+CREATE TABLE audit (
+    seq bigint PRIMARY KEY CHECK (seq > 0),
+    at text COLLATE "C" NOT NULL,
+    what text NOT NULL,
+    ref text NOT NULL,
+    document text NOT NULL,
+    prev text NOT NULL,
+    hash text NOT NULL UNIQUE,
+    UNIQUE (what, ref)
+);
+CREATE INDEX audit_by_time ON audit (at);

@@ -14,7 +14,7 @@ BEGIN
     FOREACH guarded IN ARRAY ARRAY[
         'base', 'instances', 'entries', 'retirements', 'symptoms', 'incidents', 'judgements',
         'remarks', 'snoozes', 'decisions', 'voided', 'outcomes', 'harms', 'vouches', 'grants',
-        'revocations', 'pauses', 'holds', 'hold_ends'
+        'revocations', 'pauses', 'holds', 'hold_ends', 'audit'
     ] LOOP
         EXECUTE format(
             'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON %I '
@@ -27,3 +27,19 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Each row of the audit log follows the one before.
+CREATE FUNCTION follow_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    last aiops.audit;
+BEGIN
+    SELECT * INTO last FROM aiops.audit ORDER BY seq DESC LIMIT 1;
+    IF NEW.seq <> coalesce(last.seq, 0) + 1 OR NEW.prev <> coalesce(last.hash, '') THEN
+        RAISE EXCEPTION 'audit is append-only: a row follows the last one';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER audit_follows BEFORE INSERT ON audit
+FOR EACH ROW EXECUTE FUNCTION follow_audit();
+ALTER TABLE audit ENABLE ALWAYS TRIGGER audit_follows;

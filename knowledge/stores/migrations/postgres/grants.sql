@@ -7,7 +7,7 @@ GRANT INSERT ON
     aiops.instances, aiops.entries, aiops.retirements, aiops.symptoms, aiops.incidents,
     aiops.judgements, aiops.remarks, aiops.snoozes, aiops.decisions, aiops.voided,
     aiops.outcomes, aiops.harms, aiops.vouches, aiops.grants, aiops.revocations, aiops.pauses,
-    aiops.holds, aiops.hold_ends
+    aiops.holds, aiops.hold_ends, aiops.audit
 TO {role};
 GRANT INSERT, UPDATE, DELETE ON aiops.claims, aiops.vector_spaces TO {role};
 GRANT UPDATE ON aiops.claim_tokens TO {role};
