@@ -148,6 +148,11 @@ class Entry:
     suggestion_only: bool = False
     retired: bool = False
 
+    @property
+    def starter(self) -> bool:
+        """Whether it ships with the package: then whatever the site itself knows goes first."""
+        return self.source.startswith("starter/")
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
