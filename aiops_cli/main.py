@@ -87,12 +87,13 @@ COMMANDS: Mapping[str, Entry | Group] = {
     "kb": Group(
         "The knowledge base: what is known, and from where.",
         {
-            "seed": Entry("kb", "seed", "Read runbooks into the knowledge base."),
+            "seed": Entry("kb_seed", "seed", "Read runbooks into the knowledge base."),
             "add": Entry("kb", "add", "Add one entry by hand."),
             "list": Entry("kb", "list_", "List the entries."),
             "show": Entry("kb", "show", "Show one entry and what came of it."),
             "search": Entry("kb", "search", "Find entries that fit a text."),
             "retire": Entry("kb", "retire", "Take entries out of use."),
+            "lint": Entry("kb_lint", "lint", "Say what is wrong with what is known."),
             "stats": Entry("kb", "stats", "Count what is known and what came of it."),
         },
     ),

@@ -31,13 +31,14 @@ STARTER_MARK = "starter"  # under it the store remembers which version it holds
 
 
 @dataclass(frozen=True, slots=True)
-class SeedCounts:
-    """What seeding did: entries added, changed, left alone, and retired with their source."""
+class SeedPlan:
+    """What seeding does: entries that it adds, that say something else than before, that are left
+    alone (as they are stored, perhaps retired), and that it retires, for their source is gone."""
 
-    added: int
-    changed: int
-    same: int
-    retired: int
+    added: tuple[Entry, ...]
+    changed: tuple[Entry, ...]
+    same: tuple[Entry, ...]
+    retired: tuple[Entry, ...]
 
 
 class KnowledgeBase:
@@ -88,27 +89,51 @@ class KnowledgeBase:
         ]
         return self.store.put_entries(embedded, self.space, at)
 
-    def seed(
-        self, entries: Sequence[Entry], *, folders: Collection[str] = (), by: str, at: datetime
-    ) -> SeedCounts:
-        """Put runbook entries, and retire those that vanished from the same files.
+    def plan_seed(
+        self, entries: Sequence[Entry], *, files: Collection[str] = (), scopes: Collection[str] = ()
+    ) -> SeedPlan:
+        """What `seed` would do. Writes nothing.
 
-        `folders` names the folders that were read whole: of those, files that are gone are
-        retired too. Another folder of the same name shares no entry, and is left alone.
+        What vanished from the files of these entries, or from `files` that were read and have
+        none, is retired. `scopes` are folders ("runbooks/**") and globs that were read whole: of
+        those, files that are gone are retired too. Another folder of the same name shares no
+        entry, and is left alone.
         """
-        known = self.store.entries(kind="runbook")
-        counts = self.put(entries, at)
+        from knowledge.runbook_files import covers  # only seeding needs it
+
+        known = {entry.id: entry for entry in self.store.entries(kind="runbook", retired=True)}
+        live = [entry for entry in known.values() if not entry.retired]
         kept = {entry.id for entry in entries}
-        files = {_file(entry.source) for entry in entries}
-        for folder in folders:
-            inside = [entry for entry in known if entry.source.startswith(f"{folder}/")]
+        read = {*files, *(_file(entry.source) for entry in entries)}
+        for scope in scopes:
+            inside = [entry for entry in live if covers(scope, _file(entry.source))]
             if any(entry.id in kept for entry in inside):
-                files.update(_file(entry.source) for entry in inside)
-        gone = [
-            entry.id for entry in known if _file(entry.source) in files and entry.id not in kept
-        ]
-        retired = self.store.retire_entries(gone, by, at, "vanished from its source")
-        return SeedCounts(counts.added, counts.changed, counts.same, retired)
+                read.update(_file(entry.source) for entry in inside)
+        same = {entry.id for entry in entries if _says_the_same(known.get(entry.id), entry)}
+        new = [entry for entry in entries if entry.id not in same]
+        return SeedPlan(
+            added=tuple(entry for entry in new if entry.id not in known),
+            changed=tuple(entry for entry in new if entry.id in known),
+            same=tuple(known[entry.id] for entry in entries if entry.id in same),
+            retired=tuple(e for e in live if _file(e.source) in read and e.id not in kept),
+        )
+
+    def seed(
+        self,
+        entries: Sequence[Entry],
+        *,
+        files: Collection[str] = (),
+        scopes: Collection[str] = (),
+        by: str,
+        at: datetime,
+    ) -> SeedPlan:
+        """Put runbook entries, and retire those that vanished, as `plan_seed` says. What is
+        stored already is not embedded again. Returns what was done."""
+        plan = self.plan_seed(entries, files=files, scopes=scopes)
+        self.put([*plan.added, *plan.changed], at)
+        gone = [entry.id for entry in plan.retired]
+        self.store.retire_entries(gone, by, at, "vanished from its source")
+        return plan
 
     def seed_starter(self, at: datetime) -> None:
         """See that the entries that ship with the package are in the store, as this version has
@@ -126,7 +151,7 @@ class KnowledgeBase:
         }
         entries = runbooks.read_runbooks(files) if files else ()
         wanted = [entry for entry in entries if entry.id not in retired]
-        self.seed(wanted, folders=["starter"], by="aiops", at=at)
+        self.seed(wanted, scopes=["starter/**"], by="aiops", at=at)
         self.store.set_mark(STARTER_MARK, digest)
 
     def learn(
@@ -212,6 +237,17 @@ def symptom(text: str) -> Symptom:
     """An error text that somebody typed or pasted, as the knowledge base keeps and finds it."""
     safe = redact(clean(text))
     return Symptom(safe, sign(safe))
+
+
+def _says_the_same(known: Entry | None, entry: Entry) -> bool:
+    """Whether the stored entry is this one. One that a person retired is not brought back by a
+    line that was added above it, or a commit to its file."""
+    if known is None:
+        return False
+    now = replace(entry, created_at=known.created_at, retired=known.retired)
+    if known.retired:
+        now = replace(now, source=known.source, edited=known.edited)
+    return now == known
 
 
 def _file(source: str) -> str:

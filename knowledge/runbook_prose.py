@@ -31,6 +31,7 @@ class _Failure:
     title: str
     line: int
     meta: Meta
+    around: str = ""  # what the page says above it
     body: list[Block] = field(default_factory=list)
     parts: dict[str, list[Section]] = field(default_factory=dict)
 
@@ -45,7 +46,7 @@ def read_markdown(file: RunbookFile, text: str) -> Iterator[tuple[int, Fields]]:
     defaults, start, title = front_matter(file, lines)
     blocks = read_blocks(file, lines, start)
     page = sections(file, blocks, title)
-    failures = list(_failures(page, {}))
+    failures = list(_failures(page, {}, ""))
     if not failures:
         failures = list(_whole_page(page, blocks))
     for failure in failures:
@@ -55,7 +56,7 @@ def read_markdown(file: RunbookFile, text: str) -> Iterator[tuple[int, Fields]]:
 # --- which failures ---------------------------------------------------------------------------
 
 
-def _failures(topic: Section, above: Meta) -> Iterator[_Failure]:
+def _failures(topic: Section, above: Meta, around: str) -> Iterator[_Failure]:
     """The topic's own failure, or several, then those of the topics below it."""
     meta = {**above, **_facts(topic)}
     own: list[tuple[str, Section]] = []
@@ -68,13 +69,17 @@ def _failures(topic: Section, above: Meta) -> Iterator[_Failure]:
             apart.append(child)
         elif child.meta is None:
             _collect(child, "context", own, apart)
+    general = [block for role, part in own if role not in CORE for block in part.blocks]
+    around = "\n".join((around, prose([*topic.blocks, *general])))
     groups = _split(own, topic)
     named = [part for _, part in own if part.role in CORE]
     if named or (_quotes(topic) and topic.level > 0):
         for number, group in enumerate(groups):
-            yield _failure(topic, meta, group, first=number == 0, only=len(groups) == 1)
+            made = _failure(topic, meta, group, first=number == 0, only=len(groups) == 1)
+            made.around = around
+            yield made
     for child in apart:
-        yield from _failures(child, meta)
+        yield from _failures(child, meta, around)
 
 
 def _stands_alone(topic: Section, has_parts: bool) -> bool:
@@ -137,7 +142,7 @@ def _split(own: list[tuple[str, Section]], topic: Section) -> list[list[tuple[st
 def _failure(
     topic: Section, meta: Meta, group: list[tuple[str, Section]], *, first: bool, only: bool
 ) -> _Failure:
-    made = _Failure(topic.title, topic.line, meta, list(topic.blocks) if first else [])
+    made = _Failure(topic.title, topic.line, meta, body=list(topic.blocks) if first else [])
     for role, part in group:
         made.parts.setdefault(role, []).append(part)
     if not only or not made.title:  # several under one heading are told apart by their symptoms
@@ -150,11 +155,10 @@ def _whole_page(page: Section, blocks: list[Block]) -> Iterator[_Failure]:
     """A page without any structure is one failure where it quotes an error."""
     if not symptoms(blocks, said_to_be=False):
         return
-    titles = [section.title for section in page.walk() if section.title]
-    said = [plain(block.text) for block in blocks if block.kind in ("text", "item")]
+    title = next((section.title for section in page.walk() if section.title), "")
     body = [block for block in blocks if block.kind != "heading" or block.level > 1]
     facts = {name: fact for section in page.walk() for name, fact in _facts(section).items()}
-    yield _Failure((titles or said or [""])[0], 1, facts, body)
+    yield _Failure(title, 1, facts, body=body)
 
 
 def _facts(topic: Section) -> dict[str, tuple[int, str]]:
@@ -185,7 +189,8 @@ def _fields(file: RunbookFile, failure: _Failure) -> Fields:
         file.refuse(line, "nothing says what this failure looks like; quote its log")
     title = title or texts[0].strip().split("\n")[-1][:120]
     facts, unclear = _meta(failure.meta)
-    everything = prose([*body, *(block for role in parts for block in failure.blocks(role))])
+    own = prose([*body, *(block for role in parts for block in failure.blocks(role))])
+    everything = f"{failure.around}\n{own}"
     action = _action(parts.get("action", []), everything)
     told = [block for block in (*body, *context) if block.text not in texts]
     explanation = [

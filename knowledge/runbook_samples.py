@@ -12,22 +12,26 @@ _MOST = 8  # of one entry; more is a list of everything that ever happened
 
 # Languages that people name at their own commands and code rather than at a log.
 _CODE = frozenset(
-    ("bash", "sh", "shell", "zsh", "fish", "bat", "cmd", "powershell", "ps1", "console",
-     "shell-session", "sql", "psql", "pgsql", "mysql", "python", "py", "python3", "yaml", "yml",
-     "json", "hcl", "terraform", "tf", "toml", "ini", "cfg", "diff", "dockerfile", "docker",
-     "xml", "java", "scala", "js", "javascript", "ts", "html", "css", "jinja", "make", "mermaid",
-     "plantuml", "promql", "http", "conf", "properties", "env", "markdown", "md", "csv")
+    ("bash", "sh", "shell", "zsh", "fish", "bat", "cmd", "powershell", "ps1", "sql", "psql",
+     "pgsql", "mysql", "python", "py", "python3", "hcl", "terraform", "tf", "diff", "dockerfile",
+     "docker", "java", "scala", "js", "javascript", "ts", "html", "css", "jinja", "make",
+     "mermaid", "plantuml", "promql", "markdown", "md")
+)  # fmt: skip
+# … and at what may be a log, or a file.
+_DATA = frozenset(
+    ("json", "console", "shell-session", "yaml", "yml", "xml", "http", "toml", "ini", "cfg",
+     "conf", "properties", "env", "csv")
 )  # fmt: skip
 _PROMPT = re.compile(
     r"\s*(?:[\w@:~/.-]{0,60}\$|[a-z][\w@:~/.-]{0,60}[#%]|>>>|\.\.\.|PS [^>]{0,80}>) "
 )
 _COMMAND = re.compile(
-    r"\s*(?:sudo |time |watch )?(?:airflow|kubectl|docker(?:-compose)?|psql|mysql|aws|gcloud|"
-    r"gsutil|az|bq|snowsql|systemctl|service|journalctl|curl|wget|ssh|scp|sftp|python3?|pip3?|export|cd|"
-    r"ls|df|du|rm|mv|cp|cat|tail|head|grep|ps|kill|top|free|git|helm|terraform|dbt|spark-submit|"
-    r"yarn|hdfs|kinit|openssl|nc|ping|dig|nslookup|telnet|redis-cli|kafka-[\w-]+|echo|find|chmod|"
-    r"chown|sqlplus|sqlcmd|aiops|make|uv|SELECT|select|UPDATE|DELETE FROM|ALTER|VACUUM|SHOW|GRANT|"
-    r"INSERT INTO|KILL|CALL|import|from \w+ import|def|with DAG)\b(?!:)"
+    r"\s*(?:sudo )?(?:airflow|kubectl|docker(?:-compose)?|psql|mysql|aws|gcloud|"
+    r"gsutil|az|bq|snowsql|systemctl|journalctl|curl|wget|ssh|scp|sftp|python3?|pip3?|export|cd|"
+    r"ls|df|du|rm|mv|cp|cat|tail|grep|ps|git|helm|terraform|dbt|spark-submit|"
+    r"yarn|hdfs|kinit|openssl|nc|ping|dig|nslookup|telnet|redis-cli|kafka-[\w-]+|echo|chmod|"
+    r"chown|sqlplus|sqlcmd|aiops|uv|SELECT|select|UPDATE|DELETE FROM|ALTER|VACUUM|SHOW|GRANT|"
+    r"INSERT INTO|KILL|CALL|import \w+|from \w+ import|def|with DAG)(?=\s|$)"
 )
 # What only a log says: an exception with its message, a level, a vendor's code.
 _RAISED = re.compile(
@@ -65,7 +69,10 @@ def from_code(block: Block, *, said_to_be: bool) -> list[str]:
         return [text]
     if block.info in _CODE or _only_commands(lines):
         return []
-    return [text] if said_to_be or tells(text) else []
+    if said_to_be:
+        return [text]
+    shown = block.info not in _DATA or len(lines) < len(block.text.split("\n"))  # an output
+    return [text] if shown and tells(text) else []
 
 
 def _only_commands(lines: list[str]) -> bool:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 from knowledge.runbook_fields import RunbookFile
 from knowledge.runbook_markdown import Block
-from knowledge.runbook_samples import plain, says_error
+from knowledge.runbook_samples import plain
 from knowledge.runbook_words import Meta, Role, meta_of, role_of, split_label
 
 _LABEL = 8  # below every heading
 CORE: tuple[Role, ...] = ("symptoms", "cause", "action")
 _LABELS = (*CORE, "why")  # a line "Note: …" is text of its section
+_NAMES = re.compile(r"\b(?:name|title|failure|case|what)\b", re.IGNORECASE)  # of a column
 _BOLD_ALONE = re.compile(r"(\*\*|__)[^*_]+\1")
 
 
@@ -95,7 +96,7 @@ def _of_heading(block: Block) -> Section:
         if role == "symptoms" and rest:  # "Problem: the disk is full" names a failure
             made.title = heading_title(rest)
         else:
-            made.role, made.meta = role, None if role else meta_of(label)
+            made.title, made.role, made.meta = "", role, None if role else meta_of(label)
             made.blocks = [Block("text", line, rest)] if rest else []
     return made
 
@@ -108,7 +109,7 @@ def _of_label(block: Block) -> Section | None:
     if labelled is None:
         return None
     label, rest = labelled
-    if label.isupper() and says_error(text):  # "ERROR: relation …" is the log's own
+    if label in ("ERROR", "EXCEPTION"):  # "ERROR: relation …" is the log's own
         return None
     role, meta = role_of(label), meta_of(label)
     if role not in _LABELS and not meta:
@@ -143,8 +144,10 @@ def _of_row(file: RunbookFile, line: int, head: tuple[str, ...], row: tuple[str,
     for name, value in zip(head, row, strict=False):
         role, meta = role_of(name), meta_of(name)
         if not value or not (role or meta):
-            if value and not made.title and re.search(r"(?i)name|title|failure|case|what", name):
+            if value and not made.title and _NAMES.search(name):
                 made.title = plain(value)
+            elif value:
+                made.blocks.append(Block("text", line, f"{name}: {value}" if name else value))
             continue
         blocks = [Block("text", line, value)]
         made.children.append(Section("", line, _LABEL + 1, role, None if role else meta, blocks))

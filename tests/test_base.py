@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from knowledge.base import KnowledgeBase, symptom
+from knowledge.base import KnowledgeBase, SeedPlan, symptom
 from knowledge.embedders import BuiltinEmbedder
 from knowledge.records import Entry
 from knowledge.stores import Store
@@ -26,39 +26,82 @@ REFUSED = "ConnectionRefusedError: [Errno 111] Connection refused"
 LOCKED = "sqlite3.OperationalError: database is locked"
 
 
+def counts(plan: SeedPlan) -> tuple[int, ...]:
+    return len(plan.added), len(plan.changed), len(plan.same), len(plan.retired)
+
+
 def titles(knowledge: KnowledgeBase) -> set[str]:
     return {entry.title for entry in knowledge.store.entries()}
 
 
 def test_seeding_twice_changes_nothing(knowledge: KnowledgeBase) -> None:
     first = knowledge.seed([known(REFUSED), known(LOCKED)], by="ana", at=NOW)
-    assert (first.added, first.changed, first.same, first.retired) == (2, 0, 0, 0)
+    assert counts(first) == (2, 0, 0, 0)
     second = knowledge.seed([known(REFUSED), known(LOCKED)], by="ana", at=NOW)
-    assert (second.added, second.changed, second.same, second.retired) == (0, 0, 2, 0)
+    assert counts(second) == (0, 0, 2, 0)
 
 
 def test_what_vanished_from_a_file_is_retired_and_comes_back_with_it(
     knowledge: KnowledgeBase,
 ) -> None:
     knowledge.seed([known(REFUSED), known(LOCKED)], by="ana", at=NOW)
-    assert knowledge.seed([known(REFUSED)], by="ana", at=NOW).retired == 1
+    assert len(knowledge.seed([known(REFUSED)], by="ana", at=NOW).retired) == 1
     assert titles(knowledge) == {REFUSED}
     assert knowledge.find(symptom(LOCKED).signature)[0].entry.title == REFUSED
 
 
 def test_a_file_that_is_gone_from_a_folder_is_retired(knowledge: KnowledgeBase) -> None:
     gone = known(LOCKED, "runbooks/db.yaml:1")
-    knowledge.seed([known(REFUSED), gone], folders=["runbooks"], by="ana", at=NOW)
-    assert knowledge.seed([known(REFUSED)], by="ana", at=NOW).retired == 0
-    done = knowledge.seed([known(REFUSED)], folders=["runbooks"], by="ana", at=NOW)
-    assert done.retired == 1
+    knowledge.seed([known(REFUSED), gone], scopes=["runbooks/**"], by="ana", at=NOW)
+    assert knowledge.seed([known(REFUSED)], by="ana", at=NOW).retired == ()
+    done = knowledge.seed([known(REFUSED)], scopes=["runbooks/**"], by="ana", at=NOW)
+    assert done.retired == (gone,)
 
 
 def test_another_folder_of_the_same_name_is_left_alone(knowledge: KnowledgeBase) -> None:
-    knowledge.seed([known(REFUSED)], folders=["runbooks"], by="ana", at=NOW)
+    knowledge.seed([known(REFUSED)], scopes=["runbooks/**"], by="ana", at=NOW)
     other = known(LOCKED, "runbooks/db.yaml:1")
-    assert knowledge.seed([other], folders=["runbooks"], by="ben", at=NOW).retired == 0
+    assert knowledge.seed([other], scopes=["runbooks/**"], by="ben", at=NOW).retired == ()
     assert titles(knowledge) == {REFUSED, LOCKED}
+
+
+def test_what_a_glob_no_longer_brings_is_retired_but_not_what_it_never_did(
+    knowledge: KnowledgeBase,
+) -> None:
+    old, other = known(LOCKED, "runbooks/db/a.md:1"), known("OSError: full", "runbooks/disk.yaml:1")
+    kept = known(REFUSED, "runbooks/orders.md:1")
+    knowledge.seed([kept, old, other], by="ana", at=NOW)
+    assert knowledge.seed([kept], scopes=["runbooks/**/*.md"], by="ana", at=NOW).retired == (old,)
+    assert titles(knowledge) == {REFUSED, "OSError: full"}
+
+
+def test_a_file_that_lost_its_last_entry_is_retired(knowledge: KnowledgeBase) -> None:
+    knowledge.seed([known(REFUSED), known(LOCKED, "runbooks/db.yaml:1")], by="ana", at=NOW)
+    done = knowledge.seed([known(REFUSED)], files=["runbooks/db.yaml"], by="ana", at=NOW)
+    assert [entry.title for entry in done.retired] == [LOCKED]
+
+
+def test_a_plan_writes_nothing_and_is_what_seeding_does(knowledge: KnowledgeBase) -> None:
+    knowledge.seed([known(REFUSED), known(LOCKED)], by="ana", at=NOW)
+    wanted = [known(REFUSED, cause="another one"), known("OSError: full")]
+    before = knowledge.store.revision()
+    plan = knowledge.plan_seed(wanted)
+    assert counts(plan) == (1, 1, 0, 1)
+    assert knowledge.store.revision() == before
+    assert knowledge.seed(wanted, by="ana", at=NOW) == plan
+    assert counts(knowledge.plan_seed(wanted)) == (0, 0, 2, 0)
+
+
+def test_what_a_person_retired_stays_so_when_its_file_moves_on(knowledge: KnowledgeBase) -> None:
+    entry = known(REFUSED, edited="2024-01-01 (git)")
+    knowledge.seed([entry], by="ana", at=NOW)
+    knowledge.store.retire_entries([entry.id], "ana", NOW, "not true any more")
+    moved = known(REFUSED, "runbooks/orders.yaml:9", edited="2024-06-01 (git)")
+    assert counts(knowledge.seed([moved], by="ana", at=NOW)) == (0, 0, 1, 0)
+    assert titles(knowledge) == set()
+    said = known(REFUSED, "runbooks/orders.yaml:9", cause="it is true again")
+    assert counts(knowledge.seed([said], by="ana", at=NOW)) == (0, 1, 0, 0)
+    assert titles(knowledge) == {REFUSED}
 
 
 def test_exact_is_found_first_and_stands_at_one(knowledge: KnowledgeBase) -> None:

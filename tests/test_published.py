@@ -127,6 +127,7 @@ ENTRY = {
     "params": dict,
     "explanation": str,
     "safe_to_retry": (bool, NoneType),
+    "suggestion_only": bool,
     "dags": [str],
     "tags": [str],
     "edited": OPTIONAL_TEXT,

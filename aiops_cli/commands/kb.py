@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,39 +12,8 @@ from aiops_cli.commands import settings
 from aiops_cli.commands.output import console, page, print_json
 from aiops_cli.errors import UsageError
 
-
-def seed(
-    ctx: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(help="Runbooks: YAML, Markdown, or folders.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Read runbooks into the knowledge base; twice changes nothing."""
-    from aiops_cli import services
-    from knowledge.runbooks import read_runbooks
-
-    chosen = settings(ctx)
-    entries = read_runbooks(paths)  # all of it, before any of it is stored
-    with services.knowledge_base(chosen) as knowledge:
-        done = knowledge.seed(
-            entries,
-            folders=[path.resolve().name for path in paths if path.is_dir()],
-            by=chosen.user,
-            at=services.SystemClock().now(),
-        )
-    if json:
-        print_json(
-            {
-                "added": done.added,
-                "changed": done.changed,
-                "same": done.same,
-                "retired": done.retired,
-            }
-        )
-    else:
-        console().print(
-            f"{done.added} added, {done.changed} changed, {done.same} as they were, "
-            f"{done.retired} retired"
-        )
+if TYPE_CHECKING:
+    from knowledge.records import Entry
 
 
 def add(
@@ -61,14 +30,12 @@ def add(
 ) -> None:
     """Add one entry by hand."""
     from aiops_cli import services
-    from aiops_cli.actions import CATALOGUE
     from aiops_cli.published import entry_document
     from knowledge.base import symptom
     from knowledge.records import Entry, short_hash
     from knowledge.redact import clean, redact
 
-    if action is not None and action not in CATALOGUE:
-        raise UsageError(f"there is no action {action!r}", f"one of: {', '.join(CATALOGUE)}")
+    _check(None, action)
     for name, value in (("title", title), ("cause", cause)):
         if not value.strip():
             raise UsageError(f"--{name} is empty", "it is what people read at night")
@@ -98,43 +65,93 @@ def add(
         console().print(f"added {entry.id}: {entry.title}")
 
 
+Kind = Annotated[str | None, typer.Option(help="Only of this kind: runbook, incident or history.")]
+Action = Annotated[str | None, typer.Option(help="Only with this action.")]
+
+
 def list_(
     ctx: typer.Context,
-    kind: Annotated[str | None, typer.Option(help="runbook, incident or history.")] = None,
+    words: Annotated[
+        str | None, typer.Argument(help="Only with this in its title, cause, symptoms or source.")
+    ] = None,
+    kind: Kind = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="PREFIX", help="Only from here; starter/ came with aiops.")
+    ] = None,
+    action: Action = None,
+    dag: Annotated[str | None, typer.Option(help="Only those written for this DAG.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
     retired: Annotated[bool, typer.Option("--retired", help="Retired ones too.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the entries."""
+    """List the entries, one's own first; those that came with aiops are counted, unless a filter
+    asks for them."""
     from aiops_cli import services
     from aiops_cli.published import entry_document
 
-    if kind not in (None, "runbook", "incident", "history"):
-        raise UsageError(f"there is no kind {kind!r}", "one of: runbook, incident, history")
+    _check(kind, action)
     with services.knowledge_base(settings(ctx)) as knowledge:
-        entries = knowledge.store.entries(kind=kind, retired=retired)
-    _show_all([entry_document(entry) for entry in entries], json, "nothing is known yet")
+        known = knowledge.store.entries(kind=kind, source=source, retired=retired)
+    entries = [
+        entry
+        for entry in known
+        if (action is None or entry.action == action)
+        and (dag is None or (entry.dags and _answers_for(entry, dag)))
+        and (tag is None or tag in entry.tags)
+        and (words is None or _says(entry, words))
+    ]
+    own = [entry for entry in entries if not entry.starter]
+    shipped = [entry for entry in entries if entry.starter]
+    filtered = any((words, kind, source, action, dag, tag))
+    counted = bool(shipped) and not (json or filtered)
+    shown = own if counted else own + shipped
+    nothing = "no entry fits" if filtered else "nothing is known yet"
+    if shown or not counted:
+        _show_all([entry_document(entry) for entry in shown], json, nothing)
+    if counted:
+        told = "more came" if own else "came"
+        talk = f"{len(shipped)} {told} with aiops: aiops kb list --source starter/"
+        console(stderr=True).print(talk if own else f"nothing of your own is known yet; {talk}")
 
 
 def search(
     ctx: typer.Context,
     text: Annotated[str, typer.Argument(help="An error text or words; - reads stdin.")],
+    kind: Kind = None,
+    action: Action = None,
+    dag: Annotated[
+        str | None, typer.Option(help="As for this DAG: not what is written for others.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=50)] = 5,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find entries that fit a text."""
+    """Find entries that fit a text. What a filter leaves out though it fits better is told."""
     from aiops_cli import services
     from aiops_cli.published import entry_document
     from knowledge.base import symptom
 
+    _check(kind, action)
     wanted = sys.stdin.read() if text == "-" else text
     with services.knowledge_base(settings(ctx)) as knowledge:
-        matches = knowledge.find(symptom(wanted).signature, limit=limit)
+        matches = knowledge.find(symptom(wanted).signature)
+    fitting = [
+        match
+        for match in matches
+        if (kind is None or match.entry.kind == kind)
+        and (action is None or match.entry.action == action)
+        and (dag is None or _answers_for(match.entry, dag))
+    ]
     found = [
         entry_document(match.entry)
         | {"similarity": round(match.similarity, 4), "found": match.found}
-        for match in matches
+        for match in fitting[:limit]
     ]
     _show_all(found, json, "nothing fits")
+    if matches and matches[0] not in fitting:
+        best = matches[0]
+        console(stderr=True).print(
+            f"left out by the filters: {best.entry.id} fits best ({best.similarity:.2f})"
+        )
 
 
 def show(
@@ -185,20 +202,32 @@ def stats(
     ctx: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Count what is known, what was seen, and what came of it."""
+    """Count what is known, how old and how much used it is, and what came of it."""
     from collections import Counter
 
     from aiops_cli import services
+    from knowledge.lint import written_on
 
     with services.knowledge_base(settings(ctx)) as knowledge:
         store = knowledge.store
         entries, everything = store.entries(), store.entries(retired=True)
+        own = [entry for entry in entries if not entry.starter]
+        uses = store.uses([entry.id for entry in entries])
         trials, space = store.trials(), store.vector_space()
+        today = services.SystemClock().now().date()
+        ages = sorted((today - written_on(entry)).days for entry in own)
         document: dict[str, Any] = {
             "location": store.location,
             "base": store.base_id(),
             "entries": dict(Counter(entry.kind for entry in entries)),
-            "starter": sum(entry.source.startswith("starter/") for entry in entries),
+            "starter": len(entries) - len(own),
+            "own": len(own),
+            "used": sum(bool(uses[entry.id]) for entry in own),
+            "starter_used": sum(bool(uses[entry.id]) for entry in entries if entry.starter),
+            "age_days": {"newest": ages[0], "median": ages[len(ages) // 2], "oldest": ages[-1]}
+            if ages
+            else None,
+            "actions": dict(Counter(entry.action or "not known" for entry in own)),
             "retired": len(everything) - len(entries),
             "incidents": dict(store.counts()),
             "acts": dict(Counter(trial.outcome or "not settled" for trial in trials)),
@@ -213,11 +242,24 @@ def stats(
     def told(counts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
 
+    age = document["age_days"]
     console().print(
         fields(
             [
                 ("knowledge base", document["location"]),
                 ("entries", f"{told(document['entries'])} ({document['starter']} came with aiops)"),
+                (
+                    "used",
+                    f"{document['used']} of {document['own']} of your own, "
+                    f"{document['starter_used']} of those that came with aiops",
+                ),
+                ("actions", told(document["actions"])),
+                (
+                    "age in days",
+                    f"newest {age['newest']}, half under {age['median']}, oldest {age['oldest']}"
+                    if age
+                    else "none of your own",
+                ),
                 ("retired", document["retired"]),
                 ("incidents", told(document["incidents"])),
                 ("acts", f"{told(document['acts'])} ({document['alone']} alone)"),
@@ -225,6 +267,25 @@ def stats(
             ]
         )
     )
+
+
+def _check(kind: str | None, action: str | None) -> None:
+    from aiops_cli.actions import CATALOGUE
+
+    if kind not in (None, "runbook", "incident", "history"):
+        raise UsageError(f"there is no kind {kind!r}", "one of: runbook, incident, history")
+    if action is not None and action not in CATALOGUE:
+        raise UsageError(f"there is no action {action!r}", f"one of: {', '.join(CATALOGUE)}")
+
+
+def _answers_for(entry: Entry, dag: str) -> bool:
+    """Whether it answers for this DAG, as in `diagnosis.ladder`."""
+    return not entry.dags or any(fnmatchcase(dag, pattern) for pattern in entry.dags)
+
+
+def _says(entry: Entry, words: str) -> bool:
+    texts = (entry.title, entry.cause, entry.source, *(one.text for one in entry.symptoms))
+    return any(words.casefold() in text.casefold() for text in texts)
 
 
 def _show_all(documents: list[dict[str, Any]], json: bool, nothing: str) -> None:
