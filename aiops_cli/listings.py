@@ -64,6 +64,8 @@ def _row(
         )
     doc = line[0]
     word = "relapsed" if doc["outcome"] == "relapsed" else doc["status"]
+    if doc["snoozed_until"] and doc["status"] in storms.WAITING:
+        word = "snoozed"
     more = f" +{len(line) - 1}" if len(line) > 1 else ""
     return (
         Text(short[doc["incident"]] + more, "cyan"),
@@ -91,7 +93,7 @@ def _lines(docs: Sequence[Document]) -> list[Storm | list[Document]]:
 
 def _answered_alike(doc: Document) -> object:
     action = (doc["diagnosis"] or {}).get("action")
-    return doc["fingerprint"], doc["status"], doc["outcome"], action
+    return doc["fingerprint"], doc["status"], doc["outcome"], doc["snoozed_until"], action
 
 
 def _between(storm: Storm) -> str:
@@ -115,8 +117,9 @@ def _status(statuses: Counter[str]) -> Text:
     return Text(word + some, STATUS_STYLE.get(word, ""))
 
 
-def storm_card(storm: Storm, short: Mapping[str, str]) -> RenderableType:
-    """A group: what its members share, what is proposed, and a line for each of them."""
+def storm_card(storm: Storm, short: Mapping[str, str], most: int | None = None) -> RenderableType:
+    """A group: what its members share, what is proposed, and a line for each of them, or for the
+    first `most`."""
     group = short[storm.group]
     head = Text.assemble((group, "bold cyan"), "  ", (f"{len(storm.members)} failures", "bold red"))
     head.append(plain(f": {storm.title}", "bold"))
@@ -128,8 +131,11 @@ def storm_card(storm: Storm, short: Mapping[str, str]) -> RenderableType:
         Trimmed(plain(f"{storm.size} · {when} · {', '.join(told)}")),
         plain(f"PROPOSE {storms.told(storm.actions)}", "bold"),
         Text(),
-        *(_member(doc, short[doc["incident"]], storm.headline) for doc in storm.members),
+        *(_member(doc, short[doc["incident"]], storm.headline) for doc in storm.members[:most]),
     ]
+    left = len(storm.members) - (most or len(storm.members))
+    if left > 0:
+        parts.append(Text(f"… and {left} more: aiops incidents show {group}", "dim"))
     if storm.waiting:
         keys = f"approve {group} | reject {group} --reason … | snooze {group} 1h | hold {group}"
         parts += [Text(), Text(f"{keys} | log {group}", "dim")]

@@ -110,7 +110,7 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
         return [*lines, *_proposal(doc)]
     if doc["status"] in WAITING:
         lines.extend(_proposal(doc))
-    if doc["status"] != "pending":
+    if doc["status"] != "pending" or doc["snoozed_until"]:
         lines.append(("STATUS", status_text(doc)))
     if doc["status"] in WAITING:
         action = (doc["diagnosis"] or {}).get("action")
@@ -220,6 +220,8 @@ def status_text(doc: Document) -> Text:
         parts.extend([said_so[decided["kind"]]] if decided["kind"] in said_so else [])
     if doc["outcome"] not in (None, doc["status"]):
         parts.append(str(doc["outcome"]))
+    if doc.get("snoozed_until"):
+        parts.append(f"left until {local(doc['snoozed_until'])}")
     said = doc.get("detail") or (decided or {}).get("reason")
     if said:
         parts.append(str(said))

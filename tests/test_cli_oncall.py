@@ -79,10 +79,23 @@ def test_a_hold_on_what_was_never_seen_may_be_misspelt(cli: Cli) -> None:
 
 def test_a_snoozed_incident_waits_and_is_told(cli: Cli) -> None:
     id_ = cli.capture("orders", events=[BUG])
+    commands = (["incidents", "--exit-code"], ["watch", "--once", "--exit-code"])
+    assert [cli.run(*command).code for command in commands] == [10, 10]
     doc = cli.ok("snooze", id_, "2h", "--json").json
     assert doc["status"] == "pending"
     assert doc["snoozed_until"].endswith("Z")
     assert "nothing waits" in cli.type("triage", keys="").text
+    assert "left until" in cli.ok("incidents", "show", id_).out
+    assert "left until" in cli.ok("handover").out
+    assert "snoozed" in cli.ok("incidents").out
+    for command in commands:  # nobody is called for it
+        cli.ok(*command)
+
+
+def test_what_waits_elsewhere_is_not_this_airflows_exit_code(cli: Cli, waiting: str) -> None:
+    assert waiting
+    assert cli.run("incidents", "--exit-code", "--instance=default").code == 10
+    cli.ok("incidents", "--exit-code", "--instance=other")
 
 
 @pytest.mark.parametrize(

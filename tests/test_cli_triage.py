@@ -381,6 +381,15 @@ def test_a_group_is_one_item(cli: Cli) -> None:
     assert statuses(cli, ids) == ["rejected"] * 3
 
 
+def test_of_a_large_group_some_are_named_and_the_rest_counted(cli: Cli) -> None:
+    for number in range(17):
+        cli.server.add_failure(f"dag_{number:02}", "load", events=[REFUSED])
+    said = cli.type("triage", keys="q\n").text
+    assert sum(f"dag_{number:02}.load" in said for number in range(17)) == 15
+    assert "… and 2 more: aiops incidents show" in said
+    assert "17 left" in said
+
+
 def test_undo_of_a_groups_decision_takes_back_all_of_it(cli: Cli) -> None:
     cli.capture("rates", events=[BUG])
     ids = storm(cli, "orders", "sales", "prices")

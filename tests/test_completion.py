@@ -50,6 +50,7 @@ def test_fixed_values(cli: Cli) -> None:
     assert asked(cli, "aiops approve x --action r") == ["retry", "retry_later"]
     assert asked(cli, "aiops kb list --kind h") == ["history"]
     assert asked(cli, "aiops watch --instance ") == ["default"]
+    assert asked(cli, "aiops --instance ") == ["default"]
     assert not cli.kb.exists()  # a Tab makes no knowledge base
 
 

@@ -72,12 +72,13 @@ def answer(program: TyperGroup) -> NoReturn:
     from typer import _completion_classes, completion
 
     _completion_classes.completion_init()
+    attach(program, ())
     instruction = os.environ[ASKED_BY_SHELL]
     sys.exit(completion.shell_complete(program, {}, "aiops", ASKED_BY_SHELL, instruction))
 
 
 def attach(command: Command, path: Sequence[str]) -> None:
-    """Give the parameters of the command of these names their values."""
+    """Give the parameters of the command of these names (none: of all) their values."""
     for param in command.params:
         offers = _offers(path, param.name or "")
         if offers is not None:
@@ -87,7 +88,7 @@ def attach(command: Command, path: Sequence[str]) -> None:
 
 
 def _offers(path: Sequence[str], name: str) -> Offers | None:
-    if path[0] == "kb" and name in ("id_", "ids"):
+    if path[:1] == ("kb",) and name in ("id_", "ids"):
         return _entries
     if path == ("auto", "revoke"):
         return _grants

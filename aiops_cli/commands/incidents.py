@@ -53,7 +53,9 @@ def incidents(
         )
         documents = [incident_document(case) for case in cases]
         short = {} if json else short_ids(store, documents)
-        waiting = exit_code and store.cases(status=["pending", "needs_human"], limit=1)
+        waiting = exit_code and store.cases(
+            status=["pending", "needs_human"], instance=ctx.obj.instance, snoozed=False, limit=1
+        )
     if json:
         print_json({"incidents": documents})
     elif documents:

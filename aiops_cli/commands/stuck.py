@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from aiops_cli.commands import settings
-from aiops_cli.commands.output import console, print_json
+from aiops_cli.commands.output import console, page, print_json
 
 
 def stuck(
@@ -33,6 +33,6 @@ def stuck(
     elif documents:
         from aiops_cli.listings import stuck_table
 
-        console().print(stuck_table(documents))
+        page(stuck_table(documents))
     else:
         console(stderr=True).print("nothing is stuck")

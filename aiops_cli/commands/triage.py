@@ -37,6 +37,8 @@ h  hold its DAG: nothing is done alone there    u  undo what was done last
 Ctrl-C leads back to the question, twice leaves; Ctrl-D quits. What is decided
 is stored at once."""
 
+MEMBERS = 15  # of a group are named: the keys below them must not scroll the rest away
+
 # After these the item is done with; the others lead back to its question.
 DECIDES: Mapping[str, Does] = {
     "a": deeds.approve,
@@ -213,7 +215,7 @@ def _show(desk: Desk, cases: list[Case]) -> None:
     ids = [doc["incident"] for doc in documents] + ([group] if group else [])
     short = desk.knowledge.store.shortest_prefixes(ids)
     if len(cases) > 1:
-        out.print(storm_card(Storm(tuple(documents)), short))
+        out.print(storm_card(Storm(tuple(documents)), short, MEMBERS))
         return
     (document,) = documents
     document["context"] |= surroundings(Snapshot(desk.airflow), cases[0].incident)

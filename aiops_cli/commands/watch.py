@@ -54,7 +54,7 @@ def watch(
                 break
             desk.clock.sleep(chosen.interval.total_seconds())
         waiting = exit_code and desk.knowledge.store.cases(
-            status=["pending", "needs_human"], instance=desk.instance, limit=1
+            status=["pending", "needs_human"], instance=desk.instance, snoozed=False, limit=1
         )
     if waiting:
         raise typer.Exit(10)
