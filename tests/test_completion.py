@@ -54,6 +54,15 @@ def test_fixed_values(cli: Cli) -> None:
     assert not cli.kb.exists()  # a Tab makes no knowledge base
 
 
+def test_what_follows_an_equals_sign_in_bash(cli: Cli) -> None:
+    """bash splits words there."""
+    incident = cli.capture("orders", events=[REFUSED])
+    assert asked(cli, "aiops approve x --action = r") == ["retry", "retry_later"]
+    assert "none" in asked(cli, "aiops approve x --action =")
+    assert asked(cli, "aiops auto grant --actions = retry --dags = o") == ["orders"]
+    assert incident[:4] in asked(cli, "aiops approve --action = none ")
+
+
 def test_ids_and_names_come_from_the_knowledge_base_without_airflow(cli: Cli) -> None:
     orders = cli.capture("orders", events=[REFUSED])
     sales = cli.capture("sales", task="count", events=[BUG])

@@ -74,7 +74,25 @@ def answer(program: TyperGroup) -> NoReturn:
     _completion_classes.completion_init()
     attach(program, ())
     instruction = os.environ[ASKED_BY_SHELL]
+    if instruction == "complete_bash":
+        _join_equals()
     sys.exit(completion.shell_complete(program, {}, "aiops", ASKED_BY_SHELL, instruction))
+
+
+def _join_equals() -> None:
+    """bash gives `--action=r` as three words, of which Typer would take the last for another
+    argument: as `--action r` it is understood."""
+    number = at = int(os.environ["COMP_CWORD"])
+    kept: list[str] = []
+    for place, word in enumerate(os.environ["COMP_WORDS"].split(" ")):
+        if word == "=" and kept[-1:] and kept[-1].startswith("--"):
+            if place >= at:  # nothing stands behind it yet
+                kept.append("")
+            else:
+                number -= 1
+        else:
+            kept.append(word)
+    os.environ |= {"COMP_WORDS": " ".join(kept), "COMP_CWORD": str(number)}
 
 
 def attach(command: Command, path: Sequence[str]) -> None:
