@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from aiops_cli import folding, storms
@@ -212,3 +213,31 @@ def _span(seconds: int) -> str:
     units = ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s"))
     told = [f"{count}{unit}" for count, unit in units if count][:2]
     return " ".join(told) or "0s"
+
+
+_SHOWN_ENTRIES = 8  # of one finding; its command leads to the others
+
+
+def finding_list(docs: Sequence[Document]) -> RenderableType:
+    """What `kb lint` found: what is wrong, with which entries, why it matters, what to do."""
+    parts: list[RenderableType] = []
+    for doc in docs:
+        head = Text(doc["kind"].replace("_", " "), "bold yellow").append("  ")
+        parts += [Text(), head.append(plain(doc["what"], "bold"))]
+        for entry in doc["entries"][:_SHOWN_ENTRIES]:
+            line = Text.assemble("  ", (entry["entry"], "cyan"), f"  {entry['action'] or '?'}  ")
+            line.append(plain(f"{entry['title']}  "))
+            line.append(plain(entry["source"], "dim"))
+            line.no_wrap, line.overflow = True, "ellipsis"
+            parts.append(line)
+        if (more := len(doc["entries"]) - _SHOWN_ENTRIES) > 0:
+            parts.append(Text(f"  and {more} more", "dim"))
+        told = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+        told.add_column(no_wrap=True)
+        told.add_column(overflow="fold")
+        told.add_row("  why", plain(doc["why"]))
+        told.add_row("  do", plain(doc["todo"]))
+        for command in doc["commands"]:
+            told.add_row("", Text(command, "green"))
+        parts.append(told)
+    return Trimmed(Group(*parts[1:]))

@@ -219,25 +219,3 @@ def entry_document(entry: Entry) -> dict[str, Any]:
         "retired": entry.retired,
         "created_at": utc(entry.created_at),
     }
-
-
-def finding_document(finding: Finding) -> dict[str, Any]:
-    """One finding of `aiops kb lint`."""
-    return {
-        "kind": finding.kind,
-        "what": finding.what,
-        "why": finding.why,
-        "todo": finding.todo,
-        "commands": list(finding.commands),
-        "similarity": finding.similarity,
-        "entries": [
-            {
-                "entry": entry.id,
-                "kind": entry.kind,
-                "title": entry.title,
-                "source": entry.source,
-                "action": entry.action,
-            }
-            for entry in finding.entries
-        ],
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,129 @@ def test_what_makes_no_sense(cli: Cli, args: list[str], message: str) -> None:
     assert message in said.err
     assert "hint: " in said.err
     assert titles(cli) == []
+
+
+# ---- filters, and what is one's own ----
+
+
+def own_and_shipped(cli: Cli) -> None:
+    """Two entries of one's own, one of them for orders alone, and one that came with aiops."""
+    book = BOOK.replace("safe_to_retry: true", "dags: ['orders_*']\n  tags: [database]")
+    cli.ok("kb", "seed", str(write(cli, book)))
+    shipped = cli.home / "starter"
+    shipped.mkdir()
+    text = "- title: A disk is full\n  error: 'OSError: [Errno 28] No space left'\n  cause: c\n"
+    (shipped / "disk.yaml").write_text(text + "  action: none\n")
+    cli.ok("kb", "seed", str(shipped))
+
+
+def test_what_came_with_aiops_does_not_drown_what_is_ones_own(cli: Cli) -> None:
+    own_and_shipped(cli)
+    said = cli.ok("kb", "list")
+    assert "A row without a price" in said.out
+    assert "A disk is full" not in said.out
+    assert said.err == "1 more came with aiops: aiops kb list --source starter/\n"
+    assert "A disk is full" in cli.ok("kb", "list", "--source", "starter/").out
+    assert titles(cli)[-1] == "A disk is full"  # JSON has all, one's own first
+    assert len(titles(cli)) == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--action", "none"], ["A row without a price", "A disk is full"]),
+        (["--dag", "orders_etl"], ["The orders database restarts at night"]),
+        (["--dag", "sales"], []),
+        (["--tag", "database"], ["The orders database restarts at night"]),
+        (["--tag", "data"], []),
+        (["--source", "starter/"], ["A disk is full"]),
+        (["UNIT_price"], ["A row without a price"]),
+        (["disk", "--action", "retry"], []),
+        (["--kind", "runbook", "--action", "none", "price"], ["A row without a price"]),
+    ],
+    ids=" ".join,
+)
+def test_list_with_filters(cli: Cli, args: list[str], expected: list[str]) -> None:
+    own_and_shipped(cli)
+    assert titles(cli, *args) == expected
+    said = cli.ok("kb", "list", *args)
+    assert all(title in said.out for title in expected)
+    assert said.err == ("" if expected else "no entry fits\n")
+
+
+def test_a_filtered_search_says_what_fits_better(cli: Cli) -> None:
+    own_and_shipped(cli)
+    text = "ConnectionRefusedError: [Errno 111] Connection refused"
+    search = ("kb", "search", text, "--limit", "1")
+    (best,) = cli.ok(*search, "--json").json["entries"]
+    said = cli.ok(*search, "--action", "none", "--json")
+    assert [entry["action"] for entry in said.json["entries"]] in ([], ["none"])
+    assert said.err == f"left out by the filters: {best['entry']} fits best (1.00)\n"
+    assert best["entry"] in cli.ok(*search, "--dag", "sales").err
+    for fitting in (["--dag", "orders_etl"], ["--kind", "runbook"], ["--action", "retry"]):
+        said = cli.ok(*search, *fitting, "--json")
+        assert (said.json["entries"], said.err) == ([best], "")
+
+
+def test_a_filter_goes_before_the_limit(cli: Cli) -> None:
+    for number in range(3):
+        cli.ok(
+            *("kb", "add", "--title", f"t{number}", "--cause", "c", "--error", "ValueError: x"),
+            *("--action", "none" if number == 0 else "retry"),
+        )
+    found = cli.ok("kb", "search", "ValueError: x", "--limit", "1", "--action", "none", "--json")
+    assert [entry["title"] for entry in found.json["entries"]] == ["t0"]
+
+
+def test_stats(cli: Cli) -> None:
+    assert cli.ok("kb", "stats", "--json").json["age_days"] is None
+    own_and_shipped(cli)
+    cli.capture("orders_etl", events=[REFUSED])
+    cli.clock.advance(days=10)
+    said = cli.ok("kb", "stats", "--json").json
+    assert (said["own"], said["used"], said["starter"], said["starter_used"]) == (2, 1, 1, 0)
+    assert said["actions"] == {"retry": 1, "none": 1}
+    assert said["entries"] == {"runbook": 3}
+    assert set(said["age_days"]) == {"newest", "median", "oldest"}
+    assert "1 of 2 of your own" in cli.ok("kb", "stats").out
+
+
+# ---- lint ----
+
+
+def test_lint_says_what_is_wrong_and_what_to_type(cli: Cli) -> None:
+    other = BOOK.replace("action: retry", "action: none").replace("at night", "by hand")
+    cli.ok("kb", "seed", str(write(cli)))
+    cli.ok("kb", "seed", str(write(cli, other, "other.yaml")))
+    said = cli.ok("kb", "lint", "--json").json["findings"]
+    assert [finding["kind"] for finding in said] == ["contradiction", "duplicate"]
+    assert {entry["action"] for entry in said[0]["entries"]} == {"retry", "none"}
+    assert any("book.yaml:1" in entry["source"] for entry in said[0]["entries"])
+    text = cli.ok("kb", "lint").out
+    assert "retry, safe to retry against none, safe to retry" in text
+    for finding in said:
+        command = finding["commands"][0]
+        assert command in text
+        cli.ok(*shlex.split(command)[1:])
+    done = cli.ok("kb", "lint")
+    assert (done.out, done.err) == ("", "nothing is wrong with your 2 entries\n")
+    assert cli.ok("kb", "lint", "--json").json == {"findings": []}
+
+
+def test_lint_knows_what_came_of_an_action(cli: Cli) -> None:
+    cli.ok("kb", "seed", str(write(cli)))
+    incident = cli.mended()
+    assert cli.ok("kb", "lint", "--json").json["findings"] == []
+    cli.ok("wrong", incident, "--reason", "paid twice")
+    (finding,) = cli.ok("kb", "lint", "--json").json["findings"]
+    assert (finding["kind"], finding["what"]) == ("never_worked", "retry did harm: wrong 1")
+    assert {entry["kind"] for entry in finding["entries"]} == {"runbook", "incident"}
+
+
+def test_lint_knows_what_was_used(cli: Cli) -> None:
+    cli.ok("kb", "seed", str(write(cli)))
+    cli.capture("orders", events=[REFUSED])
+    cli.clock.advance(days=800)
+    (finding,) = cli.ok("kb", "lint", "--json").json["findings"]
+    assert finding["kind"] == "stale"
+    assert [entry["title"] for entry in finding["entries"]] == ["A row without a price"]

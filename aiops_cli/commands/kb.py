@@ -72,7 +72,7 @@ Action = Annotated[str | None, typer.Option(help="Only with this action.")]
 def list_(
     ctx: typer.Context,
     words: Annotated[
-        str | None, typer.Argument(help="Only with this in its title, cause, symptoms or source.")
+        str | None, typer.Argument(help="Only with this in its title, cause or symptoms.")
     ] = None,
     kind: Kind = None,
     source: Annotated[
@@ -284,7 +284,7 @@ def _answers_for(entry: Entry, dag: str) -> bool:
 
 
 def _says(entry: Entry, words: str) -> bool:
-    texts = (entry.title, entry.cause, entry.source, *(one.text for one in entry.symptoms))
+    texts = (entry.title, entry.cause, *(one.text for one in entry.symptoms))
     return any(words.casefold() in text.casefold() for text in texts)
 
 
