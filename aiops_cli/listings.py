@@ -238,6 +238,6 @@ def finding_list(docs: Sequence[Document]) -> RenderableType:
         told.add_row("  why", plain(doc["why"]))
         told.add_row("  do", plain(doc["todo"]))
         for command in doc["commands"]:
-            told.add_row("", Text(command, "green"))
+            told.add_row("", plain(command, "green"))
         parts.append(told)
     return Trimmed(Group(*parts[1:]))

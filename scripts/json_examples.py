@@ -148,6 +148,7 @@ def _night(cli: Cli) -> Iterator[tuple[str, str, Any]]:
     yield "kb search", call, found
     entry = found["entries"][0]["entry"]
     yield say("kb show", entry)
+    yield say("kb lint")
     yield say("kb retire", entry, "--reason", "the database does not restart any more")
     yield say("kb stats")
 

@@ -368,6 +368,24 @@ def entries() -> RenderableType:
     return render.entry_table(known)
 
 
+def findings() -> RenderableType:
+    """More entries than are shown, and titles that nobody should trust."""
+    known = [
+        {"entry": f"entry{number:05}", "title": HOSTILE, "source": "orders.yaml:4", "action": None}
+        for number in range(10)
+    ]
+    pair = {
+        "kind": "contradiction",
+        "what": "2 entries answer one failure differently: retry against none",
+        "why": "nothing is done alone about it while they disagree, and a person is told one",
+        "todo": "keep what is true, or give them DAGs that do not overlap",
+        "commands": ['aiops kb retire entry00001 --reason "entry00000 is right"'],
+        "entries": known[:2],
+    }
+    many = {**pair, "kind": "never_matched", "what": f"10 of {HOSTILE}", "entries": known}
+    return listings.finding_list([pair, many])
+
+
 def search() -> RenderableType:
     return render.entry_table(
         [entry_document(entry("retry")) | {"similarity": 0.9312, "found": "near"}]
@@ -445,6 +463,7 @@ CASES: tuple[Callable[[], RenderableType], ...] = (
         by_hand,
         excerpt,
         entries,
+        findings,
         search,
         entry_whole,
         doctor,
