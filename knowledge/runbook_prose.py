@@ -39,13 +39,14 @@ class _Failure:
         return [block for part in self.parts.get(role, ()) for block in part.blocks]
 
 
-def read_markdown(file: RunbookFile, text: str) -> Iterator[tuple[int, Fields]]:
+def read_markdown(file: RunbookFile, text: str, title: str = "") -> Iterator[tuple[int, Fields]]:
     """The failures that the page tells of, none where it quotes no error and names no part of a
-    runbook. Refuses what cannot be told apart or recognised, with its line."""
+    runbook; `title` is the page's where it has none itself. Refuses what cannot be told apart or
+    recognised, with its line."""
     lines = text.split("\n")
-    defaults, start, title = front_matter(file, lines)
+    defaults, start, named = front_matter(file, lines)
     blocks = read_blocks(file, lines, start)
-    page = sections(file, blocks, title)
+    page = sections(file, blocks, named or title)
     failures = list(_failures(page, {}, ""))
     if not failures:
         failures = list(_whole_page(page, blocks))

@@ -21,7 +21,7 @@ from knowledge.runbook_samples import from_words
 # The first key that says something counts.
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "title": ("title", "summary", "short_description", "subject", "name"),
-    "error": (
+    "error": (  # read by `_errors`
         *("error", "errors", "error_message", "error_text", "symptoms", "symptom", "log", "logs"),
         *("log_excerpt", "stack_trace", "stacktrace", "traceback", "exception"),
     ),
@@ -82,11 +82,11 @@ def _ticket(file: RunbookFile, line: int, text: str) -> Fields:
     if not isinstance(document, dict):
         file.refuse(line, "a ticket must be a JSON object")
     said = _said(document)
-    page = _page(file, said["body"])
-    title = said["title"] or said["key"]
+    title = said["title"]
     if not title:
         file.refuse(line, "no title (title, summary or short_description)")
-    errors = [said["error"]] if said["error"] else page["symptoms"] or from_words(title)
+    page = _page(file, title, said["body"])
+    errors = _errors(document) or page["symptoms"] or from_words(title)
     if not errors:
         file.refuse(line, "no error text (error, log, or quoted in title or description)")
     fix = "" if _STATES.fullmatch(said["fix"]) else said["fix"]
@@ -115,6 +115,14 @@ def _ticket(file: RunbookFile, line: int, text: str) -> Fields:
     return {name: (line, value) for name, value in fields.items()}
 
 
+def _errors(document: Mapping[str, Any]) -> list[str]:
+    """Of an error that is a list each text is a symptom."""
+    flat = {_snake(name): value for name, value in document.items()}
+    found: object = next((flat[name] for name in _KEYS["error"] if flat.get(name)), [])
+    texts = map(_text, found if isinstance(found, list) else [found])
+    return [text for text in texts if text.strip()]
+
+
 def _action(action: str, fix: str, around: str) -> dict[str, Any]:
     meant = structured(action)
     if meant:
@@ -133,13 +141,13 @@ def _key(file: RunbookFile, said: Mapping[str, str], title: str) -> str:
     return said["url"] or f"{file.name} {said['key'] or title}"
 
 
-def _page(file: RunbookFile, body: str) -> dict[str, Any]:
+def _page(file: RunbookFile, title: str, body: str) -> dict[str, Any]:
     """What a description written as Markdown or wiki text says, where it tells of one failure."""
     try:
-        told = [fields for _, fields in read_markdown(file, body)] if body else []
+        told = [fields for _, fields in read_markdown(file, body, title)] if body else []
     except RunbookError:  # a description need not be a runbook
         told = []
-    quoted = [text for fields in told for text in fields["symptoms"][1]]
+    quoted = [text for fields in told for text in fields["symptoms"][1] if text != title]
     one = told[0] if len(told) == 1 else {}
     named = bool(one) and bool(one["cause"][1] or "action" in one)
     return {
