@@ -22,7 +22,7 @@ def asked(cli: Cli, line: str, shell: str = "bash") -> list[str]:
         env=cli.process_environ()
         | {
             "_AIOPS_COMPLETE": f"complete_{shell}",
-            "COMP_WORDS": line,
+            "COMP_WORDS": line.replace(" ", "\n"),  # as Typer's script for bash joins them
             "COMP_CWORD": str(number),
             "_TYPER_COMPLETE_ARGS": line,
             "_TYPER_COMPLETE_FISH_ACTION": "get-args",

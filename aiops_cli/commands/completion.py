@@ -7,6 +7,7 @@ waits or talks while somebody types is worse than one that completes nothing.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -81,10 +82,10 @@ def answer(program: TyperGroup) -> NoReturn:
 
 def _join_equals() -> None:
     """bash gives `--action=r` as three words, of which Typer would take the last for another
-    argument: as `--action r` it is understood."""
+    argument: as `--action r` it is understood. Its words stand one a line, or with blanks."""
     number = at = int(os.environ["COMP_CWORD"])
     kept: list[str] = []
-    for place, word in enumerate(os.environ["COMP_WORDS"].split(" ")):
+    for place, word in enumerate(re.split(r"[ \n]", os.environ["COMP_WORDS"])):
         if word == "=" and kept[-1:] and kept[-1].startswith("--"):
             if place >= at:  # nothing stands behind it yet
                 kept.append("")
@@ -92,7 +93,7 @@ def _join_equals() -> None:
                 number -= 1
         else:
             kept.append(word)
-    os.environ |= {"COMP_WORDS": " ".join(kept), "COMP_CWORD": str(number)}
+    os.environ |= {"COMP_WORDS": "\n".join(kept), "COMP_CWORD": str(number)}
 
 
 def attach(command: Command, path: Sequence[str]) -> None:
