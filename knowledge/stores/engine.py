@@ -37,6 +37,9 @@ class Engine(Protocol):
     def insert(self, table: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Append one row, its keys being the columns. Returned is the whole row as stored."""
 
+    def insert_all(self, table: str, several: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """As `insert`, of rows with the same columns, in their order."""
+
     def among(self, column: str, listed: str, kind: Listed = "text") -> str:
         """The condition that the column is one of a list (`:name` or `?`)."""
 

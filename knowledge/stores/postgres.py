@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from knowledge.stores import Vector, rules
-from knowledge.stores.postgres_engine import Database
+from knowledge.stores.postgres_engine import ROWS_AT_ONCE, Database
 from knowledge.stores.postgres_schema import MAX_INDEXED, indexed_type, open_database
 from knowledge.stores.rows import Row
 from knowledge.stores.sql_entries import Space
@@ -45,17 +46,18 @@ class PostgresIndex:
     def add_words(self, words: Mapping[int, Sequence[str]]) -> None:
         if not words:
             return
-        self._db.rows(
-            """
-            INSERT INTO symptom_words (symptom, words, length)
-            SELECT * FROM unnest(:symptoms::bigint[], :words::tsvector[], :lengths::integer[])
-            """,
-            {
-                "symptoms": list(words),
-                "words": [_tsvector(tokens) for tokens in words.values()],
-                "lengths": [len(tokens) for tokens in words.values()],
-            },
-        )
+        for part in _parts(words):
+            self._db.rows(
+                """
+                INSERT INTO symptom_words (symptom, words, length)
+                SELECT * FROM unnest(:symptoms::bigint[], :words::tsvector[], :lengths::integer[])
+                """,
+                {
+                    "symptoms": part,
+                    "words": [_tsvector(words[symptom]) for symptom in part],
+                    "lengths": [len(words[symptom]) for symptom in part],
+                },
+            )
         having = Counter(word for tokens in words.values() for word in set(map(_word, tokens)))
         self._count(having, len(words), sum(map(len, words.values())))
 
@@ -141,11 +143,11 @@ class PostgresIndex:
         self._db.rows("DELETE FROM vectors WHERE space = ?", [space.id])
 
     def add_vectors(self, space: Space, vectors: Mapping[int, Vector]) -> None:
-        if vectors:
+        for part in _parts(vectors):
             self._db.rows(
                 "INSERT INTO vectors (space, symptom, embedding) "
                 "SELECT ?, * FROM unnest(?::bigint[], ?::vector[])",
-                [space.id, list(vectors), list(map(_vector, vectors.values()))],
+                [space.id, part, [_vector(vectors[symptom]) for symptom in part]],
             )
 
     def nearest(self, space: Space, vector: Vector, limit: int) -> Sequence[Row]:
@@ -181,6 +183,13 @@ class PostgresIndex:
         return int(counted[0]["n"])
 
 
+def _parts(symptoms: Iterable[int]) -> Iterator[list[int]]:
+    """As many as one statement takes."""
+    rest = iter(symptoms)
+    while part := list(islice(rest, ROWS_AT_ONCE)):
+        yield part
+
+
 def _rarity(having: int, symptoms: int) -> float:
     """As FTS5 has it: a word in most of the texts still counts a little."""
     return max(math.log((symptoms - having + 0.5) / (having + 0.5)), 1e-6)
@@ -206,4 +215,5 @@ def _tsvector(tokens: Sequence[str]) -> str:
 
 
 def _vector(vector: Vector) -> str:
-    return f"[{','.join(map(repr, map(float, vector)))}]"
+    # Nine digits hold a 32-bit float, which is what pgvector keeps.
+    return "[" + ",".join(["%.9g"] * len(vector)) % tuple(vector) + "]"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -27,6 +27,8 @@ CONNECT_SECONDS = 5
 LOCK_SECONDS = 20
 # A client that was stopped in the middle of a write must not keep the others from theirs.
 IDLE_SECONDS = 10
+# An entry has a few kilobytes: a statement stays far below the server's limit of 1 GB.
+ROWS_AT_ONCE = 500
 
 _WRITERS = 0x61696F70  # "aiop": the advisory lock that makes writers take turns
 
@@ -124,7 +126,17 @@ class Database:
         return next(iter(self.rows(sql, values)), None)
 
     def insert(self, table: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        return self.rows(_insertion(table, tuple(values)), values)[0]
+        return self.insert_all(table, [values])[0]
+
+    def insert_all(self, table: str, several: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Many rows a statement, for each one waits for the network. What VALUES lists is taken,
+        numbered and returned in its order."""
+        inserted: list[dict[str, Any]] = []
+        for start in range(0, len(several), ROWS_AT_ONCE):
+            part = several[start : start + ROWS_AT_ONCE]
+            statement = _insertion(table, tuple(part[0]), len(part))
+            inserted += self.rows(statement, [value for row in part for value in row.values()])
+        return inserted
 
     def among(self, column: str, listed: str, kind: Listed = "text") -> str:
         return f"{column} = ANY ({listed}::{kind}[])"
@@ -261,10 +273,11 @@ def _translated(sql: str) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _insertion(table: str, columns: tuple[str, ...]) -> str:
+def _insertion(table: str, columns: tuple[str, ...], rows: int) -> str:
     named = ", ".join(f'"{name}"' for name in columns)
-    places = ", ".join(f":{name}" for name in columns)
-    return f"INSERT INTO {table} ({named}) VALUES ({places}) RETURNING *"
+    places = ", ".join("?" for _ in columns)
+    several = ", ".join([f"({places})"] * rows)
+    return f"INSERT INTO {table} ({named}) VALUES {several} RETURNING *"
 
 
 def _storable(values: Values) -> Values:

@@ -40,29 +40,39 @@ _MAX_FAULTS = 100  # told; that there are more is told too
 class AuditTables(Tables):
     """The part of the store that logs what the others append."""
 
+    logged = False
+
     def _append(self, table: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Append a row, logged where its table is. Returned is the row as it is stored."""
-        row = self._db.insert(table, values)
-        if table in LOGGED:
-            self._log(table, row)
-        return row
+        return self._append_all(table, [values])[0]
 
-    def _log(self, table: str, row: Mapping[str, Any]) -> None:
-        before = self._head()
-        seq, at = before.seq + 1, time_text(self._now())
-        ref, document = str(row[LOGGED[table]]), _document(table, row)
-        self._db.insert(
-            "audit",
-            {
-                "seq": seq,
-                "at": at,
-                "what": table,
-                "ref": ref,
-                "document": document,
-                "prev": before.hash,
-                "hash": _hash(seq, at, table, ref, document, before.hash),
-            },
-        )
+    def _append_all(self, table: str, several: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """As `_append`, of rows with the same columns, in their order."""
+        appended = self._db.insert_all(table, several)
+        if table in LOGGED:
+            self._log(table, appended)
+        return appended
+
+    def _log(self, table: str, appended: Sequence[Mapping[str, Any]]) -> None:
+        self.logged = True
+        last, at = self._head(), time_text(self._now())
+        links = []
+        for row in appended:
+            seq, prev = last.seq + 1, last.hash
+            ref, document = str(row[LOGGED[table]]), _document(table, row)
+            last = AuditHead(seq, _hash(seq, at, table, ref, document, prev))
+            links.append(
+                {
+                    "seq": seq,
+                    "at": at,
+                    "what": table,
+                    "ref": ref,
+                    "document": document,
+                    "prev": prev,
+                    "hash": last.hash,
+                }
+            )
+        self._db.insert_all("audit", links)
 
     def _head(self) -> AuditHead:
         last = self._db.row("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
@@ -73,12 +83,16 @@ class AuditTables(Tables):
         if self._head().seq:
             return
         for table, key in LOGGED.items():
-            for row in self._db.rows(f"SELECT * FROM {table} ORDER BY {key}"):
-                self._log(table, row)
+            self._log(table, self._db.rows(f"SELECT * FROM {table} ORDER BY {key}"))
 
     def audit_head(self) -> AuditHead:
         with self._db.read():
             return self._head()
+
+    def audit_follows(self, head: AuditHead) -> bool:
+        with self._db.read():
+            row = self._db.row("SELECT hash FROM audit WHERE seq = ?", [head.seq])
+        return head.seq == 0 or (row is not None and row["hash"] == head.hash)
 
     def audit(
         self, *, since: datetime | None = None, limit: int | None = None

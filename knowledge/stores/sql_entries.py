@@ -87,34 +87,36 @@ class EntryTables(AuditTables):
         self, entries: Sequence[EmbeddedEntry], space: VectorSpace, at: datetime
     ) -> PutCounts:
         counts = {"added": 0, "changed": 0, "same": 0}
-        found: dict[int, tuple[Symptom, Vector]] = {}  # by the number of the symptom
+        versions: list[dict[str, Any]] = []
+        newest: dict[str, EmbeddedEntry] = {}  # of those, by id
         with self._db.write():
             spaces = self._spaces()
             rules.check_entries(entries, space, [one.space for one in spaces])
-            known = self._newest_versions([one.entry.id for one in entries])
+            before = self._newest_versions([one.entry.id for one in entries])
+            known = {entry_id: row["digest"] for entry_id, row in before.items()}
             for one in entries:
                 content = rows.entry_content(one.entry)
                 digest = hashlib.sha256(content.encode()).hexdigest()
-                before = known.get(one.entry.id)
-                if before and before["digest"] == digest:
+                if known.get(one.entry.id) == digest:
                     counts["same"] += 1
                     continue
-                counts["changed" if before else "added"] += 1
-                if before:
-                    for symptom in self._forget(before["seq"], spaces):
-                        found.pop(symptom, None)
-                row = {
-                    "id": one.entry.id,
-                    "kind": one.entry.kind,
-                    "source": one.entry.source,
-                    "content": content,
-                    "digest": digest,
-                    "created_at": time_text(one.entry.created_at),
-                    "recorded_at": time_text(at),
-                }
-                version = self._append("entries", row)["seq"]
-                known[one.entry.id] = {"seq": version, "digest": digest}
-                found |= self._add_symptoms(version, one)
+                counts["changed" if one.entry.id in known else "added"] += 1
+                known[one.entry.id] = digest
+                newest[one.entry.id] = one
+                versions.append(
+                    {
+                        "id": one.entry.id,
+                        "kind": one.entry.kind,
+                        "source": one.entry.source,
+                        "content": content,
+                        "digest": digest,
+                        "created_at": time_text(one.entry.created_at),
+                        "recorded_at": time_text(at),
+                    }
+                )
+            self._forget([before[one]["seq"] for one in newest if one in before], spaces)
+            numbers = {row["id"]: row["seq"] for row in self._append_all("entries", versions)}
+            found = self._add_symptoms({numbers[one]: newest[one] for one in newest})
             self._make_findable(found, space, spaces)
         return PutCounts(**counts)
 
@@ -125,14 +127,23 @@ class EntryTables(AuditTables):
         )
         return {row["id"]: row for row in found}
 
-    def _add_symptoms(self, version: int, one: EmbeddedEntry) -> dict[int, tuple[Symptom, Vector]]:
+    def _add_symptoms(
+        self, versions: Mapping[int, EmbeddedEntry]
+    ) -> dict[int, tuple[Symptom, Vector]]:
+        """The symptoms of versions, by their numbers: what there is to search for."""
+        several = [
+            {
+                "entry": version,
+                "position": position,
+                "fingerprint": symptom.signature.fingerprint,
+            }
+            for version, one in versions.items()
+            for position, symptom in enumerate(one.entry.symptoms)
+        ]
         found = {}
-        for position, (symptom, vector) in enumerate(
-            zip(one.entry.symptoms, one.vectors, strict=True)
-        ):
-            fingerprint = symptom.signature.fingerprint
-            row = {"entry": version, "position": position, "fingerprint": fingerprint}
-            found[self._append("symptoms", row)["id"]] = symptom, vector
+        for row in self._append_all("symptoms", several):
+            one, position = versions[row["entry"]], row["position"]
+            found[row["id"]] = one.entry.symptoms[position], one.vectors[position]
         return found
 
     def _make_findable(
@@ -161,28 +172,28 @@ class EntryTables(AuditTables):
         self._index.add_space(made)
         return made
 
-    def _forget(self, version: int, spaces: Sequence[Space]) -> list[int]:
-        """Take a version out of the searches, so that it never crowds out a live one. Returned
-        are the numbers of its symptoms."""
-        found = self._db.rows("SELECT id FROM symptoms WHERE entry = ?", [version])
-        symptoms = [row["id"] for row in found]
-        self._index.remove(symptoms, spaces)
-        return symptoms
+    def _forget(self, versions: Sequence[int], spaces: Sequence[Space]) -> None:
+        """Take versions out of the searches, so that they never crowd out a live one."""
+        found = self._db.rows(
+            f"SELECT id FROM symptoms WHERE {self._db.among('entry', '?', 'bigint')}",
+            [list(versions)],
+        )
+        if found:
+            self._index.remove([row["id"] for row in found], spaces)
 
     def retire_entries(self, ids: Collection[str], by: str, at: datetime, reason: str) -> int:
-        retired = 0
         with self._db.write():
-            spaces = self._spaces()
-            for entry_id in ids:
-                row = self._newest(entry_id)
-                if not row["retired"]:
-                    retired += 1
-                    self._forget(row["seq"], spaces)
-                    self._append(
-                        "retirements",
-                        {"entry": row["seq"], "by": by, "at": time_text(at), "reason": reason},
-                    )
-        return retired
+            found = map(self._newest, ids)
+            versions = list(dict.fromkeys(row["seq"] for row in found if not row["retired"]))
+            self._forget(versions, self._spaces())
+            self._append_all(
+                "retirements",
+                [
+                    {"entry": version, "by": by, "at": time_text(at), "reason": reason}
+                    for version in versions
+                ],
+            )
+        return len(versions)
 
     # --- another embedder: new vectors beside the old ones ---------------------------------
 

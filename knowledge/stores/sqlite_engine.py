@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,9 @@ class Database:
         return self.rows(f"INSERT INTO {table} ({columns}) VALUES ({places}) RETURNING *", values)[
             0
         ]
+
+    def insert_all(self, table: str, several: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [self.insert(table, values) for values in several]
 
     def among(self, column: str, listed: str, kind: Listed = "text") -> str:  # noqa: ARG002 (JSON)
         return f"{column} IN (SELECT value FROM {self.each(listed)})"
