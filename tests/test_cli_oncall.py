@@ -77,6 +77,12 @@ def test_a_hold_on_what_was_never_seen_may_be_misspelt(cli: Cli) -> None:
 # ---- snooze and note ----
 
 
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_hold_on_nothing_is_none(cli: Cli, name: str) -> None:
+    cli.run("hold", name, "--json").told(2, "usage", "has no name")
+    assert cli.ok("hold", "--json").json == {"holds": []}
+
+
 def test_a_snoozed_incident_waits_and_is_told(cli: Cli) -> None:
     id_ = cli.capture("orders", events=[BUG])
     commands = (["incidents", "--exit-code"], ["watch", "--once", "--exit-code"])

@@ -312,6 +312,22 @@ def test_an_act_cannot_be_undone_and_that_is_said(cli: Cli) -> None:
     assert len(cli.cleared()) == 2  # of the one that was mended, and this one
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_waits_for_its_time_is_called_off(cli: Cli, begun: bool) -> None:
+    """Unless a watcher has begun it meanwhile."""
+    incident = cli.capture("orders", events=[REFUSED])
+    if begun:
+        cli.monkeypatch.setattr("aiops_cli.decide.call_off", lambda _store, _case: False)
+    keys = "e\nretry_later\ndelay=10m\nbusy\ny\nu\n"
+    said = cli.type("triage", keys=keys + ("" if begun else "q\n"))
+    assert ("taken back: retry_later of orders.load" in said.err) is not begun
+    assert ("ran in Airflow and cannot be undone" in said.err) is begun
+    assert cli.status(incident) == ("acting" if begun else "pending")
+    entries = cli.ok("kb", "list", "--json").json["entries"]
+    assert len([one for one in entries if not one["retired"]]) == begun
+    assert cli.cleared() == []
+
+
 # ---- what was typed is not lost ----
 
 

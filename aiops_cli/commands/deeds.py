@@ -52,7 +52,7 @@ class Item:
 @dataclass
 class Deed:
     """What was done, to which incidents, and how each step of it is put back; `None` where it
-    ran in Airflow."""
+    ran in Airflow, and False is what a step gives that has run meanwhile."""
 
     what: str
     ids: list[str]
@@ -145,6 +145,8 @@ def _act(
             deed.what = f"{proposed.action} of {_named(case)}"
             if plan is None:
                 deed.put_back += [*learned.put_back(), _taken_back(desk, case)]
+            elif proposed.action == "retry_later":
+                deed.put_back.append(_called_off(desk, case, learned.put_back()))
             else:
                 deed.put_back.append(None)
             _note(deeds, deed)
@@ -251,6 +253,23 @@ class _Learned:
         return lambda: knowledge.store.retire_entries([entry.id], by, now(), "taken back")
 
 
+def _called_off(
+    desk: Desk, case: Case, forget: list[Callable[[], object] | None]
+) -> Callable[[], bool]:
+    """Gives up what waits for its time, and what was learned by it; False where it has begun."""
+    from aiops_cli import decide
+
+    store = desk.knowledge.store
+
+    def call_off() -> bool:
+        off = decide.call_off(store, store.case(case.incident.id))
+        for step in filter(None, forget if off else ()):
+            step()
+        return off
+
+    return call_off
+
+
 def _taken_back(desk: Desk, case: Case) -> Callable[[], object]:
     store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
     return lambda: store.take_back(case.incident.id, by, now())
@@ -312,15 +331,13 @@ def undo(deeds: Deeds) -> list[str]:
         out.print("nothing was decided in this session")
         return []
     deed = deeds.pop()
-    steps = [step for step in deed.put_back if step is not None]
-    for step in reversed(steps):
-        step()
-    if len(steps) < len(deed.put_back):
+    ran = [step is None or step() is False for step in reversed(deed.put_back)]
+    if any(ran):
         out.print(
             f"{deed.what} ran in Airflow and cannot be undone; if it did harm: aiops wrong "
             f"{deed.ids[-1]} --reason …"
         )
-    if not steps:
+    if all(ran):
         return []
     out.print(f"taken back: {deed.what}")
     return deed.ids

@@ -96,6 +96,8 @@ def _targets(store: Store, target: str) -> tuple[str, ...]:
     except NotFound as error:
         if "more than one" in error.message:
             raise  # a DAG of that name would be held, and the incident meant would not
+        if not target.strip():
+            raise UsageError("the DAG to be held has no name", "aiops hold 'orders_*' 2h") from None
         if re.fullmatch(r"[0-9]+[smhdw]?", target):
             raise UsageError(
                 f"{target!r} is a length of time, not what is to be held",
