@@ -34,26 +34,42 @@ _WRITERS = 0x61696F70  # "aiop": the advisory lock that makes writers take turns
 
 _PLACE = re.compile(r"(?<![:\w]):([a-z_]\w*)")
 
-# search_path keeps what the role has behind our own: the extension's types may lie there.
+# Our own schema and the one that the extension lies in, whatever the role's search_path is.
 _SETTINGS = (
-    f"SELECT set_config('search_path', '{SCHEMA}, ' || current_setting('search_path'), true);"
+    f"SELECT set_config('search_path', concat_ws(', ', '{SCHEMA}', (SELECT "
+    "extnamespace::regnamespace FROM pg_extension WHERE extname = 'vector')), true);"
 )
-_READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_SETTINGS}"
-# READ COMMITTED, so that what is read behind the lock is what the writer before has committed.
-# synchronous_commit, for a claim that a power cut takes back is an act done twice.
-_WRITE = (
-    f"BEGIN ISOLATION LEVEL READ COMMITTED; {_SETTINGS}"
-    "SET LOCAL synchronous_commit = on;"
-    f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s';"
-    f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s';"
-    f"SELECT pg_advisory_xact_lock({_WRITERS})"
-)
-_MIGRATE = (
-    f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_WRITERS});"
-    f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}; {_SETTINGS}"
-    "CREATE TABLE IF NOT EXISTS schema_version "
-    "(version integer PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())"
-)
+
+
+def _reading() -> str:
+    return (
+        f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_SETTINGS}"
+        f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"
+    )
+
+
+def _writing() -> str:
+    # READ COMMITTED, so that what is read behind the lock is what the writer before has committed.
+    # synchronous_commit, for a claim that a power cut takes back is an act done twice.
+    return (
+        f"BEGIN ISOLATION LEVEL READ COMMITTED; {_SETTINGS}"
+        "SET LOCAL synchronous_commit = on;"
+        f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s';"
+        f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s';"
+        f"SELECT pg_advisory_xact_lock({_WRITERS})"
+    )
+
+
+def _migrating() -> str:
+    # The index of many vectors takes minutes: whoever makes it is waited for. Nobody else is, for
+    # all who come to a table that somebody waits for wait behind him.
+    return (
+        "BEGIN ISOLATION LEVEL READ COMMITTED;"
+        f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s';"
+        "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0;"
+        f"SELECT pg_advisory_xact_lock({_WRITERS});"
+        f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; {_SETTINGS}"
+    )
 
 
 class Database:
@@ -70,26 +86,29 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[None]:
-        with self._transaction(_WRITE):
+        with self._transaction(_writing()):
             yield
 
     @contextmanager
     def read(self) -> Iterator[None]:
-        with self._transaction(_READ):
+        with self._transaction(_reading()):
+            yield
+
+    @contextmanager
+    def migration(self) -> Iterator[None]:
+        """One transaction that changes the schema, while nobody else writes."""
+        with self._transaction(_migrating()):
             yield
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
         with self._lock, usable(self.location):
-            self._begin(begin)
             try:
+                self._begin(begin)
                 yield
                 self._execute("COMMIT")
             except BaseException:
-                # The server ends the transaction of a lost connection by itself.
-                if not self._connection.closed:
-                    with self._connection.cursor() as cursor:
-                        cursor.execute("ROLLBACK")
+                self._roll_back()
                 raise
 
     def _begin(self, begin: str) -> None:
@@ -99,20 +118,24 @@ class Database:
         try:
             self._execute(begin)
         except psycopg.OperationalError:
-            if not self._connection.closed:  # refused, not lost
-                self._execute("ROLLBACK")
+            if self._roll_back():  # refused, not lost
                 raise
             self._connection = connect(self._dsn)
             self._execute(begin)
 
+    def _roll_back(self) -> bool:
+        """Whether the server answers. What a lost connection has begun, it rolls back by itself."""
+        import psycopg
+
+        try:
+            self._execute("ROLLBACK")
+        except psycopg.Error:
+            self._connection.close()
+            return False
+        return True
+
     def _execute(self, statements: str) -> None:
         self._connection.execute(statements.encode())
-
-    @contextmanager
-    def migration(self) -> Iterator[None]:
-        """One transaction that changes the schema, while nobody else writes."""
-        with self._transaction(_MIGRATE):
-            yield
 
     def script(self, statements: str) -> None:
         """Several statements without values."""
@@ -165,20 +188,23 @@ class Database:
 
 
 def location(dsn: str) -> str:
-    """The database as a person may see it: no password, no options."""
+    """The database as a person may see it: no password, no options. Raises StoreUnusable."""
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
     try:
-        named = conninfo_to_dict(dsn)
-    except ProgrammingError as error:
+        named = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
+    except ProgrammingError:  # which may quote the password
+        named = {"host": "@@"}
+    user, host, port, name = (named.get(key, "") for key in ("user", "host", "port", "dbname"))
+    # A password with an @ or a / in it runs on into the parts that are shown.
+    if "@" in host[1:] + name or (port and not port.replace(",", "").isdigit()):
         raise StoreUnusable(
             "knowledge base postgresql://…: the address cannot be read",
-            "write AIOPS_KB as postgresql://user@host:5432/database",
-        ) from error
-    user = f"{named['user']}@" if named.get("user") else ""
-    port = f":{named['port']}" if named.get("port") else ""
-    return f"postgresql://{user}{named.get('host', '')}{port}/{named.get('dbname', '')}"
+            "write AIOPS_KB as postgresql://user:password@host:5432/database, in the password "
+            "%40 for @ and %2F for /",
+        )
+    return f"postgresql://{user}{'@' * bool(user)}{host}{':' * bool(port)}{port}/{name}"
 
 
 def reach(dsn: str) -> Database:
@@ -239,13 +265,29 @@ def usable(where: str) -> Iterator[None]:
         (errors.DiskFull, "cannot grow: its disk is full", "free some space; nothing was lost"),
         (errors.OutOfMemory, "is out of memory", "try again when the server has less to do"),
         (errors.QueryCanceled, "took too long", "try again; the role has a statement_timeout"),
+        (
+            errors.IdleInTransactionSessionTimeout,
+            "rolled back what had stood still for too long",
+            "try again; nothing of it was written",
+        ),
+        (errors.SerializationFailure, "was being changed meanwhile", "try again"),
+        (errors.DeadlockDetected, "was being changed meanwhile", "try again"),
+        (errors.ProgramLimitExceeded, "cannot hold this", "nothing of it was written"),
         (errors.UndefinedTable, "has lost tables", "restore a backup, or migrate a new database"),
+        (errors.DataCorrupted, "is damaged", "restore a backup"),
+        (errors.IndexCorrupted, "is damaged", "its owner runs: REINDEX DATABASE"),
+        # Among others a file that cannot grow for another reason than a full disk.
+        (
+            errors.InternalError_,
+            "has failed",
+            "see the server's log; what was being written was rolled back",
+        ),
         # Cannot be reached, was shut down, has no room for one more, refused the login, …
         (
             psycopg.OperationalError,
             "cannot be reached",
-            "check that it runs, and AIOPS_KB; what was being written is there wholly or not at "
-            "all",
+            "check that it runs, and the login in AIOPS_KB; what was being written is there "
+            "wholly or not at all",
         ),
         (psycopg.InterfaceError, "cannot be reached", "check that it runs, and AIOPS_KB"),
     )

@@ -8,6 +8,7 @@ from knowledge.errors import SchemaTooNew, StoreUnusable
 from knowledge.stores.postgres_engine import SCHEMA, Database, first_line, reach
 
 MIGRATIONS = Path(__file__).parent / "migrations" / "postgres"
+_VERSIONS = f"{SCHEMA}.schema_version"
 MIN_PGVECTOR = (0, 8)  # the first with iterative index scans
 
 # From so many vectors on an index is faster than looking at each (measured: 10,000 of 768
@@ -39,24 +40,22 @@ def open_database(dsn: str) -> Database:
 
 def migrate(dsn: str, role: str | None = None) -> tuple[int, int]:
     """As the database's owner: make the tables or bring them up to date, make the index of the
-    vectors where it pays, and give `role` what the program needs. Any number may do so at once.
-    Returns the schema's version before and after. Raises StoreUnusable or SchemaTooNew; then
-    nothing has changed."""
-    from psycopg import sql
-
+    vectors where it pays, and give `role` what the program needs and no more. Any number may do
+    so at once. Returns the schema's version before and after. Raises StoreUnusable or
+    SchemaTooNew; then nothing has changed."""
     steps = _steps()
     database = reach(dsn)
     try:
         with database.migration():
-            _need_vectors(database)
+            _need_schema(database)
             before = _version(database)
+            _need_vectors(database)
             for number in range(before + 1, max(steps) + 1):
                 database.script(steps[number].read_text(encoding="utf-8"))
                 database.insert("schema_version", {"version": number})
             _index_vectors(database)
             if role is not None:
-                grants = (MIGRATIONS / "grants.sql").read_text(encoding="utf-8")
-                database.script(grants.replace("{role}", sql.Identifier(role).as_string()))
+                _grant(database, role)
     finally:
         database.close()
     return before, max(steps)
@@ -68,10 +67,9 @@ def _steps() -> dict[int, Path]:
 
 def _version(database: Database) -> int:
     """The schema's version, 0 where there is none. Raises SchemaTooNew."""
-    table = f"{SCHEMA}.schema_version"
-    if database.rows("SELECT to_regclass(?) IS NULL AS missing", [table])[0]["missing"]:
+    if database.rows("SELECT to_regclass(?) IS NULL AS no", [_VERSIONS])[0]["no"]:
         return 0
-    found = database.rows(f"SELECT coalesce(max(version), 0) AS version FROM {table}")
+    found = database.rows(f"SELECT coalesce(max(version), 0) AS version FROM {_VERSIONS}")
     version, newest = int(found[0]["version"]), max(_steps())
     if version > newest:
         raise SchemaTooNew(
@@ -82,28 +80,80 @@ def _version(database: Database) -> int:
     return version
 
 
+def _need_schema(database: Database) -> None:
+    """Make the schema with the table of its version, unless it is there and ours."""
+    if database.rows("SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(?)", [SCHEMA]):
+        if database.rows("SELECT to_regclass(?) IS NULL AS no", [_VERSIONS])[0]["no"]:
+            raise StoreUnusable(
+                f"knowledge base {database.location}: its schema {SCHEMA} holds the tables of "
+                "another program",
+                "name another database",
+            )
+        return
+    import psycopg
+
+    try:
+        # IF NOT EXISTS asks for the right to make it even where it exists.
+        if database.rows("SELECT to_regnamespace(?) IS NULL AS no", [SCHEMA])[0]["no"]:
+            database.script(f"CREATE SCHEMA {SCHEMA}")
+        database.script(
+            f"CREATE TABLE {_VERSIONS} "
+            "(version integer PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())"
+        )
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StoreUnusable(
+            f"knowledge base {database.location}: this role may not make tables there "
+            f"({first_line(error)})",
+            "run aiops kb migrate as the owner of the database",
+        ) from error
+
+
 def _need_vectors(database: Database) -> None:
     """Make the extension, or say who can."""
-    found = database.row("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
-    if found is None:
-        import psycopg
+    import psycopg
 
+    asked = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+    if not database.rows(asked):
         try:
             database.script("CREATE EXTENSION vector")
         except psycopg.Error as error:
             raise StoreUnusable(
                 f"knowledge base {database.location} lacks the extension pgvector "
                 f"({first_line(error)})",
-                "install pgvector on the server; then a superuser runs there: "
+                "install pgvector on the server; then a superuser runs in this database: "
                 "CREATE EXTENSION vector",
             ) from error
-        found = database.rows("SELECT extversion FROM pg_extension WHERE extname = 'vector'")[0]
-    version = tuple(int(part) for part in found["extversion"].split(".")[:2])
-    if version < MIN_PGVECTOR:
+    has = str(database.rows(asked)[0]["extversion"])
+    if tuple(int(part) for part in has.split(".")[:2]) < MIN_PGVECTOR:
         raise StoreUnusable(
-            f"knowledge base {database.location} has pgvector {found['extversion']}; 0.8 is needed",
-            "upgrade it on the server, then: ALTER EXTENSION vector UPDATE",
+            f"knowledge base {database.location} has pgvector {has}; 0.8 is needed",
+            "upgrade it on the server, then a superuser runs in this database: "
+            "ALTER EXTENSION vector UPDATE",
         )
+
+
+def _grant(database: Database, role: str) -> None:
+    """What grants.sql gives, and nothing that was given before."""
+    from psycopg import sql
+
+    found = database.row(
+        "SELECT pg_has_role(r.oid, t.relowner, 'MEMBER') AS owns FROM pg_roles AS r "
+        "JOIN pg_class AS t ON t.oid = to_regclass(?) WHERE r.rolname = ?",
+        [_VERSIONS, role],
+    )
+    if found is None:
+        raise StoreUnusable(
+            f"knowledge base {database.location} knows no role {role!r}",
+            "make it: CREATE ROLE … LOGIN PASSWORD …",
+        )
+    if found["owns"]:
+        raise StoreUnusable(
+            f"the role {role!r} owns the knowledge base {database.location}, or may all that its "
+            "owner may: nothing could keep it from changing what is written",
+            "make a role for the program: CREATE ROLE … LOGIN PASSWORD …",
+        )
+    grants = (MIGRATIONS / "grants.sql").read_text(encoding="utf-8")
+    database.script(grants.replace("{role}", sql.Identifier(role).as_string()))
 
 
 def _index_vectors(database: Database) -> None:
