@@ -196,21 +196,23 @@ def test_what_has_no_task_is_never_run_again(at: Bench) -> None:
 # ---- lost workers ----
 
 
-def lost(at: Bench, **fields: object) -> None:
+def lost(at: Bench, *, backwards: bool = False, **fields: object) -> None:
     """What both servers write of a worker that was killed, as recorded."""
-    for row in recorded(at.server.samples["version"]["answer"]["version"])["lost_events"]["answer"][
-        "event_logs"
-    ]:
+    samples = recorded(at.server.samples["version"]["answer"]["version"])
+    rows = samples["lost_events"]["answer"]["event_logs"]
+    for row in reversed(rows) if backwards else rows:
         about = {"dag_id": "orders", "run_id": RUN, "task_id": "load", **fields}
         known = {key: row[key] for key in ("map_index", "try_number", "extra", "owner")}
         ended = now() - timedelta(minutes=5, seconds=1)
         at.server.add_event(row["event"], when=ended, **known | about)
 
 
-def test_a_lost_worker_is_told_from_the_event_log(at: Bench) -> None:
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_lost_worker_is_told_from_the_event_log(at: Bench, backwards: bool) -> None:
+    """By the row that says most, whichever was written first."""
     handled = exception("ValueError", "handled, and then the machine went away")
     at.server.add_failure("orders", "load", events=[handled])
-    lost(at)
+    lost(at, backwards=backwards)
     (case,) = at.watch()
     assert case.incident.signature.error_class == LOST
     assert case.incident.signature.headline.startswith("heartbeat timeout")
