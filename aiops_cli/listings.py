@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -241,3 +242,60 @@ def finding_list(docs: Sequence[Document]) -> RenderableType:
             told.add_row("", plain(command, "green"))
         parts.append(told)
     return Trimmed(Group(*parts[1:]))
+
+
+def audit_table(docs: Sequence[Document]) -> RenderableType:
+    """The audit log, a row a line: when, who, and what was said. Entries come by the hundred, and
+    those that came together are one line."""
+    rows = table("SEQ", f"AT {local(docs[0]['at'], '%z')}", "BY", "WHAT", narrow=("WHAT",))
+
+    def together(doc: Document) -> object:
+        return doc["at"][:16] if doc["what"] == "entries" else doc["seq"]
+
+    for _, group in itertools.groupby(docs, together):
+        first, *others = group
+        told = f"{len(others) + 1} entries" if others else _audited(first)
+        last = f"-{others[-1]['seq']}" if others else ""
+        rows.add_row(
+            f"{first['seq']}{last}",
+            local(first["at"], "%m-%d %H:%M"),
+            one_line(first["by"] or ""),
+            one_line(told),
+        )
+    return Trimmed(rows)
+
+
+def _audited(doc: Document) -> str:
+    row = doc["row"]
+    match doc["what"]:
+        case "decisions":
+            told = f"{row['kind']} {row['action'] or ''} of {row['incident_id']}"
+            return f"{told}: {row['reason'] or row['cause']}".removesuffix(": ")
+        case "outcomes":
+            return f"{row['outcome']}: decision {row['decision']} of {row['incident_id']}"
+        case "voided":
+            what = "taken back" if row["by"] else "given back, nothing was done"
+            return f"decision {row['decision']} {what}"
+        case "vouches":
+            safe = "safe to run again" if row["safe"] else "not safe to run again"
+            return f"{row['dag_id']}.{row['task_id']} is {safe}"
+        case "harms":
+            return f"decision {row['decision']} of {row['incident_id']} did harm: {row['reason']}"
+        case "entries":
+            return f"entry {row['id']} of {row['source']}"
+        case "retirements":
+            return f"entry version {row['entry']} retired: {row['reason']}"
+        case "grants":
+            return f"grant {row['id']}: {row['actions']} in {row['dags']}"
+        case "revocations":
+            return f"grant {row['grant_id']} revoked"
+        case "pauses":
+            return f"{'paused' if row['paused'] else 'resumed'}: {row['reason']}".removesuffix(": ")
+        case "holds":
+            return f"hold on {row['target']}: {row['reason']}".removesuffix(": ")
+        case "hold_ends":
+            return f"hold {row['hold_id']} ended"
+        case "instances":
+            return f"instance {row['name']} is {row['url']}"
+        case other:
+            return str(other)

@@ -82,6 +82,14 @@ COMMANDS: Mapping[str, Entry | Group] = {
             "revoke": Entry("auto", "revoke", "Take a grant back."),
         },
     ),
+    "audit": Group(
+        "Show who decided what; `aiops audit` alone lists.",
+        {
+            "list": Entry("audit", "audit", "List what was decided and allowed, newest last."),
+            "verify": Entry("audit", "verify", "Prove that none of it was altered."),
+        },
+        default="list",
+    ),
     "pause": Entry("pause", "pause", "Stop acting alone, for all who share the memory."),
     "resume": Entry("pause", "resume", "Allow acting alone again."),
     "kb": Group(
@@ -94,6 +102,10 @@ COMMANDS: Mapping[str, Entry | Group] = {
             "search": Entry("kb", "search", "Find entries that fit a text."),
             "retire": Entry("kb", "retire", "Take entries out of use."),
             "lint": Entry("kb_lint", "lint", "Say what is wrong with what is known."),
+            "export": Entry("kb_move", "export", "Write what is known, and its record, as JSONL."),
+            "import": Entry("kb_move", "import_", "Add what another knowledge base exported."),
+            "reindex": Entry("kb_tables", "reindex", "Make the vectors of another embedder."),
+            "migrate": Entry("kb_tables", "migrate", "Make or update the tables in Postgres."),
             "stats": Entry("kb", "stats", "Count what is known and what came of it."),
         },
     ),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aiops_cli.examine import Desk
     from knowledge.base import KnowledgeBase
     from knowledge.embedders import Embedder
-    from knowledge.stores import Store
+    from knowledge.stores import LastingStore, Store
 
 
 class SystemClock:
@@ -38,13 +38,18 @@ class SystemClock:
 
 
 @contextmanager
-def store(settings: Settings) -> Iterator[Store]:
-    """The store alone: for commands that only read or write records."""
+def store(settings: Settings) -> Iterator[LastingStore]:
+    """The store alone: for commands that only read or write records. Where anything was logged
+    meanwhile, this machine keeps the head of the audit log in mind."""
     from knowledge.stores import open_store
 
     opened = open_store(settings.kb)
     try:
         yield opened
+        if opened.logged:
+            from aiops_cli import anchors
+
+            anchors.keep(opened, _warn)
     finally:
         opened.close()
 
@@ -52,12 +57,17 @@ def store(settings: Settings) -> Iterator[Store]:
 @contextmanager
 def knowledge_base(settings: Settings) -> Iterator[KnowledgeBase]:
     """The knowledge base with its embedder and the starter entries."""
+    with store(settings) as opened:
+        yield knowledge(settings, opened)
+
+
+def knowledge(settings: Settings, opened: Store) -> KnowledgeBase:
+    """The knowledge base that an open store is."""
     from knowledge.base import KnowledgeBase
 
-    with store(settings) as opened:
-        knowledge = KnowledgeBase(opened, embedder(settings))
-        knowledge.seed_starter(SystemClock().now())
-        yield knowledge
+    made = KnowledgeBase(opened, embedder(settings))
+    made.seed_starter(SystemClock().now())
+    return made
 
 
 def embedder(settings: Settings) -> Embedder:
@@ -105,9 +115,9 @@ def desk(settings: Settings) -> Iterator[Desk]:
     from aiops_cli.examine import Desk
 
     gateway = airflow(settings)
-    with knowledge_base(settings) as knowledge:
-        knowledge.store.bind_instance(gateway.name, gateway.url)
-        yield Desk(gateway, knowledge, settings, SystemClock())
+    with knowledge_base(settings) as known:
+        known.store.bind_instance(gateway.name, gateway.url)
+        yield Desk(gateway, known, settings, SystemClock())
 
 
 def _login(chosen: AirflowSettings) -> Login:

@@ -6,7 +6,7 @@ store only keeps.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from knowledge.tokens import tokenize
 # a text search re-ranked by character grams equals ranking the whole base).
 TEXT_CANDIDATES = 60
 VECTOR_CANDIDATES = 30
+REINDEX_BATCH = 64
 
 STARTER = Path(__file__).parent / "starter"
 STARTER_MARK = "starter"  # under it the store remembers which version it holds
@@ -134,6 +135,36 @@ class KnowledgeBase:
         gone = [entry.id for entry in plan.retired]
         self.store.retire_entries(gone, by, at, "vanished from its source")
         return plan
+
+    def reindex(self, at: datetime, told: Callable[[int], None]) -> int:
+        """Make the vectors of this embedder for all that is known, while those in use stay so,
+        then use them instead. What an earlier run has made is not made again. `told` hears how
+        many were made so far; returned is how many it were. Signatures of another version are
+        made anew first. Raises EmbedderMismatch where somebody else began another embedder's."""
+        self.store.unembedded(self.space, 0)  # begins the space
+        outdated = [
+            entry
+            for entry in self.store.entries()
+            if any(one.signature.version != SIGNATURE_VERSION for one in entry.symptoms)
+        ]
+        self.put([self._signed_anew(entry) for entry in outdated], at)
+        made = 0
+        while not self.store.switch_space(self.space):
+            while wanted := self.store.unembedded(self.space, REINDEX_BATCH):
+                vectors = self.embedder.embed([text for _, text in wanted])
+                numbers = (number for number, _ in wanted)
+                self.store.embed(self.space, dict(zip(numbers, vectors, strict=True)))
+                made += len(wanted)
+                told(made)
+        return made
+
+    def _signed_anew(self, entry: Entry) -> Entry:
+        if entry.incident_id is not None:  # only its headline is the symptom's text
+            excerpt = self.store.case(entry.incident_id).incident.excerpt
+            signed = [Symptom(one.text, sign(excerpt.text)) for one in entry.symptoms]
+        else:
+            signed = [Symptom(one.text, sign(one.text)) for one in entry.symptoms]
+        return replace(entry, symptoms=tuple(signed))
 
     def seed_starter(self, at: datetime) -> None:
         """See that the entries that ship with the package are in the store, as this version has

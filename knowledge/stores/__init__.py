@@ -15,7 +15,7 @@ it gives no status, is no trial, counts against no limit, and what was vouched w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -41,6 +41,8 @@ from knowledge.records import (
     Trial,
     Vouch,
 )
+
+POSTGRES = ("postgresql://", "postgres://")
 
 Vector = Sequence[float]
 
@@ -98,6 +100,14 @@ class AuditReport:
 
     head: AuditHead
     faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCounts:
+    """What was loaded from another store: incidents taken, and those that were known already."""
+
+    incidents: int
+    known: int
 
 
 class Store(Protocol):
@@ -395,8 +405,13 @@ class LastingStore(Store, Protocol):
 
     # --- the audit log: everything decided or allowed, and every change of what is known ---
 
+    logged: bool  # whether anything was logged since this store was opened
+
     def audit_head(self) -> AuditHead:
         """The last row of the log."""
+
+    def audit_follows(self, head: AuditHead) -> bool:
+        """Whether a head that was seen before is still in the log."""
 
     def audit(
         self, *, since: datetime | None = None, limit: int | None = None
@@ -407,6 +422,34 @@ class LastingStore(Store, Protocol):
         """Whether each row of the log follows the one before and is what it was, and each logged
         row is what the log has of it. `heads` were seen before and kept elsewhere."""
 
+    # --- moving what was seen and decided to another store ---------------------------------
+
+    def instances(self) -> Mapping[str, str]:
+        """The base URL that each instance's name is bound to."""
+
+    def dump(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All incidents but those that are acted on or need a human, with what was judged,
+        decided, vouched and what came of it: (table, row as JSON), in an order in which `load`
+        takes them. To be used up before anything else is asked of the store."""
+
+    def load(self, dumped: Iterable[tuple[str, Mapping[str, Any]]]) -> LoadCounts:
+        """Append what `dump` gave, all or nothing. Incidents that are stored already are left as
+        they are, and so is what people here said about whether a task may run again; a no is
+        taken. Raises KeyError, TypeError or ValueError for what `dump` did not give."""
+
+
+def migrate_store(url: str, role: str | None = None) -> tuple[int, int] | None:
+    """Make or bring up to date the tables of a store in Postgres, as their owner, and give
+    `role` what the program needs: the schema's version before and after. None for SQLite, where
+    opening does it. Raises StoreUnusable or SchemaTooNew."""
+    if url.startswith(POSTGRES):
+        _need_psycopg()
+        from knowledge.stores.postgres_schema import migrate  # psycopg only where it is used
+
+        return migrate(url, role)
+    open_store(url).close()
+    return None
+
 
 def open_store(url: str) -> LastingStore:
     """The store that `url` names: `sqlite:///path` or `postgresql://…`.
@@ -416,14 +459,8 @@ def open_store(url: str) -> LastingStore:
         from knowledge.stores.sqlite import SqliteStore  # apsw only where it is used
 
         return SqliteStore.open(url.removeprefix("sqlite:///"))
-    if url.startswith(("postgresql://", "postgres://")):
-        try:
-            import psycopg  # noqa: F401 (only to say what is missing)
-        except ImportError as error:
-            raise StoreUnusable(
-                f"a knowledge base in Postgres needs psycopg ({error})",
-                "install it: pip install 'aiops-cli[postgres]'",
-            ) from error
+    if url.startswith(POSTGRES):
+        _need_psycopg()
         from knowledge.stores.postgres import PostgresStore  # as apsw above
 
         return PostgresStore.open(url)
@@ -431,3 +468,13 @@ def open_store(url: str) -> LastingStore:
         f"unknown knowledge base {url.split('://')[0]!r}",
         "use sqlite:///path/to/file.db or postgresql://user@host/database",
     )
+
+
+def _need_psycopg() -> None:
+    try:
+        import psycopg  # noqa: F401 (only to say what is missing)
+    except ImportError as error:
+        raise StoreUnusable(
+            f"a knowledge base in Postgres needs psycopg ({error})",
+            "install it: pip install 'aiops-cli[postgres]'",
+        ) from error

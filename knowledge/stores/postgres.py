@@ -12,7 +12,7 @@ from knowledge.stores.postgres_engine import ROWS_AT_ONCE, Database
 from knowledge.stores.postgres_schema import MAX_INDEXED, indexed_type, open_database
 from knowledge.stores.rows import Row
 from knowledge.stores.sql_entries import Space
-from knowledge.stores.sql_incidents import SqlStore
+from knowledge.stores.sql_moving import MovingTables
 
 # Symptoms that one text search ranks, but for those that share its rarest word: who shares only
 # words that most have is no candidate.
@@ -25,7 +25,7 @@ MAX_WORD = 500
 MAX_POSITIONS = 255
 
 
-class PostgresStore(SqlStore):
+class PostgresStore(MovingTables):
     """See `knowledge.stores.Store`."""
 
     @classmethod

@@ -82,6 +82,12 @@ def _version(database: Database) -> int:
 
 def _need_schema(database: Database) -> None:
     """Make the schema with the table of its version, unless it is there and ours."""
+    encoding = database.rows("SELECT current_setting('server_encoding') AS name")[0]["name"]
+    if encoding != "UTF8":
+        raise StoreUnusable(
+            f"knowledge base {database.location} holds text as {encoding}; UTF8 is needed",
+            "make another: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
+        )
     if database.rows("SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(?)", [SCHEMA]):
         if database.rows("SELECT to_regclass(?) IS NULL AS no", [_VERSIONS])[0]["no"]:
             raise StoreUnusable(

@@ -7,16 +7,19 @@ a lone surrogate or a NUL out of a hostile log must neither fail nor change on t
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, get_args
 
 from knowledge.records import (
+    ACTIONS,
     Claim,
     Decision,
     Entry,
+    EntryKind,
     Excerpt,
     Grant,
     Harm,
@@ -70,6 +73,49 @@ def entry_content(entry: Entry) -> str:
     content = asdict(entry)
     del content["created_at"], content["retired"]
     return json_text(content)
+
+
+def entry_document(entry: Entry) -> dict[str, Any]:
+    """The whole entry as JSON."""
+    content: dict[str, Any] = json.loads(entry_content(entry))
+    return {**content, "created_at": time_text(entry.created_at), "retired": entry.retired}
+
+
+def entry_of(document: Mapping[str, Any]) -> Entry:
+    """Raises KeyError, TypeError or ValueError for what `entry_document` did not give."""
+    content = {**document}
+    created_at, retired = content.pop("created_at"), content.pop("retired")
+    entry = read_entry(
+        {"content": json_text(content), "created_at": created_at, "retired": retired}
+    )
+    texts = (entry.id, entry.source, entry.title, entry.cause, entry.explanation)
+    lists = (entry.dags, entry.tags, [symptom.text for symptom in entry.symptoms])
+    signed = [symptom.signature for symptom in entry.symptoms]
+    optional = (entry.edited, entry.owner, entry.incident_id)
+    if (
+        entry_document(entry) != document
+        or entry.kind not in get_args(EntryKind)
+        or entry.action not in (None, *ACTIONS)
+        or not all(isinstance(one, str) for one in (*texts, *itertools.chain(*lists)))
+        or not all(isinstance(one, str) for one in optional if one is not None)
+        or not all(isinstance(one, bool) for one in (retired, entry.suggestion_only))
+        or entry.safe_to_retry not in (None, True, False)
+        or not isinstance(entry.params, dict)
+        or not all(_is_signature(one) for one in signed)
+    ):
+        raise ValueError(f"{document.get('id')}: not as it was exported")
+    return entry
+
+
+def _is_signature(signature: Signature) -> bool:
+    texts = (signature.text, signature.fingerprint, signature.error_class, signature.headline)
+    return (
+        all(isinstance(one, str) for one in texts)
+        and isinstance(signature.frame, str | None)
+        and type(signature.version) is int
+        and type(signature.line) in (int, type(None))
+        and isinstance(signature.wrapper, bool)
+    )
 
 
 def read_entry(row: Row) -> Entry:

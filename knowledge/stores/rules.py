@@ -142,7 +142,7 @@ def space_text(space: VectorSpace) -> str:
 
 
 def norm(vector: Sequence[float]) -> float:
-    return math.sqrt(math.fsum(x * x for x in vector))
+    return math.hypot(*vector)
 
 
 def points_somewhere(vector: Sequence[float]) -> bool:

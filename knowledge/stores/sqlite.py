@@ -13,14 +13,14 @@ from knowledge.stores import Vector, rules
 from knowledge.stores.rows import Row
 from knowledge.stores.sql_audit import AuditTables
 from knowledge.stores.sql_entries import Space
-from knowledge.stores.sql_incidents import SqlStore
+from knowledge.stores.sql_moving import MovingTables
 from knowledge.stores.sqlite_engine import Database, open_database
 
 # sqlite-vec answers no more than this many neighbours.
 MAX_NEIGHBOURS = 4096
 
 
-class SqliteStore(SqlStore):
+class SqliteStore(MovingTables):
     """See `knowledge.stores.Store`."""
 
     @classmethod
