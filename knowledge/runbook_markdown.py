@@ -16,10 +16,11 @@ from typing import Literal
 from knowledge.runbook_fields import RunbookFile
 
 BOLD_LINE = 7  # below the six levels of real headings
+_MOST_CELLS = 100
 
 _HEADING = re.compile(r"\s{0,3}(#{1,6})\s+(.*?)[\s#]*$")
 _WIKI_HEADING = re.compile(r"h([1-6])\.\s+(.+)$")
-_HTML_HEADING = re.compile(r"\s*<h([1-6])[^>]*>(.*?)</h\1>\s*$", re.IGNORECASE)
+_HTML_HEADING = re.compile(r"\s*<h([1-6])[^<>]*>(.*?)</h\1>\s*$", re.IGNORECASE)
 _BOLD = re.compile(r"\s*(?:\*\*\*?|__)([^*_`][^*`]{0,118}?)(?:\*\*\*?|__)\s*:?\s*$")
 _UNDERLINE = re.compile(r"\s{0,3}(=+|-{2,})\s*$")
 _RULE = re.compile(r"\s{0,3}(?:(?:\*\s*){3,}|(?:-\s*){3,}|(?:_\s*){3,})$")
@@ -34,7 +35,7 @@ _TABLE_RULE = re.compile(r"\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*$")
 _CELLS = re.compile(r"(?:\\\||`[^`]*`|[^|])+|(?<=\|)(?=\|)")
 _TAG = re.compile(
     r"</?(?:p|div|span|b|i|u|em|strong|small|big|sub|sup|kbd|details|summary|center|font|a|img|"
-    r"ul|ol|section|blockquote|mark|ins|del|hr|li|input|label)\b[^>]*>",
+    r"ul|ol|section|blockquote|mark|ins|del|hr|li|input|label)\b[^<>]*>",
     re.IGNORECASE,
 )
 _CODE_TAG = re.compile(r"</?(?:code|tt)>", re.IGNORECASE)
@@ -99,7 +100,7 @@ def _next(file: RunbookFile, lines: Sequence[str], at: int, blocks: list[Block])
         blocks.append(Block("heading", before.line, before.text, level))
     elif _RULE.match(text):
         blocks.append(Block("blank", number))
-    elif "|" in text and number < len(lines) and _is_rule(lines[number], quote):
+    elif 0 < text.count("|") <= _MOST_CELLS and _is_rule(lines[number : number + 1], quote):
         return _table(lines, at, quote, blocks)
     elif bold := _BOLD.match(text):
         blocks.append(Block("heading", number, _plain(bold[1]), BOLD_LINE))
@@ -203,7 +204,8 @@ def _indented(lines: Sequence[str], at: int, blocks: list[Block]) -> int:
     return index
 
 
-def _is_rule(line: str, quote: re.Match[str] | None) -> bool:
+def _is_rule(below: Sequence[str], quote: re.Match[str] | None) -> bool:
+    line = "".join(below)
     if quote:
         line = _QUOTE.sub("", line, count=1)
     return "-" in line and bool(_TABLE_RULE.match(line))

@@ -131,11 +131,13 @@ def _split(own: list[tuple[str, Section]], topic: Section) -> list[list[tuple[st
     """Parts in their order → one list a failure: symptoms that come after an action, where there
     were some before it, begin the next one."""
     groups: list[list[tuple[str, Section]]] = [[]]
+    before: set[str] = set()
     for role, part in own:
-        before = {name for name, _ in groups[-1]}
         shown = "symptoms" in before or (len(groups) == 1 and _quotes(topic))
         if role == "symptoms" and "action" in before and shown:
             groups.append([])
+            before = set()
+        before.add(role)
         groups[-1].append((role, part))
     return groups
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from knowledge.runbook_markdown import Block
 from knowledge.signature import sign
 
+_LONGEST = 4_000  # characters looked at of a line
 _MOST = 8  # of one entry; more is a list of everything that ever happened
 
 # Languages that people name at their own commands and code rather than at a log.
@@ -83,6 +84,7 @@ def _only_commands(lines: list[str]) -> bool:
 def from_words(text: str) -> list[str]:
     """The error texts quoted in a line: in code spans or quotation marks, or the line itself
     where it is one."""
+    text = text[:_LONGEST]
     spans = [span[2].strip() for span in _SPAN.finditer(text)]
     found = [span for span in spans if _is_error(span)]
     if found:

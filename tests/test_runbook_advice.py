@@ -1,0 +1,223 @@
+"""Prose becomes an action only where it can be taken in one way; anything else stays advice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knowledge.records import ACTIONS, Entry
+from knowledge.runbook_advice import forbids, structured, understood
+from knowledge.runbook_samples import from_words
+from knowledge.runbook_words import meta_of, role_of
+from knowledge.runbooks import survey
+
+
+@pytest.mark.parametrize(
+    ("text", "action", "params"),
+    [
+        ("Retry.", "retry", {}),
+        ("Please just re-run the failed task in the Airflow UI!", "retry", {}),
+        ("- Clear the task", "retry", {}),
+        ("Den Task neu starten.", "retry", {}),
+        ("Relancer la tâche", "retry", {}),
+        ("Retry after 20 minutes", "retry_later", {"delay": "20m"}),
+        ("Wait about 2 hours, then clear the task.", "retry_later", {"delay": "2h"}),
+        ("10 Minuten warten, dann den Task neu starten", "retry_later", {"delay": "10m"}),
+    ],
+)
+def test_a_plain_wish_is_understood(text: str, action: str, params: Mapping[str, str]) -> None:
+    assert understood(text, "") == (action, params)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Clear it",  # what?
+        "Restart the database",
+        "Clear the DAG run",  # runs tasks again that succeeded
+        "Rerun the task before 05:00",
+        "Rerun the task if the vendor agrees",
+        "Do not rerun the task",
+        "Retry unless it is month end",
+        "First check the balance. Rerun the task",
+        "Rerun the task, then call finance",
+        "Rerun the upstream task",
+        "Reran the task",
+        "We could retry the task",
+        "Retry the task?",
+        "Do you want to retry?",
+        "Wait for the loader, then retry",
+        "Nicht neu starten",
+        "Task neu starten, aber erst ab 6 Uhr",
+    ],
+)
+def test_whatever_says_more_or_less_is_advice(text: str) -> None:
+    assert understood(text, text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Never rerun this task.",
+        "do NOT simply retry it",
+        "Don’t clear the task while the bank is closed",
+        "It must not be rerun without finance",
+        "Bitte nicht einfach neu starten!",
+        "Ne jamais relancer sans accord",
+        "No reintentar",
+        "It is not safe to re-run",
+    ],
+)
+def test_a_word_against_running_again_is_heard(text: str) -> None:
+    assert forbids(text)
+    assert understood("Rerun the task", text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "There are no retries left.",
+        "It does not restart by itself.",
+        "Airflow did not retry it.",
+        "Do not call the vendor; rerun the task.",
+        "Nicht vergessen: Task neu starten",
+    ],
+)
+def test_a_no_to_something_else_is_none(text: str) -> None:
+    assert not forbids(text)
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_only_two_actions_are_ever_read_out_of_prose(text: str, around: str) -> None:
+    found = understood(text, around)
+    assert found is None or found[0] in ("retry", "retry_later")
+    exact = structured(text)
+    assert exact is None or exact[0] in ACTIONS
+
+
+@pytest.mark.parametrize(
+    ("heading", "role"),
+    [
+        ("Symptoms", "symptoms"),
+        ("## 🔥 **Symptom(s)**:", "symptoms"),
+        ("1. Error Message", "symptoms"),
+        ("Symptoms / Error logs", "symptoms"),
+        ("Symptoms & Diagnosis", "symptoms"),
+        ("Mögliche Ursachen", "cause"),
+        ("Root-Cause Analysis", "cause"),
+        ("Cause 2", "cause"),
+        ("Cause and Fix", "action"),
+        ("Step 3: Resolution", "action"),
+        ("Was tun?", "action"),
+        ("¿Qué hacer?", "action"),
+        ("Action Items", "aside"),
+        ("What went wrong", "aside"),
+        ("Impact", "context"),
+        ("Errors we have known and loved", None),
+        ("Fixed assets", None),
+        ("Orders and Resolution", None),
+        ("", None),
+    ],
+)
+def test_a_heading_plays_its_part_only_as_a_whole(heading: str, role: str | None) -> None:
+    assert role_of(heading) == role
+
+
+def test_no_word_has_two_meanings() -> None:
+    from knowledge import runbook_words as words
+
+    both = [*words._ROLES.values(), *words._META.values()]
+    told = [word for text in both for word in {" ".join(w.split()) for w in text.split(",")}]
+    assert sorted({word for word in told if told.count(word) > 1}) == []
+    assert all(role_of(word) or meta_of(word) for word in told)
+
+
+def test_the_error_is_found_in_a_sentence_and_a_command_is_none() -> None:
+    assert from_words("it says `KeyError: 'x'` after `airflow tasks clear x`") == ["KeyError: 'x'"]
+    assert from_words('the log has "connection refused by db-1"') == ["connection refused by db-1"]
+    assert from_words("see `/var/log/errors.log` and `error_count`") == []
+    assert from_words("the errors failed to be exceptional") == []
+
+
+# ---- pages ----
+
+
+def read(folder: Path, text: str) -> tuple[Entry, ...]:
+    file = folder / "a.md"
+    file.write_text(text)
+    return survey([file]).checked().entries
+
+
+def test_samples_below_an_action_are_no_symptoms(tmp_path: Path) -> None:
+    (entry,) = read(
+        tmp_path,
+        "# T\n```\nKeyError: 'a'\n```\nFix: do this until you see\n\n```\nValueError: b c\n```\n",
+    )
+    assert [symptom.text for symptom in entry.symptoms] == ["KeyError: 'a'"]
+    assert "ValueError: b c" in entry.explanation
+
+
+def test_a_word_at_the_top_of_the_page_holds_for_all_of_it(tmp_path: Path) -> None:
+    text = "# All\n\nOwner: ana\n\nNever rerun anything here.\n\n"
+    text += "".join(f"## {n}\n`ValueError: {n} is bad`\n\nFix: Rerun the task.\n\n" for n in "ab")
+    for entry in read(tmp_path, text):
+        assert (entry.action, entry.safe_to_retry, entry.owner) == (None, False, "ana")
+
+
+def test_a_pages_text_is_kept_within_bounds(tmp_path: Path) -> None:
+    (entry,) = read(tmp_path, f"# T\n`KeyError: 'a'`\n\n{'many words ' * 1000}\n")
+    assert len(entry.explanation) < 2_100
+    assert entry.explanation.endswith("… (cut)")
+
+
+def test_a_hard_wrapped_paragraph_over_a_rule_is_no_heading(tmp_path: Path) -> None:
+    (entry,) = read(tmp_path, "# T\n`KeyError: 'a'`\n\nIt happens.\n---\n\nCause: b\n")
+    assert (entry.title, entry.cause) == ("T", "b")
+    assert "It happens." in entry.explanation
+
+
+@pytest.mark.parametrize("piece", ["<b ", "|", "`a ", "**a", "“a b ", "a: ", "# a\n", "- a\n"])
+def test_reading_takes_time_in_proportion(tmp_path: Path, piece: str) -> None:
+    def seconds(times: int) -> float:
+        file = tmp_path / "a.md"
+        file.write_text("# T\nCause: c\n\n" + piece * times)
+        best = 9e9
+        for _ in range(3):
+            start = time.perf_counter()
+            survey([file])
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    assert seconds(6_000) / seconds(750) < 32  # 8 if linear, 64 if quadratic
+
+
+PIECES = st.sampled_from(
+    ["# T\n", "## Symptoms\n", "Fix: retry\n", "Cause: c\n", "```\n", "ValueError: x y\n", "\n",
+     "| Error | Fix |\n|---|---|\n", "| `KeyError: 'a'` | b |\n", "- item\n", "  more\n", "> q\n",
+     "**Bold**\n", "===\n", "---\n", "<pre>\n", "</pre>\n", "<!--\n", "-->\n", "{code}\n",
+     "h2. Fix\n", "    code\n", "Owner: a\n", "DAGs: a, b\n", "Safe to retry: perhaps\n", "“it failed to run”\n"]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=14).map("".join))
+def test_any_page_is_read_refused_or_left_out_and_the_same_again(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "page.md"
+    file.write_text(text)
+    reading = survey([file])
+    assert reading.entries or reading.refused
+    for error in reading.refused:
+        assert error.message.startswith(f"{file}:")
+    for entry in reading.entries:
+        assert entry.title
+        assert all(symptom.text for symptom in entry.symptoms)
+        assert entry.action in (None, "retry")  # the one that some of the pieces name
+    again = survey([file])
+    assert [entry.id for entry in again.entries] == [entry.id for entry in reading.entries]
