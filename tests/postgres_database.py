@@ -94,3 +94,34 @@ def template(admin: str, name: str, migrate: Callable[[str], object]) -> Iterato
             connection.execute("CREATE EXTENSION vector")
         migrate(database.owner)
         yield name
+
+
+def answer(dsn: str, query: str, *values: object) -> list[tuple[object, ...]]:
+    """The rows that a query has, if any."""
+    import psycopg
+
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        cursor = connection.execute(query.encode(), values or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+def tables(dsn: str) -> list[str]:
+    """The names of the tables of the knowledge base, none where it was not made."""
+    found = answer(dsn, "SELECT tablename FROM pg_tables WHERE schemaname = 'aiops' ORDER BY 1")
+    return [str(name) for (name,) in found]
+
+
+def contents(dsn: str) -> dict[str, list[str]]:
+    """Every row of every table of the knowledge base, as text."""
+    import psycopg
+
+    with psycopg.connect(dsn) as connection:
+        return {
+            table: [
+                str(row)
+                for row in connection.execute(
+                    f"SELECT t::text FROM aiops.{table} AS t ORDER BY 1".encode()
+                )
+            ]
+            for table in tables(dsn)
+        }

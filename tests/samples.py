@@ -17,11 +17,17 @@ from knowledge.records import (
     DecisionKind,
     Entry,
     Excerpt,
+    Grant,
+    Hold,
     Incident,
+    Judgement,
     Outcome,
     OutcomeName,
+    Pause,
+    Remark,
     Signature,
     Symptom,
+    Vouch,
     short_hash,
 )
 from knowledge.stores import EmbeddedEntry, Store, VectorSpace
@@ -140,6 +146,32 @@ def acted(
     row = outcome and Outcome(one.id, made.seq, NOW, outcome, "seen", 2)
     store.settle(one.id, token, "done", row or None)
     return made
+
+
+def fill(store: Store) -> None:
+    """Write a row into every table."""
+    store.bind_instance("prod", "https://airflow.example")
+    store.set_watermark("prod", NOW)
+    store.put_entries([embedded("entry-a", ("A: x", unit(1, 0, 0)))], SPACE, NOW)
+    store.retire_entries(["entry-a"], "me", NOW, "stale")
+    store.put_entries([embedded("entry-b", ("B: x", unit(1, 0, 0)))], SPACE, NOW)
+    added(store, incident(0), incident(1))
+    store.add_judgement(Judgement(incident(0).id, NOW, {}))
+    acted(store, incident(0))
+    store.call_wrong(incident(0).id, "me", NOW, "paid twice")
+    store.add_remark(Remark(incident(0).id, "me", NOW, "asked the vendor"))
+    store.snooze(incident(0).id, NOW, "me", NOW)
+    store.add_hold(Hold("holdone", "default", "orders_*", "me", NOW))
+    store.end_hold("holdone", "me", NOW)
+    store.set_mark("starter", "[]")
+    vouch = Vouch("default", "orders_etl", "t0", None, True, "me", NOW)
+    store.record(decision(incident(0), "reject"), [vouch])
+    token, _ = opened(store, incident(1))
+    store.release(incident(1).id, token)
+    opened(store, incident(1))
+    store.add_grant(Grant("grantone", ("retry",), ("*",), "me", NOW))
+    store.revoke_grant("grantone", "me", NOW)
+    store.set_pause(Pause(True, "me", NOW))
 
 
 def refused(check: str, act: Callable[[], object]) -> DoorClosed:

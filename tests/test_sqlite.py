@@ -18,14 +18,9 @@ from knowledge.errors import SchemaTooNew, StoreUnusable
 from knowledge.records import (
     ClaimState,
     DecisionKind,
-    Grant,
-    Hold,
-    Judgement,
     Outcome,
     OutcomeName,
-    Pause,
     Remark,
-    Vouch,
     status_of,
 )
 from knowledge.stores import open_store, rows, sqlite_engine
@@ -33,7 +28,7 @@ from knowledge.stores.sql_incidents import STATUS
 from knowledge.stores.sqlite import SqliteStore
 from knowledge.stores.sqlite_engine import MIGRATIONS, open_database
 from tests import claim_worker
-from tests.samples import NOW, SPACE, acted, added, decision, embedded, incident, opened, unit
+from tests.samples import NOW, added, decision, fill, incident, unit
 
 CHANGEABLE = {"claims", "claim_tokens", "watermarks", "marks", "vector_spaces"}
 
@@ -53,28 +48,7 @@ def store(path: Path) -> Iterator[SqliteStore]:
 @pytest.fixture
 def full(store: SqliteStore) -> SqliteStore:
     """A store with a row in every table."""
-    store.bind_instance("prod", "https://airflow.example")
-    store.set_watermark("prod", NOW)
-    store.put_entries([embedded("entry-a", ("A: x", unit(1, 0, 0)))], SPACE, NOW)
-    store.retire_entries(["entry-a"], "me", NOW, "stale")
-    store.put_entries([embedded("entry-b", ("B: x", unit(1, 0, 0)))], SPACE, NOW)
-    added(store, incident(0), incident(1))
-    store.add_judgement(Judgement(incident(0).id, NOW, {}))
-    acted(store, incident(0))
-    store.call_wrong(incident(0).id, "me", NOW, "paid twice")
-    store.add_remark(Remark(incident(0).id, "me", NOW, "asked the vendor"))
-    store.snooze(incident(0).id, NOW, "me", NOW)
-    store.add_hold(Hold("holdone", "default", "orders_*", "me", NOW))
-    store.end_hold("holdone", "me", NOW)
-    store.set_mark("starter", "[]")
-    vouch = Vouch("default", "orders_etl", "t0", None, True, "me", NOW)
-    store.record(decision(incident(0), "reject"), [vouch])
-    token, _ = opened(store, incident(1))
-    store.release(incident(1).id, token)
-    opened(store, incident(1))
-    store.add_grant(Grant("grantone", ("retry",), ("*",), "me", NOW))
-    store.revoke_grant("grantone", "me", NOW)
-    store.set_pause(Pause(True, "me", NOW))
+    fill(store)
     return store
 
 
