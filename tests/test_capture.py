@@ -196,7 +196,7 @@ def test_what_has_no_task_is_never_run_again(at: Bench) -> None:
 # ---- lost workers ----
 
 
-def lost(at: Bench, *, backwards: bool = False, **fields: object) -> None:
+def lost(at: Bench, backwards: bool = False, **fields: object) -> None:
     """What both servers write of a worker that was killed, as recorded."""
     samples = recorded(at.server.samples["version"]["answer"]["version"])
     rows = samples["lost_events"]["answer"]["event_logs"]
@@ -212,7 +212,7 @@ def test_a_lost_worker_is_told_from_the_event_log(at: Bench, backwards: bool) ->
     """By the row that says most, whichever was written first."""
     handled = exception("ValueError", "handled, and then the machine went away")
     at.server.add_failure("orders", "load", events=[handled])
-    lost(at, backwards=backwards)
+    lost(at, backwards)
     (case,) = at.watch()
     assert case.incident.signature.error_class == LOST
     assert case.incident.signature.headline.startswith("heartbeat timeout")
@@ -226,7 +226,7 @@ def test_a_lost_worker_is_told_from_the_event_log(at: Bench, backwards: bool) ->
 )
 def test_another_tries_worker_says_nothing_of_this_one(at: Bench, other: dict[str, object]) -> None:
     at.server.add_failure("orders", "load", events=[REFUSED])
-    lost(at, **other)
+    lost(at, False, **other)
     (case,) = at.watch()
     assert case.incident.signature.error_class == "ConnectionRefusedError"
 

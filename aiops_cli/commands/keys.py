@@ -32,7 +32,7 @@ def ask_key(question: str) -> str:
     print(question, end="", file=sys.stderr, flush=True)
     key = _key()
     if key is None:
-        return _line().strip().lower()[:1]
+        return _line("").strip().lower()[:1]
     print(key if key.isprintable() else "", file=sys.stderr)
     if key in ENDED:
         raise Ended
@@ -42,8 +42,7 @@ def ask_key(question: str) -> str:
 def ask_line(question: str, default: str = "") -> str:
     """A line; an empty one means `default`, which is shown. Raises Ended and Interrupted."""
     shown = f" [{default}]" if default else ""
-    print(f"{question}{shown} ", end="", file=sys.stderr, flush=True)
-    return _line().strip() or default
+    return _line(f"{question}{shown} ").strip() or default
 
 
 def ask_yes(question: str) -> bool:
@@ -53,16 +52,17 @@ def ask_yes(question: str) -> bool:
     return ask_key(f"{question} [y/N] ") in YES
 
 
-def _line() -> str:
-    answer = _read_line()
+def _line(question: str) -> str:
+    answer = _read_line(question)
     if not answer.endswith("\n"):  # the cursor stands behind the question
         print(file=sys.stderr)
         raise Ended
     return answer
 
 
-def _read_line() -> str:
+def _read_line(question: str) -> str:
     if not sys.stdin.isatty() or sys.platform == "win32":
+        print(question, end="", file=sys.stderr, flush=True)
         return sys.stdin.readline()
     import termios  # not on Windows
 
@@ -72,6 +72,7 @@ def _read_line() -> str:
     keeping[3] |= termios.NOFLSH  # else Ctrl-C throws away what was typed of the line
     termios.tcsetattr(terminal, termios.TCSADRAIN, keeping)
     try:
+        print(question, end="", file=sys.stderr, flush=True)  # not before: who sees it types
         return sys.stdin.readline()
     except KeyboardInterrupt:
         raise Interrupted(_unfinished(terminal)) from None
