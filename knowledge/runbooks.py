@@ -34,8 +34,8 @@ _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False, "": None}
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What was understood. `left_out` holds (file, reason) of those that tell of no failure;
-    `refused` what could not be understood, a file each, of which no entry is here. `files` and
-    `scopes` say what was read, for `KnowledgeBase.seed` to know what has vanished."""
+    `refused` what could not be understood, a file each, of which no entry is here. `files`
+    that were understood and `scopes` say what was read, for `KnowledgeBase.seed` to know what has vanished."""
 
     entries: tuple[Entry, ...]
     left_out: tuple[tuple[str, str], ...]
@@ -72,6 +72,7 @@ def survey(paths: Sequence[Path], *, in_git: bool = False) -> Reading:
     found = find_files(paths, in_git=in_git)
     days = last_commits({file.path.resolve() for file in found.files}) if in_git else {}
     entries: dict[str, Entry] = {}
+    understood: list[str] = []
     left_out: list[tuple[str, str]] = []
     refused: list[RunbookError] = []
     for file in found.files:
@@ -82,6 +83,7 @@ def survey(paths: Sequence[Path], *, in_git: bool = False) -> Reading:
         except RunbookError as error:
             refused.append(error)
             continue
+        understood.append(file.name)
         if not read:
             left_out.append((str(file.path), NO_FAILURE))
         entries.update(read)
@@ -92,7 +94,7 @@ def survey(paths: Sequence[Path], *, in_git: bool = False) -> Reading:
         tuple(entries.values()),
         tuple(left_out),
         tuple(refused),
-        tuple(file.name for file in found.files),
+        tuple(understood),
         found.scopes,
     )
 

@@ -201,7 +201,8 @@ PIECES = st.sampled_from(
     ["# T\n", "## Symptoms\n", "Fix: retry\n", "Cause: c\n", "```\n", "ValueError: x y\n", "\n",
      "| Error | Fix |\n|---|---|\n", "| `KeyError: 'a'` | b |\n", "- item\n", "  more\n", "> q\n",
      "**Bold**\n", "===\n", "---\n", "<pre>\n", "</pre>\n", "<!--\n", "-->\n", "{code}\n",
-     "h2. Fix\n", "    code\n", "Owner: a\n", "DAGs: a, b\n", "Safe to retry: perhaps\n", "“it failed to run”\n"]
+     "h2. Fix\n", "    code\n", "Owner: a\n", "DAGs: a, b\n", "Safe to retry: perhaps\n",
+     "“it failed to run”\n"]
 )  # fmt: skip
 
 
