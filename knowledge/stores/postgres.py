@@ -103,7 +103,7 @@ class PostgresIndex:
         asked: list[str] = []
         for word, having in rarest_first.items():
             ranked += having
-            if asked and ranked > MAX_RANKED:
+            if asked and min(ranked, whole["symptoms"]) > MAX_RANKED:
                 break
             asked.append(word)
         return self._db.rows(

@@ -7,6 +7,7 @@ it out.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -18,6 +19,10 @@ from knowledge.stores.engine import Engine
 from knowledge.stores.rows import Row, time_text
 from knowledge.stores.sql_audit import AuditTables
 from knowledge.tokens import tokenize
+
+# Entries that are read and written in turn: what waits for the next statement stays small, and no
+# server takes the client for one that was stopped.
+_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,39 +91,48 @@ class EntryTables(AuditTables):
     def put_entries(
         self, entries: Sequence[EmbeddedEntry], space: VectorSpace, at: datetime
     ) -> PutCounts:
-        counts = {"added": 0, "changed": 0, "same": 0}
+        counts = Counter[str]()
+        with self._db.write():
+            rules.check_entries(entries, space, [one.space for one in self._spaces()])
+            for start in range(0, len(entries), _AT_ONCE):
+                counts.update(self._put(entries[start : start + _AT_ONCE], space, at))
+        return PutCounts(**counts)
+
+    def _put(
+        self, entries: Sequence[EmbeddedEntry], space: VectorSpace, at: datetime
+    ) -> Counter[str]:
+        """Put some of the entries; the fields of PutCounts."""
+        counts = Counter[str]()
+        spaces = self._spaces()
+        before = self._newest_versions([one.entry.id for one in entries])
+        known = {entry_id: row["digest"] for entry_id, row in before.items()}
         versions: list[dict[str, Any]] = []
         newest: dict[str, EmbeddedEntry] = {}  # of those, by id
-        with self._db.write():
-            spaces = self._spaces()
-            rules.check_entries(entries, space, [one.space for one in spaces])
-            before = self._newest_versions([one.entry.id for one in entries])
-            known = {entry_id: row["digest"] for entry_id, row in before.items()}
-            for one in entries:
-                content = rows.entry_content(one.entry)
-                digest = hashlib.sha256(content.encode()).hexdigest()
-                if known.get(one.entry.id) == digest:
-                    counts["same"] += 1
-                    continue
-                counts["changed" if one.entry.id in known else "added"] += 1
-                known[one.entry.id] = digest
-                newest[one.entry.id] = one
-                versions.append(
-                    {
-                        "id": one.entry.id,
-                        "kind": one.entry.kind,
-                        "source": one.entry.source,
-                        "content": content,
-                        "digest": digest,
-                        "created_at": time_text(one.entry.created_at),
-                        "recorded_at": time_text(at),
-                    }
-                )
-            self._forget([before[one]["seq"] for one in newest if one in before], spaces)
-            numbers = {row["id"]: row["seq"] for row in self._append_all("entries", versions)}
-            found = self._add_symptoms({numbers[one]: newest[one] for one in newest})
-            self._make_findable(found, space, spaces)
-        return PutCounts(**counts)
+        for one in entries:
+            content = rows.entry_content(one.entry)
+            digest = hashlib.sha256(content.encode()).hexdigest()
+            if known.get(one.entry.id) == digest:
+                counts["same"] += 1
+                continue
+            counts["changed" if one.entry.id in known else "added"] += 1
+            known[one.entry.id] = digest
+            newest[one.entry.id] = one
+            versions.append(
+                {
+                    "id": one.entry.id,
+                    "kind": one.entry.kind,
+                    "source": one.entry.source,
+                    "content": content,
+                    "digest": digest,
+                    "created_at": time_text(one.entry.created_at),
+                    "recorded_at": time_text(at),
+                }
+            )
+        self._forget([before[one]["seq"] for one in newest if one in before], spaces)
+        numbers = {row["id"]: row["seq"] for row in self._append_all("entries", versions)}
+        found = self._add_symptoms({numbers[one]: newest[one] for one in newest})
+        self._make_findable(found, space, spaces)
+        return counts
 
     def _newest_versions(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         found = self._db.rows(
