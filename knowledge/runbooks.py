@@ -34,8 +34,9 @@ _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False, "": None}
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What was understood. `left_out` holds (file, reason) of those that tell of no failure;
-    `refused` what could not be understood, a file each, of which no entry is here. `files`
-    that were understood and `scopes` say what was read, for `KnowledgeBase.seed` to know what has vanished."""
+    `refused` what could not be understood, a file each, of which no entry is here. `files` are
+    the names of those that were understood; they and `scopes` (what was asked for as a whole) say
+    to `KnowledgeBase.seed` what has vanished."""
 
     entries: tuple[Entry, ...]
     left_out: tuple[tuple[str, str], ...]
