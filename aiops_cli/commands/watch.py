@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from aiops_cli.watch import Mode
     from knowledge.records import Case
 
+LONGEST_WAIT = 60  # seconds between two tries; the first wait is one, each other twice as long
+
 
 def watch(
     ctx: typer.Context,
@@ -41,15 +43,30 @@ def watch(
     talk = console(stderr=True)
     with services.desk(chosen) as desk:
         mode: Mode = chosen.mode
+        away = 0  # seconds to the next try, while the knowledge base cannot be used
         while True:
+            # A watcher outlives an outage, a login that ends and a locked file.
             try:
                 mode = _mode(desk, chosen.mode, mode)  # a grant may come and go
                 _pass(desk, mode, json)
-            except (AirflowError, StoreUnusable) as error:
+            except StoreUnusable as error:
                 if once:
                     raise
-                # A watcher outlives an outage, a login that ends and a locked file.
+                if not away:
+                    what = (
+                        "nothing is done until it can be used again (tried at least once a minute)"
+                    )
+                    talk.print(f"{error.message}; {what}; {error.hint}", soft_wrap=True)
+                away = min(2 * away or 1, LONGEST_WAIT)
+                desk.clock.sleep(away)
+                continue
+            except AirflowError as error:
+                if once:
+                    raise
                 talk.print(f"{error.message}; trying again in {chosen.interval}")
+            if away:
+                talk.print("the knowledge base can be used again")
+                away = 0
             if once:
                 break
             desk.clock.sleep(chosen.interval.total_seconds())
