@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from aiops_cli import services
 from aiops_cli.commands import Invocation, output, triage
 from aiops_cli.main import app
 from knowledge.base import KnowledgeBase
-from knowledge.stores.sqlite import SqliteStore
+from knowledge.stores import POSTGRES, LastingStore, open_store
 from tests.airflow_server import AirflowServer, Fault, exception
 from tests.airflow_world import Request
 from tests.desk import REFUSED, SetClock
@@ -60,6 +61,13 @@ class Said:
             assert word in f"{error['message']} {error['hint']}", self
         ending = f"error: {error['message']}\nhint: {error['hint']}\n"
         assert self.err.endswith(ending), self
+
+    def refused(self, code: int, *words: str) -> None:
+        """It ended with this code and, for a person, one error that has these words, and a hint."""
+        assert self.code == code, self
+        assert self.err.count("error: ") == self.err.count("\nhint: ") == 1, self
+        for word in words:
+            assert word in self.text, self
 
     @property
     def lines(self) -> list[Any]:
@@ -190,14 +198,19 @@ class Cli:
         clears = [r for r in self.server.sent("POST") if r.path.endswith("/clearTaskInstances")]
         return [clear.body["task_ids"] for clear in clears if not clear.body["dry_run"]]
 
-    def store(self) -> SqliteStore:
-        """The knowledge base's file, opened beside the command line; close it."""
-        return SqliteStore.open(str(self.kb))
+    def store(self) -> LastingStore:
+        """The knowledge base, opened beside the command line; close it."""
+        return open_store(self.environ["AIOPS_KB"])
 
     def counts(self) -> Sequence[Any]:
         """How many entries, incidents, decisions and grants there are: nothing may be lost."""
         import apsw
 
+        if self.environ["AIOPS_KB"].startswith(POSTGRES):
+            with closing(self.store()) as store:
+                entries, cases = store.entries(retired=True), store.cases()
+                decided = [row for row in store.audit() if row.what == "decisions"]
+                return [len(entries), len(cases), len(decided), len(store.grants())]
         if not self.kb.exists():
             return ()
         connection = apsw.Connection(str(self.kb), flags=apsw.SQLITE_OPEN_READONLY)

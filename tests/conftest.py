@@ -50,11 +50,25 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, store_clock: SetClock)
     made.close()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What the command line does, it does on both stores."""
+    if "kept_in" in metafunc.fixturenames:
+        both = metafunc.module.__name__.rpartition(".")[2].startswith("test_cli")
+        only = next(metafunc.definition.iter_markers("file_only"), None)
+        kinds = ["sqlite", "postgres"] if both and only is None else ["sqlite"]
+        metafunc.parametrize("kept_in", kinds, ids=kinds if len(kinds) > 1 else [""])
+
+
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+def cli(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_in: str
+) -> Iterator[Cli]:
     """The command line of somebody whose machine and Airflow are made for this test."""
     with AirflowServer() as server:
-        yield make(server, tmp_path, monkeypatch)
+        made = make(server, tmp_path, monkeypatch)
+        if kept_in == "postgres":
+            made.environ["AIOPS_KB"] = request.getfixturevalue("database").app
+        yield made
     reports = list(tmp_path.rglob("bug-*.txt"))
     assert reports == [], reports[0].read_text()  # nothing that a test does may end as a bug
 

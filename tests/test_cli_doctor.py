@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cli import Cli
 
 # ---- doctor ----
@@ -56,6 +58,7 @@ def test_doctor_with_a_wrong_password(cli: Cli) -> None:
     assert "refused the login of oncall" in said.text
 
 
+@pytest.mark.file_only
 def test_doctor_with_a_broken_knowledge_base(cli: Cli) -> None:
     cli.kb.parent.mkdir()
     cli.kb.write_bytes(b"not a database at all" * 1000)

@@ -93,6 +93,7 @@ def test_add_list_show_and_search(cli: Cli) -> None:
     assert cli.ok("kb", "search", "-", "--json", stdin=text).json["entries"] == [found]
 
 
+@pytest.mark.file_only
 def test_add_reads_a_log_from_stdin_and_keeps_no_secret(cli: Cli) -> None:
     log = "OperationalError: connection to postgresql://etl:hunter2pass@db/x failed\n"
     said = cli.ok(
@@ -103,6 +104,7 @@ def test_add_reads_a_log_from_stdin_and_keeps_no_secret(cli: Cli) -> None:
     assert b"hunter2pass" not in cli.kb.read_bytes()
 
 
+@pytest.mark.file_only
 def test_title_and_cause_keep_no_secret(cli: Cli) -> None:
     secret = "postgresql://etl:hunter2pass@db/x"
     said = cli.ok("kb", "add", "--title", secret, "--cause", secret, "--error", "E: x", "--json")

@@ -132,8 +132,10 @@ def test_the_wheel_installs_and_works_anywhere(built: Built, tmp_path: Path) -> 
     assert say("--version") == f"aiops {__version__}\n"
     assert "diagnose" in say("--help")
     starter = site / "knowledge" / "starter"  # the installed one
-    seeded = json.loads(say("kb", "seed", str(starter), "--json"))
-    assert seeded["added"] + seeded["same"] == len(read_runbooks([ROOT / "knowledge" / "starter"]))
+    seeded = json.loads(say("kb", "seed", str(starter / "*.yaml"), "--json"))
+    assert seeded["added"] + seeded["same"] == len(
+        read_runbooks([ROOT / "knowledge/starter/*.yaml"])
+    )
     document = json.loads(say("diagnose", "--log", str(log), "--json"))
     assert document["error_class"] == "ConnectionRefusedError"
     assert document["diagnosis"]["by"] == "exact"

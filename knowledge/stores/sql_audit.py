@@ -116,7 +116,9 @@ class AuditTables(Tables):
 
     def audit_verify(self, heads: Collection[AuditHead] = ()) -> AuditReport:
         with self._db.read():
-            kept = {head.seq: head for head in heads if head.seq}
+            kept: dict[int, set[str]] = {}
+            for head in heads:
+                kept.setdefault(head.seq, set()).add(head.hash)
             faults: list[str] = []
             last = AuditHead(0, "")
             for page in self._pages():
@@ -129,10 +131,10 @@ class AuditTables(Tables):
             else:
                 faults += self._unlogged()
                 faults += [
-                    f"the log ends at row {last.seq}, but row {head.seq} was seen before: its "
+                    f"the log ends at row {last.seq}, but row {seq} was seen before: its "
                     "tail was cut off, or an older copy was put back"
-                    for head in kept.values()
-                    if head.seq > last.seq
+                    for seq in sorted(kept)
+                    if seq > last.seq
                 ]
         more = [f"… and more; only the first {_MAX_FAULTS} are told"]
         told = faults[:_MAX_FAULTS] + more if len(faults) > _MAX_FAULTS else faults
@@ -184,7 +186,7 @@ class AuditTables(Tables):
 
 
 def _chain_faults(
-    row: Mapping[str, Any], last: AuditHead, kept: Mapping[int, AuditHead]
+    row: Mapping[str, Any], last: AuditHead, kept: Mapping[int, Collection[str]]
 ) -> list[str]:
     faults = []
     if row["seq"] != last.seq + 1:
@@ -194,8 +196,7 @@ def _chain_faults(
     parts = (row[name] for name in ("seq", "at", "what", "ref", "document", "prev"))
     if row["hash"] != _hash(*parts):
         faults.append(f"row {row['seq']} of the log was altered")
-    head = kept.get(row["seq"])
-    if head is not None and head.hash != row["hash"]:
+    if any(digest != row["hash"] for digest in kept.get(row["seq"], ())):
         faults.append(f"row {row['seq']} of the log is another one than was seen before")
     return faults
 

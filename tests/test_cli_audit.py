@@ -1,0 +1,147 @@
+"""`aiops audit`: who decided what, and that nothing of it was altered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import apsw
+import pytest
+
+from aiops_cli import anchors
+from knowledge.stores import POSTGRES
+from tests.cli import Cli
+from tests.postgres_database import APP, OWNER
+
+
+def tamper(cli: Cli, table: str, statement: str) -> None:
+    """As somebody who owns the base and takes its guards away."""
+    kb = cli.environ["AIOPS_KB"]
+    if kb.startswith(POSTGRES):
+        import psycopg
+
+        with psycopg.connect(kb.replace(APP, OWNER)) as session:
+            session.execute("SET search_path = aiops")
+            session.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER".encode())
+            session.execute("ALTER TABLE audit DISABLE TRIGGER USER")
+            session.execute(statement.encode())
+        return
+    connection = apsw.Connection(str(cli.kb))
+    for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'"):
+        connection.execute(f"DROP TRIGGER {name}")
+    connection.execute(statement)
+    connection.close()
+
+
+def anchor(cli: Cli) -> Path:
+    (file,) = (cli.home / ".local/state/aiops/audit").glob("*.json")
+    return file
+
+
+def test_who_decided_what_is_told(cli: Cli, waiting: str) -> None:
+    cli.ok("reject", waiting, "--reason", "it is \x1b[31mred\x1b[0m and [bold]loud[/bold]")
+    cli.ok("pause", "--reason", "deploy")
+    documents = cli.ok("audit", "--json").json["audit"]
+    told = [(one["what"], one["by"], one["incident"]) for one in documents[-2:]]
+    assert told == [("decisions", "ana", waiting), ("pauses", "ana", None)]
+    assert documents[-2]["row"]["reason"].startswith("it is")
+    assert [one["seq"] for one in documents] == list(range(1, len(documents) + 1))
+    text = cli.ok("audit").text
+    assert f"reject of {waiting}: it is" in text
+    assert "paused: deploy" in text
+    assert "\x1b[31m" not in text
+    assert cli.ok("audit", "--limit", "1", "--json").json["audit"] == documents[-1:]
+    cli.clock.advance(minutes=30)
+    assert cli.ok("audit", "--since", "20m", "--json").json["audit"] == []
+    assert "nothing was decided since then" in cli.ok("audit", "--since", "20m").err
+
+
+def test_entries_that_came_together_are_one_line(cli: Cli) -> None:
+    runbook = cli.home / "r.yaml"
+    runbook.write_text(
+        "".join(
+            f"- {{title: t{n}, symptoms: ['KeyError: k{n}'], cause: c, action: none}}\n"
+            for n in range(5)
+        )
+    )
+    cli.ok("kb", "seed", str(runbook))
+    assert "5 entries" in cli.ok("audit").out
+    assert len(cli.ok("audit", "--json").json["audit"]) == 5
+
+
+def test_a_log_that_holds(cli: Cli, waiting: str) -> None:
+    cli.ok("reject", waiting, "--reason", "no")
+    said = cli.ok("audit", "verify")
+    assert "none altered" in said.text
+    assert "goes on from what this machine saw before" in said.text
+    found = cli.ok("audit", "verify", "--json").json
+    assert found["faults"] == []
+    assert found["head"] in said.out
+    assert found["rows"] == int(found["head"].partition(":")[0])
+    cli.ok("audit", "verify", "--head", found["head"])
+    cli.ok("pause")
+    cli.ok("audit", "verify", "--head", found["head"])
+
+
+def test_an_altered_decision_is_found(cli: Cli, waiting: str) -> None:
+    cli.ok("reject", waiting, "--reason", "no")
+    tamper(cli, "decisions", "UPDATE decisions SET by = 'bob'")
+    said = cli.run("audit", "verify")
+    assert said.code == 4
+    assert "decisions 1 was altered" in said.out
+    assert "does not hold" in said.err
+    found = cli.run("audit", "verify", "--json")
+    assert found.code == 4
+    assert len(found.json["faults"]) == 1
+
+
+def test_a_cut_tail_is_found_by_the_machine_that_saw_it(cli: Cli, waiting: str) -> None:
+    cli.ok("pause")
+    cli.ok("reject", waiting, "--reason", "no")
+    (last,) = cli.ok("audit", "--limit", "1", "--json").json["audit"]
+    tamper(
+        cli,
+        "decisions",
+        f"DELETE FROM decisions; DELETE FROM audit WHERE seq = {last['seq']}",
+    )
+    said = cli.run("audit", "verify")
+    assert said.code == 4
+    assert "its tail was cut off" in said.out
+    assert str(anchor(cli)) in said.err, "the way back, where a backup was put back on purpose"
+    # What is decided after that does not make it forgotten.
+    said = cli.ok("reject", waiting, "--reason", "again")
+    assert "is not the one seen before: aiops audit verify" in said.err
+    said = cli.run("audit", "verify")
+    assert said.code == 4
+    assert "is another one than was seen before" in said.out
+    anchor(cli).unlink()
+    cli.ok("audit", "verify")
+
+
+def test_a_head_noted_elsewhere_counts_as_well(cli: Cli) -> None:
+    cli.ok("pause")
+    head = cli.ok("audit", "verify", "--json").json["head"]
+    forged = head.partition(":")[0] + ":" + "0" * 64
+    said = cli.run("audit", "verify", "--head", forged, "--head", head)
+    assert said.code == 4
+    assert "is another one than was seen before" in said.out
+    cli.run("audit", "verify", "--head", "x").refused(2, "as verify printed it")
+
+
+def test_what_this_machine_saw_is_kept_private_and_never_in_the_way(cli: Cli) -> None:
+    cli.ok("pause")
+    file = anchor(cli)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert json.loads(file.read_text()).keys() == {"seq", "hash"}
+    before = file.read_text()
+    cli.ok("audit")
+    assert file.read_text() == before
+    file.write_text("damaged")
+    said = cli.ok("resume")
+    assert "was not kept on this machine" in said.err
+    cli.run("audit", "verify").refused(2, str(file), "remove it")
+
+
+def test_a_machine_without_a_place_for_it_works(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anchors, "place", lambda base: Path("/proc/self/nothing") / base)
+    assert "was not kept" in cli.ok("pause").err
