@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
+from knowledge.stores import Store
 from tests.postgres_database import Database
 from tests.postgres_server import ROOT, USER, PostgresServerError, give_away
 
@@ -87,3 +90,17 @@ def wait_for(dsn: str, process: subprocess.Popen[bytes], log: Path) -> None:
             time.sleep(0.02)
         else:
             return
+
+
+def in_turns(*stores: Store) -> Store:
+    """All of them as one, each call going to the next: what one client leaves behind in a session,
+    or thinks it finds there, meets the other."""
+
+    class InTurns:
+        def __init__(self) -> None:
+            self._next = itertools.cycle(stores)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(next(self._next), name)
+
+    return cast("Store", InTurns())

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import timedelta
 from functools import partial
 from operator import methodcaller
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from knowledge.errors import DoorClosed, KnowledgeError
 from knowledge.records import (
@@ -31,7 +36,11 @@ from knowledge.records import (
 )
 from knowledge.stores import Store
 from knowledge.stores.memory import MemoryStore
+from knowledge.stores.postgres import PostgresStore
+from knowledge.stores.rules import Clock
 from knowledge.stores.sqlite import SqliteStore
+from tests.pgbouncer import in_turns
+from tests.postgres_database import made, new_name
 from tests.samples import LEASE, NOW, SPACE, SetClock, decision, embedded, incident, signature, unit
 
 TEXTS = ("KeyError: amount", "ConnectionError: refused by db", "Timeout: db")
@@ -72,24 +81,24 @@ def answer(ask: Callable[[], Any]) -> Any:
         return type(refusal).__name__, str(refusal)
 
 
-class Twins(RuleBasedStateMachine):
-    """Every rule asks both stores the same and compares what they say."""
+Opened = Callable[[Clock], AbstractContextManager[Store]]
 
-    def __init__(self) -> None:
+
+class Twins(RuleBasedStateMachine):
+    """Every rule asks both stores the same and compares what they say. `opened` gives an empty
+    store in a database, by this clock."""
+
+    def __init__(self, opened: Opened) -> None:
         super().__init__()
         self.clock = SetClock()
         self.held = 0
         self.revisions = ["", ""]
-        self.folder = Path(tempfile.mkdtemp())
-        self.stores: Sequence[Store] = (
-            MemoryStore(self.clock.now),
-            SqliteStore.open(str(self.folder / "kb.db"), self.clock.now),
-        )
+        self.end = ExitStack()
+        in_sql = self.end.enter_context(opened(self.clock.now))
+        self.stores: Sequence[Store] = (MemoryStore(self.clock.now), in_sql)
 
     def teardown(self) -> None:
-        for store in self.stores:
-            store.close()
-        shutil.rmtree(self.folder)
+        self.end.close()
 
     def same(self, ask: Callable[[Store], Any]) -> Any:
         twin, sql = (answer(partial(ask, store)) for store in self.stores)
@@ -288,10 +297,59 @@ def _named(one: Any) -> tuple[str, int]:
     return one.entry.id, one.symptom
 
 
-TestTwins = Twins.TestCase
-TestTwins.settings = settings(
-    max_examples=20,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+def compared(opened: Opened, examples: int) -> None:
+    class Compared(Twins):
+        def __init__(self) -> None:
+            super().__init__(opened)
+
+    run_state_machine_as_test(
+        Compared,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )
+
+
+def test_sqlite_and_the_twin_say_the_same() -> None:
+    @contextmanager
+    def opened(now: Clock) -> Iterator[Store]:
+        with (
+            TemporaryDirectory() as folder,
+            closing(SqliteStore.open(f"{folder}/kb.db", now)) as store,
+        ):
+            yield store
+
+    compared(opened, examples=20)
+
+
+def test_postgres_and_the_twin_say_the_same(postgres: str, schema_template: str) -> None:
+    @contextmanager
+    def opened(now: Clock) -> Iterator[Store]:
+        with (
+            made(postgres, new_name(), schema_template) as database,
+            closing(PostgresStore.open(database.app, now)) as store,
+        ):
+            yield store
+
+    compared(opened, examples=4)
+
+
+def test_postgres_behind_a_pooler_and_the_twin_say_the_same(
+    postgres: str, schema_template: str, pgbouncer: Callable[..., str]
+) -> None:
+    """Two clients that take turns, and never know in which session."""
+
+    @contextmanager
+    def opened(now: Clock) -> Iterator[Store]:
+        with made(postgres, new_name(), schema_template) as database:
+            dsn = pgbouncer(database, pool_size=2)
+            with (
+                closing(PostgresStore.open(dsn, now)) as one,
+                closing(PostgresStore.open(dsn, now)) as two,
+            ):
+                yield in_turns(one, two)
+
+    compared(opened, examples=2)
