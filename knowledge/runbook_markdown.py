@@ -142,13 +142,19 @@ def _fenced(
 ) -> int:
     margin, mark = len(fence[1]), fence[2]
     ends = re.compile(rf"\s*{re.escape(mark[0])}{{{len(mark)},}}\s*$")
-    rest = [_QUOTE.sub("", line, count=1) if quoted else line for line in lines[at + 1 :]]
-    last = next((index for index, line in enumerate(rest) if ends.match(line)), None)
+
+    def inner(index: int) -> str:
+        return _QUOTE.sub("", lines[index], count=1) if quoted else lines[index]
+
+    last = next((index for index in range(at + 1, len(lines)) if ends.match(inner(index))), None)
     if last is None:
         file.refuse(at + 1, "a fenced block is not closed")
-    code = [line[min(margin, len(line) - len(line.lstrip())) :] for line in rest[:last]]
+    code = [
+        line[min(margin, len(line) - len(line.lstrip())) :]
+        for line in map(inner, range(at + 1, last))
+    ]
     blocks.append(Block("code", at + 1, "\n".join(code), info=fence[3].lower()))
-    return at + last + 2
+    return last + 1
 
 
 def _macro(
@@ -171,15 +177,18 @@ def _until(
     *,
     info: str = "",
 ) -> int:
-    rest = [first, *lines[at + 1 :]]
-    last = next((index for index, line in enumerate(rest) if end.search(line)), None)
+    def inner(index: int) -> str:
+        return first if index == at else lines[index]
+
+    last = next((index for index in range(at, len(lines)) if end.search(inner(index))), None)
     if last is None:
         file.refuse(at + 1, f"{what} is not closed")
-    text = "\n".join([*rest[:last], end.split(rest[last])[0]]).strip("\n")
+    code = [*map(inner, range(at, last)), end.split(inner(last))[0]]
+    text = "\n".join(code).strip("\n")
     if what == "a <pre>":
         text = html.unescape(text)
     blocks.append(Block("code", at + 1, text, info=info))
-    return at + last + 1
+    return last + 1
 
 
 def _comment(

@@ -138,7 +138,7 @@ def _described(blocks: Sequence[Block]) -> list[str]:
 
 def plain(text: str) -> str:
     """A line without emphasis, code marks and link targets."""
-    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"!?\[([^\[\]]*)\]\([^()\[\]]*\)", r"\1", text)
     text = re.sub(r"(?<![\w\\])(\*{1,3})(?=\S)(.+?)(?<=\S)\1(?!\w)", r"\2", text)
     return re.sub(r"\\([\\`*_{}\[\]()#+.!|<>-])", r"\1", text.replace("`", "")).strip()
 

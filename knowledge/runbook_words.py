@@ -127,7 +127,7 @@ def _by_word(table: dict[_Name, str]) -> dict[str, _Name]:
 _ROLE_OF = _by_word(_ROLES)
 _META_OF = _by_word(_META)
 
-_MARKUP = re.compile(r"[*_`~#]+|\[([^\]]*)\]\([^)]*\)|\{[^}]*\}|\([^)]*\)")
+_MARKUP = re.compile(r"[*_`~#]+|\[([^\[\]]*)\]\([^()\[\]]*\)|\{[^{}]*\}|\([^()]*\)")
 _NUMBERED = re.compile(r"^(?:step |schritt )?(?:\d+|[ivx]+(?=[.)]))(?:\.\d+)*[.):]?\s+")
 _AND = re.compile(r"\s*(?:/|&|\+|,|\band\b|\bund\b|\bet\b|\boder\b|\bor\b|\by\b)\s*")
 _BEFORE_TEXT = re.compile(r"\s*[:：]\s*|\s+[-–—]+\s+")

@@ -182,7 +182,10 @@ def test_a_hard_wrapped_paragraph_over_a_rule_is_no_heading(tmp_path: Path) -> N
     assert "It happens." in entry.explanation
 
 
-@pytest.mark.parametrize("piece", ["<b ", "|", "`a ", "**a", "“a b ", "a: ", "# a\n", "- a\n"])
+@pytest.mark.parametrize(
+    "piece",
+    ["<b ", "|", "`a ", "**a", "“a b ", "a: ", "[", "![a](", "# a\n", "- a\n", "```\nx\n```\n"],
+)
 def test_reading_takes_time_in_proportion(tmp_path: Path, piece: str) -> None:
     def seconds(times: int) -> float:
         file = tmp_path / "a.md"
