@@ -82,7 +82,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("give_up", values.duration, timedelta(hours=24), project=True),
     # Longer than one changing call with its timeouts and the look at what became of it.
     Setting("lease", values.duration, timedelta(seconds=300), project=True),
-    Setting("concurrency", values.count, 4, project=True),
+    Setting("concurrency", values.at_once, 4, project=True),
     Setting("gate.similarity", values.share, project=True),  # not set: the embedder's own bound
     Setting("gate.margin", values.share, project=True),
     Setting("gate.confidence", values.share, 0.80),

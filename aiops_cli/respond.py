@@ -53,8 +53,10 @@ def preview(
 ) -> Plan:
     """What acting on this incident would do now. Raises Refused where there is nothing to run
     again, and Stale where it has changed: the incident is superseded then, but by a `dry_run`,
-    which writes nothing."""
+    which writes nothing and is for those too who may only read."""
     checked(action, params)
+    if not dry_run:
+        _may_change(desk)
     try:
         live = unchanged(desk, incident)
     except Stale as stale:
@@ -88,6 +90,7 @@ def act(
     says no; then nothing was done. A stale incident is superseded in passing.
     """
     checked(action, params)
+    _may_change(desk)
     store = desk.knowledge.store
     alone = kind == "auto"
     token = store.claim(incident.id, incident.ti_id, by, desk.settings.lease, reopen=not alone)
@@ -140,6 +143,15 @@ def decide(knowledge: KnowledgeBase, decision: Decision, vouches: Sequence[Vouch
     """Write down a decision that acts on nothing (a rejection, or `none`)."""
     knowledge.store.record(decision, vouches)
     return knowledge.store.case(decision.incident_id)
+
+
+def _may_change(desk: Desk) -> None:
+    """Raises Refused where the settings let this program only read, before anything is claimed."""
+    if desk.settings.read_only:
+        raise Refused(
+            "this program is set to read only: nothing was done",
+            "approve --dry-run shows the plan; unset `read_only` in the settings to let it act",
+        )
 
 
 def unchanged(desk: Desk, incident: Incident) -> TaskInstance:

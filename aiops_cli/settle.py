@@ -129,6 +129,8 @@ def _waited(
         return
     if claim.not_before is None or claim.not_before > desk.clock.now():
         return
+    if desk.settings.read_only:  # it is for another machine that watches this Airflow
+        return
     if alone and mode != "auto":
         return
     action, params = str(decision.action), decision.params
@@ -259,8 +261,10 @@ def _finish_run(desk: Desk, incident: Incident, claim: Claim, decision: Decision
 
 
 def _may_go_on(desk: Desk, decision: Decision, mode: str) -> bool:
-    """Whether what is left of an act may be done: a person's always, the tool's own only while it
-    may act alone."""
+    """Whether what is left of an act may be done: not by a program that may only read; a person's
+    always, the tool's own only while it may act alone."""
+    if desk.settings.read_only:
+        return False
     return decision.kind != "auto" or (mode == "auto" and not stopped(desk).paused)
 
 

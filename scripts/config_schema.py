@@ -51,7 +51,7 @@ DOES: Mapping[str, str] = {
     "relapse_window": "The same failure within this time after a repair is a relapse.",
     "give_up": "An act whose end is not known after this time is given to a person.",
     "lease": "How long one watcher holds an incident.",
-    "concurrency": "How many logs are read at once at most; fewer while Airflow answers slowly.",
+    "concurrency": "How much is asked of Airflow at once at most; less while it answers slowly.",
     "gate.similarity": "The least similarity of a match; not set, the embedder's own.",
     "gate.margin": "The least lead over the best match with another action.",
     "gate.confidence": "The least confidence of a model. It may only lower a decision.",
@@ -86,7 +86,11 @@ _SHAPES: Mapping[Callable[[Any], Any], Schema] = {
     values.duration: {"type": ["string", "integer", "null"], "pattern": _DURATION, "minimum": 1},
     values.share: {"type": ["number", "null"], "minimum": 0, "maximum": 1},
     values.whole: {"type": ["integer", "null"], "minimum": 0},
-    values.count: {"type": ["integer", "null"], "minimum": 1},
+    values.at_once: {
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "maximum": values.MOST_AT_ONCE,
+    },
 }
 
 

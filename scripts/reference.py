@@ -160,7 +160,7 @@ _TYPES: Mapping[Any, str] = {
     values.duration: "duration: `90`, `15m`, `24h`, `2d`",
     values.share: "0 to 1",
     values.whole: "whole number",
-    values.count: "whole number, 1 or more",
+    values.at_once: f"whole number, 1 to {values.MOST_AT_ONCE}",
 }
 
 

@@ -259,6 +259,19 @@ def test_read_only_refuses(cli: Cli) -> None:
     assert "read only" in said.err
     assert cli.cleared() == []
     assert cli.status(incident) == "pending"
+    assert "--dry-run shows the plan" in said.err
+    cli.ok("approve", incident, "--action=none", "--cause=ours")  # a word: allowed
+
+
+def test_read_only_shows_the_plan(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    plan = cli.ok("approve", incident, "--action=retry", "--dry-run", "--json").json
+    (cli.home / "aiops.yaml").write_text("read_only: true\n")
+    said = cli.ok("approve", incident, "--action=retry", "--dry-run", "--json")
+    assert said.json == plan
+    assert cli.cleared() == []
+    assert {request.method for request in cli.server.requests} == {"GET", "POST"}
+    assert cli.status(incident) == "pending"
 
 
 # ---- reject ----

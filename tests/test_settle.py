@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from aiops_cli import decide, respond
+from aiops_cli.airflow.gateway import Gateway
 from aiops_cli.errors import Refused
 from knowledge.errors import DoorClosed
 from knowledge.records import Case, Pause
@@ -347,3 +349,31 @@ def test_a_newer_word_on_the_same_answer_counts(at_work: Bench) -> None:
     (case,) = at_work.store.cases(status=["pending"])
     assert case.judgement is not None
     assert case.judgement.document["diagnosis"]["cause"] == "word 2"
+
+
+class TestReadOnly:
+    """What another machine has begun is left to those that may change Airflow."""
+
+    @staticmethod
+    def read_only(at: Bench) -> None:
+        at.desk = replace(at.desk, settings=replace(at.desk.settings, read_only=True))
+        assert isinstance(at.desk.airflow, Gateway)
+        at.desk.airflow._transport.read_only = True
+
+    def test_a_retry_that_waits_for_its_time_waits_on(self, at_work: Bench) -> None:
+        fail(at_work)
+        approve(at_work, at_work.only(), "retry_later")
+        at_work.clock.advance(hours=1)
+        self.read_only(at_work)
+        assert at_work.watch() == []
+        (case,) = at_work.store.cases()
+        assert (case.status, at_work.cleared()) == ("acting", [])
+
+    def test_what_a_crash_left_blocked_is_not_cleared(self, at_work: Bench) -> None:
+        row = fail(at_work, blocks=["publish"])
+        cut_off(at_work, "told")
+        at_work.finish(row)
+        self.read_only(at_work)
+        (case,) = at_work.watch()
+        assert (case.status, case.outcome) == ("resolved", "fixed")
+        assert at_work.cleared() == [["load"]]

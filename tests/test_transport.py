@@ -301,6 +301,23 @@ def test_read_only_refuses_before_anything_is_sent(server: AirflowServer) -> Non
     assert read(client)  # logging in and reading go on
 
 
+@pytest.mark.parametrize("asked", [{}, {"dry_run": False}, {"dry_run": None}])
+def test_a_rehearsal_changes_nothing_whatever_it_is_given(
+    server: AirflowServer, asked: dict[str, Any]
+) -> None:
+    row = server.add_failure("orders", "load")
+    body = {"dag_run_id": row["dag_run_id"], "task_ids": ["load"], **asked}
+    client = open_transport(server, read_only=True)
+    answer = client.rehearse_clear("preview a clear in orders", {"dag_id": "orders"}, body)
+    assert [one["task_id"] for one in answer["task_instances"]] == ["load"]
+    (sent,) = server.sent("POST")
+    assert (sent.path, sent.body) == (
+        "/api/v2/dags/orders/clearTaskInstances",
+        body | {"dry_run": True},
+    )
+    assert row["state"] == "failed"
+
+
 # ---- what an answer means ----
 
 

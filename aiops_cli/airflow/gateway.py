@@ -12,8 +12,9 @@ from typing import Any
 
 from aiops_cli.airflow import parse
 from aiops_cli.airflow.parse import Document
-from aiops_cli.airflow.questions import DAG, Questions, address, checked_ids, release
+from aiops_cli.airflow.questions import Questions, address, checked_ids, release
 from aiops_cli.airflow.rights import Right, tried
+from aiops_cli.airflow.transport import CLEAR_PATH
 from aiops_cli.incidents import UNMAPPED, TaskInstance, TaskRef
 
 # Where clearTaskInstances knows `prevent_running_task`; 3.1 refuses the whole call for it.
@@ -53,7 +54,7 @@ class Gateway(Questions):
         if not task_ids:
             return ()  # the API might take "none named" for "all"
         body: dict[str, Any] = {
-            "dry_run": dry_run,
+            "dry_run": False,
             # Without run and tasks it would clear the failed tasks of all runs.
             "dag_run_id": run_id,
             "task_ids": [_named(task) for task in task_ids],
@@ -73,13 +74,11 @@ class Gateway(Questions):
                 body["note"] = note
         ids = checked_ids(dag_id=dag_id)
         checked_ids(run_id=run_id)
-        answer = self._transport.change(
-            "POST",
-            f"{DAG}/clearTaskInstances",
-            f"{'preview a clear in' if dry_run else 'clear tasks of'} {dag_id}",
-            ids,
-            body,
-        )
+        if dry_run:
+            answer = self._transport.rehearse_clear(f"preview a clear in {dag_id}", ids, body)
+        else:
+            what = f"clear tasks of {dag_id}"
+            answer = self._transport.change("POST", CLEAR_PATH, what, ids, body)
         rows = Document(answer, "cleared tasks").rows("task_instances")
         return tuple(map(parse.task_instance, rows))
 

@@ -29,6 +29,7 @@ from aiops_cli.seams import Clock
 
 T = TypeVar("T")
 
+CLEAR_PATH = "/api/v2/dags/{dag_id}/clearTaskInstances"
 ATTEMPTS = 3  # of a read, the first included
 BACKOFF_SECONDS = 0.5  # before the second attempt; doubles, plus up to as much again by chance
 MAX_WAIT_SECONDS = 20.0  # the longest Retry-After that is waited for
@@ -56,7 +57,7 @@ class Transport:
     A changing call is sent again only after a refused login, which says that nothing was done;
     when its answer is lost, cut or a 5xx, the error raised has `unclear` set. Redirects are never
     followed, so that neither token nor password goes to another address. `read_only` refuses
-    every changing call before it is sent.
+    every changing call before it is sent; `rehearse_clear` changes nothing.
     """
 
     def __init__(
@@ -107,6 +108,12 @@ class Transport:
                 "unset `read_only` in the settings to let it change Airflow",
             )
         return self._once(Call(method, path, what, ids, (), body), self._json)
+
+    def rehearse_clear(self, what: str, ids: Mapping[str, str], body: Mapping[str, Any]) -> Any:
+        """What a clear of the DAG in `ids` would do. It is sent as a dry run whatever `body` says,
+        so that it is let through where this program may only read."""
+        dry = {**body, "dry_run": True}
+        return self._once(Call("POST", CLEAR_PATH, what, ids, (), dry), self._json)
 
     def stream(
         self,
