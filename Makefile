@@ -1,14 +1,14 @@
 # Everything here needs bash, git, make, Python >= 3.10 and a package index; uv is used if present.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e bench docs lock clean FORCE
+.PHONY: help demo test e2e bench bench-large stress docs lock clean FORCE
 
 AIRFLOWS := 3.3.2 3.1.8
 BIN := .envs/dev/bin
 
 help: ## list these targets
-	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1|\2/p' Makefile | \
-	  while IFS='|' read -r target what; do printf '  make %-6s %s\n' "$$target" "$$what"; done
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | \
+	  while IFS='|' read -r target what; do printf '  make %-11s %s\n' "$$target" "$$what"; done
 
 demo: .envs/dev .envs/airflow-3.3.2 ## diagnose and repair real failures of a real Airflow (KEEP=1 leaves it up)
 	$(BIN)/python -m scripts.demo $(if $(KEEP),--keep)
@@ -23,9 +23,16 @@ test: .envs/dev .envs/pgbouncer ## lint, types, import contracts and every test 
 e2e: .envs/dev $(AIRFLOWS:%=.envs/airflow-%) ## the tests against real Airflows
 	AIOPS_E2E_VERSIONS="$(AIRFLOWS)" $(BIN)/pytest -m e2e tests/e2e
 
-bench: .envs/dev ## measure matching and start-up
+bench: .envs/dev ## measure matching, start-up and both stores with up to 100,000 entries
 	$(BIN)/python -m bench.retrieval
 	$(BIN)/python -m bench.startup
+	$(BIN)/python -m bench.scale
+
+bench-large: .envs/dev ## both stores with a million entries: hours, and 30 GB of disk
+	$(BIN)/python -m bench.scale 1000000
+
+stress: .envs/dev ## kill and stop eight processes at any moment, on both stores: nothing twice, nothing lost
+	$(BIN)/python -m scripts.stress
 
 docs: .envs/dev ## write the generated parts of docs/ anew
 	$(BIN)/python -m scripts.reference

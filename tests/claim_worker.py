@@ -1,4 +1,4 @@
-"""Processes that claim and act on the same incidents, to be killed at any moment.
+"""Processes that claim and act on the same incidents, to be killed or stopped at any moment.
 
 Each act makes one file in a folder, named after its incident, as a clear in Airflow adds one
 try. Whoever runs this counts the files afterwards: never more than one for an incident, and
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -26,6 +27,8 @@ from knowledge.stores import Store, open_store
 LEASE = timedelta(milliseconds=150)
 # Past the lease by so much, whoever went through the door is taken for dead.
 GRACE = timedelta(milliseconds=300)
+# Who is stopped for so long has been taken for dead when it goes on.
+STOPPED = 2 * (LEASE + GRACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +94,20 @@ def _settle_for_the_dead(store: Store, claim: Claim, acts: Path) -> None:
         store.settle(claim.incident_id, claim.token, state)
 
 
-def run(url: str, acts: Path, *, processes: int, kills: int, tries: int, seed: int) -> Tally:
-    """Let `processes` work on the store's `tries` incidents, kill -9 one of them `kills` times in
-    the course of it, start another in its place, and count when all have ended."""
+def run(
+    url: str,
+    acts: Path,
+    *,
+    processes: int,
+    kills: int,
+    tries: int,
+    seed: int,
+    stops: int = 0,
+    patience: float = 100,
+) -> Tally:
+    """Let `processes` work on the store's `tries` incidents and count when all have ended, within
+    `patience` seconds after the last disturbance. In the course of it `kills` of them are killed,
+    another being started in the place of each, and `stops` are stopped past their lease."""
     chance = random.Random(seed)
     acts.mkdir()
 
@@ -101,30 +115,40 @@ def run(url: str, acts: Path, *, processes: int, kills: int, tries: int, seed: i
         arguments = [url, str(acts), str(chance.randrange(1 << 30))]
         return subprocess.Popen([sys.executable, "-m", "tests.claim_worker", *arguments])
 
-    workers = [start() for _ in range(processes)]
-    try:
-        for kill in range(kills):
-            _wait_for(acts, tries * (kill + 1) // (kills + 2), workers)
-            victim = workers.pop(chance.randrange(len(workers)))
-            victim.kill()
-            victim.wait()
-            workers.append(start())
-        codes = [worker.wait(timeout=100) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-    if any(codes):
-        raise AssertionError(f"a worker ended badly: {codes}")
-    store = open_store(url)
-    try:
+    disturbances = ["kill"] * kills + ["stop"] * stops
+    chance.shuffle(disturbances)
+    with closing(open_store(url)) as store:
+        workers = [start() for _ in range(processes)]
+        try:
+            for number, disturbance in enumerate(disturbances, 1):
+                _wait_for(acts, tries * number // (len(disturbances) + 1), workers)
+                place = chance.choice(_in_the_middle(store, workers) or range(processes))
+                if disturbance == "kill":
+                    workers[place].kill()
+                    workers[place].wait()
+                    workers[place] = start()
+                else:
+                    workers[place].send_signal(signal.SIGSTOP)
+                    time.sleep(STOPPED.total_seconds())
+                    workers[place].send_signal(signal.SIGCONT)
+            codes = [worker.wait(timeout=patience) for worker in workers]
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
+        if any(codes):
+            raise AssertionError(f"a worker ended badly: {codes}")
         return Tally(
             acts=Counter(file.name.split(".")[0] for file in acts.iterdir()),
             done=frozenset(claim.incident_id for claim in store.claims(["done"])),
             needs_human=frozenset(claim.incident_id for claim in store.claims(["needs_human"])),
         )
-    finally:
-        store.close()
+
+
+def _in_the_middle(store: Store, workers: Sequence[subprocess.Popen[bytes]]) -> Sequence[int]:
+    """The places of those who have claimed something and not closed it yet."""
+    owners = {claim.owner for claim in store.claims(["claimed", "acting"])}
+    return [place for place, worker in enumerate(workers) if f"pid {worker.pid}" in owners]
 
 
 def _wait_for(acts: Path, count: int, workers: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -132,7 +156,7 @@ def _wait_for(acts: Path, count: int, workers: Sequence[subprocess.Popen[bytes]]
     while sum(1 for _ in acts.iterdir()) < count:
         if all(worker.poll() is not None for worker in workers):
             raise AssertionError("the workers have ended early")
-        time.sleep(0.002)
+        time.sleep(0.005)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -23,6 +24,7 @@ from knowledge.stores import postgres_engine
 from knowledge.stores.postgres import PostgresStore
 from knowledge.stores.postgres_engine import Database as Engine
 from knowledge.stores.postgres_schema import migrate
+from tests import claim_worker
 from tests.postgres_database import APP, PASSWORD, Database, made, make_roles, new_name
 from tests.postgres_server import PostgresServer, Run, own_server
 from tests.samples import added, incident
@@ -181,6 +183,22 @@ def test_a_lock_held_too_long_is_told(
         told(lambda: store.add_incident(incident(1)), "is locked by another process")
     added(store, incident(1))
     assert len(store.cases()) == 3
+
+
+def test_killed_processes_never_act_twice_and_lose_nothing(
+    store: PostgresStore, database: Database, tmp_path: Path
+) -> None:
+    every = [incident(number) for number in range(120)]
+    added(store, *every)
+    tally = claim_worker.run(
+        database.app, tmp_path / "acts", processes=4, kills=3, stops=1, tries=120, seed=7
+    )
+    assert set(tally.acts.values()) == {1}
+    assert tally.done | tally.needs_human == {one.id for one in every}
+    assert not tally.done & tally.needs_human
+    assert tally.done <= tally.acts.keys()
+    assert len(tally.done) > 80
+    assert store.audit_verify().faults == ()
 
 
 # --- sessions ----------------------------------------------------------------------------------

@@ -462,7 +462,7 @@ def test_killed_processes_never_act_twice_and_lose_nothing(path: Path, tmp_path:
     added(store, *every)
     store.close()
     tally = claim_worker.run(
-        f"sqlite:///{path}", tmp_path / "acts", processes=4, kills=6, tries=200, seed=7
+        f"sqlite:///{path}", tmp_path / "acts", processes=4, kills=6, stops=1, tries=200, seed=7
     )
     assert set(tally.acts.values()) == {1}
     assert tally.done | tally.needs_human == {one.id for one in every}
