@@ -150,7 +150,14 @@ def _night(cli: Cli) -> Iterator[tuple[str, str, Any]]:
     yield say("kb show", entry)
     yield say("kb lint")
     yield say("kb retire", entry, "--reason", "the database does not restart any more")
+    exported = cli.home / "knowledge.jsonl"
+    cli.ok("kb", "export", str(exported))
+    yield say("kb import", str(exported))
+    yield say("kb reindex")
+    yield say("kb migrate")
     yield say("kb stats")
+    yield say("audit list", "--since", "1h")
+    yield say("audit verify")
 
 
 def _shown(word: str) -> str:
@@ -177,7 +184,8 @@ def _replaced(text: str, known: Mapping[str, str]) -> str:
     for found, told in known.items():
         text = text.replace(found, told)
     # The machine's own clock: a moment outside the night.
-    now = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", _in_the_night, text)
+    now = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}Z", _in_the_night, text)
+    now = re.sub(r"[0-9a-f]{64}", "5e1f…", now)
     return re.sub(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", "018f…", now)
 
 
