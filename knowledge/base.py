@@ -100,7 +100,7 @@ class KnowledgeBase:
         those, files that are gone are retired too. Another folder of the same name shares no
         entry, and is left alone.
         """
-        from knowledge.runbook_files import covers  # only seeding needs it
+        from knowledge.runbooks.files import covers  # only seeding needs it
 
         known = {entry.id: entry for entry in self.store.entries(kind="runbook", retired=True)}
         live = [entry for entry in known.values() if not entry.retired]

@@ -42,15 +42,20 @@ _WHOLE_WORD_WEIGHT = 3.0
 class Embedder(Protocol):
     """Turns texts into unit vectors of `dimensions` floats. `name` and `dimensions` make the
     vector space: vectors of two are never compared. `bound` is the similarity from which a near
-    match counts with this embedder; it was measured for it and holds for no other."""
+    match counts with this embedder; it holds for no other. `calibrated` says whether it was
+    measured: with one that was not, a near match only suggests."""
 
     name: str
-    dimensions: int
     bound: float
+    calibrated: bool
+
+    @property
+    def dimensions(self) -> int:
+        """Raises ModelUnavailable where a model has to be asked and cannot be reached."""
 
     def embed(self, texts: Sequence[str]) -> list[array[float]]:
         """One unit vector of type 'f' a text, in their order; a zero vector for an empty text.
-        Raises KnowledgeError where the embedder cannot be reached."""
+        Raises ModelUnavailable where the embedder cannot be reached."""
 
 
 @lru_cache(maxsize=20_000)
@@ -92,6 +97,7 @@ class BuiltinEmbedder:
     name = "builtin"
     dimensions = 1024
     bound = BUILTIN_BOUND
+    calibrated = True
 
     def embed(self, texts: Sequence[str]) -> list[array[float]]:
         """See Embedder. Never raises; about a fifth of a millisecond a signature."""

@@ -7,6 +7,7 @@ KnowledgeError
 ├── EmbedderMismatch   vectors of another embedder
 ├── RunbookError       a runbook file that cannot be understood: file, line, reason
 ├── NotFound           no such incident or entry, or a prefix that fits several
+├── ModelUnavailable   an embedder or language model that is down, slow, busy, missing or wrong
 └── DoorClosed         a decision that may not be carried out now: claim lost, paused, held, …
 """
 
@@ -44,6 +45,15 @@ class RunbookError(KnowledgeError):
 
 class NotFound(KnowledgeError):
     """No such incident or entry, or a prefix that fits more than one."""
+
+
+class ModelUnavailable(KnowledgeError):
+    """An embedder or language model gave no answer that can be used. `why` is the reason as a few
+    words for a list ("refused the connection"), without who; the message says who as well."""
+
+    def __init__(self, who: str, why: str, hint: str = "") -> None:
+        super().__init__(f"{who}: {why}", hint)
+        self.why = why
 
 
 class DoorClosed(KnowledgeError):

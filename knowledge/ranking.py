@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from knowledge.embedders import BUILTIN_BOUND, features
 from knowledge.records import Candidate, Entry, Match, Signature, Symptom
+from knowledge.signature import inner_lines, sign
 
 __all__ = ["BUILTIN_BOUND", "BUILTIN_MARGIN", "lead", "rank", "similarity"]
 
@@ -23,6 +24,11 @@ _URL_PATH = re.compile(r"<url>(?:/(?:[A-Za-z][\w.~-]*|<id>))+")
 
 # Two failures whose codes contradict each other are not the same, however alike their words.
 _CONTRADICTION = 0.75
+
+# A runbook's symptom is often the one line that a person is shown of a failure. Being that line
+# counts as less than being all of the failure: what says more stands first, by more than
+# BUILTIN_MARGIN, and what is only like it stays below BUILTIN_BOUND.
+_SHOWN_ALONE = 0.9
 
 # A kind of code → how signatures write it; one of the groups is the code.
 _CODES = (
@@ -68,6 +74,10 @@ def _family(kind: str, code: str) -> str:
 def similarity(a: str, b: str) -> float:
     """How alike two signature texts are, 0.0 to 1.0: the cosine of their features, lowered where
     both name a code of one kind and share none."""
+    return _cosine(a, b) * _agreement(a, b)
+
+
+def _cosine(a: str, b: str) -> float:
     if not a or not b:
         return 0.0
     if a == b:
@@ -75,11 +85,13 @@ def similarity(a: str, b: str) -> float:
     left, right = features(a), features(b)
     if len(left) > len(right):
         left, right = right, left
-    cosine = sum(weight * right.get(feature, 0.0) for feature, weight in left.items())
+    return min(1.0, sum(weight * right.get(feature, 0.0) for feature, weight in left.items()))
+
+
+def _agreement(a: str, b: str) -> float:
     ours, theirs = _codes(a), _codes(b)
-    if any(kind in theirs and not codes & theirs[kind] for kind, codes in ours.items()):
-        cosine *= _CONTRADICTION
-    return min(1.0, cosine)
+    contradict = any(kind in theirs and not codes & theirs[kind] for kind, codes in ours.items())
+    return _CONTRADICTION if contradict else 1.0
 
 
 def rank(
@@ -96,16 +108,27 @@ def rank(
     `<name>` or `<url>`, the failure may have any name or URL there.
     """
     best: dict[str, Match] = {}
+    shown = sign(signature.headline).text
     if signature.fingerprint:
         for candidate in exact:
             _keep(best, Match(candidate.entry, 1.0, "exact", candidate.symptom))
     for candidate in near:
         symptom = candidate.entry.symptoms[candidate.symptom]
-        score = similarity(_left_open(symptom, signature.text), symptom.signature.text)
+        score = _likeness(signature.text, symptom)
+        if candidate.entry.kind == "runbook":
+            score = max(score, _SHOWN_ALONE * _likeness(shown, symptom))
         if score > 0.0:
             _keep(best, Match(candidate.entry, score, "near", candidate.symptom))
     ranked = sorted(best.values(), key=lambda match: _order(match, signature), reverse=True)
     return tuple(ranked[:limit])
+
+
+def _likeness(text: str, symptom: Symptom) -> float:
+    """How alike a failure's text and a symptom are inside. What wraps them counts by its codes
+    alone: its words would make failures alike that are not, and set one apart from the line
+    that a person took out of its log."""
+    text, known = _left_open(symptom, text), symptom.signature.text
+    return _cosine(inner_lines(text), inner_lines(known)) * _agreement(text, known)
 
 
 def _left_open(symptom: Symptom, text: str) -> str:

@@ -206,9 +206,7 @@ def _reported(chain: Chain) -> bool:
 
 
 def _wraps(told: Raised) -> bool:
-    if told.type in _WRAPPER_TYPES:
-        return True
-    return bool(_WRAPPER.match(told.message)) and not _SAYS_WHY.search(told.message)
+    return told.type in _WRAPPER_TYPES or _is_wrapper(told.message)
 
 
 def _distinct(raised: Iterable[Raised]) -> list[Raised]:
@@ -241,6 +239,25 @@ def _outer(wrapper: Raised) -> str:
     failure of its kind and would make them all alike."""
     code = _EXIT.search(wrapper.message)
     return f"{wrapper.type}: exit code {code[1]}" if code else wrapper.type
+
+
+# The line that `_outer` writes. A type alone is one only where its name says so: others are
+# exceptions that were raised without a message.
+_OUTER_LINE = re.compile(
+    rf"\w+: exit code -?\d+|Airflow\w*|Docker\w*|(?:{'|'.join(sorted(_WRAPPER_TYPES))})"
+)
+
+
+def inner_lines(text: str) -> str:
+    """A signature's text without the lines that only say that something inside failed, which are
+    the same for every failure of their kind. A text of nothing else is left as it is."""
+    lines = text.split("\n")
+    inner = [line for line in lines if not (_OUTER_LINE.fullmatch(line) or _is_wrapper(line))]
+    return "\n".join(inner) or text
+
+
+def _is_wrapper(message: str) -> bool:
+    return bool(_WRAPPER.match(message)) and not _SAYS_WHY.search(message)
 
 
 def _from_exceptions(real: Sequence[Raised], wrappers: Sequence[Raised]) -> _Told:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge.records import ACTIONS, Entry
-from knowledge.runbook_advice import forbids, structured, understood
-from knowledge.runbook_samples import from_words
-from knowledge.runbook_words import meta_of, role_of
 from knowledge.runbooks import survey
+from knowledge.runbooks.advice import forbids, structured, understood
+from knowledge.runbooks.samples import from_words
+from knowledge.runbooks.words import meta_of, role_of
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_heading_plays_its_part_only_as_a_whole(heading: str, role: str | None
 
 
 def test_no_word_has_two_meanings() -> None:
-    from knowledge import runbook_words as words
+    from knowledge.runbooks import words
 
     both = [*words._ROLES.values(), *words._META.values()]
     told = [word for text in both for word in {" ".join(w.split()) for w in text.split(",")}]

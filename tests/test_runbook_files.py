@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge.errors import RunbookError
-from knowledge.runbook_files import covers
 from knowledge.runbooks import survey
+from knowledge.runbooks.files import covers
 
 PAGE = "# {0}\n\n`ValueError: {0} is wrong`\n\nCause: {0}\n"
 

@@ -16,7 +16,7 @@ from knowledge.stores.sql_moving import MovingTables
 
 # Symptoms that one text search ranks, but for those that share its rarest word: who shares only
 # words that most have is no candidate.
-MAX_RANKED = 2_000
+MAX_RANKED = 5_000
 
 # BM25's usual constants, as FTS5 has them; and what Postgres holds of one word.
 BM25_K1 = 1.2

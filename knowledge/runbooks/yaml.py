@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from knowledge.runbook_fields import DEFAULTS, Fields, RunbookFile, canonical
+from knowledge.runbooks.fields import DEFAULTS, Fields, RunbookFile, canonical
 
 _MAX_DEPTH = 20
 

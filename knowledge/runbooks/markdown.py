@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from knowledge.runbook_fields import RunbookFile
+from knowledge.runbooks.fields import RunbookFile
 
 BOLD_LINE = 7  # below the six levels of real headings
 _MOST_CELLS = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from knowledge.runbook_markdown import Block
+from knowledge.runbooks.markdown import Block
 from knowledge.signature import sign
 
 _LONGEST = 4_000  # characters looked at of a line

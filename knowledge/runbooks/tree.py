@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from knowledge.runbook_fields import RunbookFile
-from knowledge.runbook_markdown import Block
-from knowledge.runbook_samples import plain
-from knowledge.runbook_words import Meta, Role, meta_of, role_of, split_label
+from knowledge.runbooks.fields import RunbookFile
+from knowledge.runbooks.markdown import Block
+from knowledge.runbooks.samples import plain
+from knowledge.runbooks.words import Meta, Role, meta_of, role_of, split_label
 
 _LABEL = 8  # below every heading
 CORE: tuple[Role, ...] = ("symptoms", "cause", "action")

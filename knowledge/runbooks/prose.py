@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from knowledge.runbook_advice import forbids, structured, understood
-from knowledge.runbook_fields import Fields, RunbookFile
-from knowledge.runbook_markdown import Block, read_blocks
-from knowledge.runbook_samples import from_words, plain, prose, symptoms
-from knowledge.runbook_tree import CORE, Section, sections
-from knowledge.runbook_yaml import front_matter
+from knowledge.runbooks.advice import forbids, structured, understood
+from knowledge.runbooks.fields import Fields, RunbookFile
+from knowledge.runbooks.markdown import Block, read_blocks
+from knowledge.runbooks.samples import from_words, plain, prose, symptoms
+from knowledge.runbooks.tree import CORE, Section, sections
+from knowledge.runbooks.yaml import front_matter
 
 _MOST_TEXT = 2_000  # characters kept of a page's prose; the source has the rest
 _GLOBS = re.compile(r"`?[\w.*?\[\]-]+`?(?:\s*[,;]\s*`?[\w.*?\[\]-]+`?)*")

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from knowledge.errors import RunbookError
-from knowledge.runbook_advice import forbids, structured, understood
-from knowledge.runbook_fields import Fields, RunbookFile
-from knowledge.runbook_prose import read_markdown
-from knowledge.runbook_samples import from_words
+from knowledge.runbooks.advice import forbids, structured, understood
+from knowledge.runbooks.fields import Fields, RunbookFile
+from knowledge.runbooks.prose import read_markdown
+from knowledge.runbooks.samples import from_words
 
 # The first key that says something counts.
 _KEYS: Mapping[str, tuple[str, ...]] = {

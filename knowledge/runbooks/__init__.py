@@ -14,12 +14,12 @@ from typing import Any
 from knowledge.errors import RunbookError
 from knowledge.records import ACTIONS, Entry, Symptom, short_hash
 from knowledge.redact import clean, redact
-from knowledge.runbook_fields import Fields, RunbookFile
-from knowledge.runbook_files import find_files, last_commits
-from knowledge.runbook_prose import read_markdown
-from knowledge.runbook_yaml import read_yaml
+from knowledge.runbooks.fields import Fields, RunbookFile
+from knowledge.runbooks.files import find_files, last_commits
+from knowledge.runbooks.prose import read_markdown
+from knowledge.runbooks.tickets import read_tickets
+from knowledge.runbooks.yaml import read_yaml
 from knowledge.signature import sign
-from knowledge.tickets import read_tickets
 
 NO_FAILURE = "no failure in it: it quotes no error and names no cause or fix"
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from knowledge.errors import RunbookError
-from knowledge.runbook_fields import RunbookFile
+from knowledge.runbooks.fields import RunbookFile
 
 SUFFIXES = (".yaml", ".yml", ".md", ".markdown", ".jsonl", ".ndjson")
 
