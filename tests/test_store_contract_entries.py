@@ -264,6 +264,15 @@ def test_a_token_is_never_query_syntax(store: Store, token: str) -> None:
     assert ids(store.find_text([token, "aa"], 5)) == ["a"]
 
 
+def test_a_near_one_is_told_with_its_cosine(store: Store) -> None:
+    store.put_entries(
+        [embedded("a", ("A: x", unit(1, 0, 0))), embedded("b", ("B: x", unit(1, 1, 0)))], SPACE, NOW
+    )
+    found = store.find_vector([2.0, 0.0, 0.0], 5)
+    assert [one.cosine for one in found] == pytest.approx([1.0, math.sqrt(0.5)], abs=1e-6)
+    assert [one.cosine for one in store.find_text(["x"], 5)] == [None, None]
+
+
 # --- another embedder ---------------------------------------------------------------------------
 
 OTHER = VectorSpace("other", 2, 1)

@@ -156,10 +156,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An entry that a search brought up, with the index of the symptom that was found."""
+    """An entry that a search brought up, with the index of the symptom that was found, and the
+    cosine of its vector to the one that was looked for, where vectors were compared."""
 
     entry: Entry
     symptom: int
+    cosine: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

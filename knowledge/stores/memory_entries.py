@@ -159,14 +159,17 @@ class MemoryEntries:
         rules.check_query(vector, self._space)
         if not rules.points_somewhere(vector):
             return ()
-        vectors = self._vectors[self._space]
-        comparable = [one for one in self._findable if one.number in vectors]
-        comparable.sort(
-            key=lambda one: (
-                -math.fsum(a * b for a, b in zip(vectors[one.number], vector, strict=True))
-            )
+        length = rules.norm(vector)
+        cosines = {
+            number: math.fsum(a * b for a, b in zip(other, vector, strict=True)) / length
+            for number, other in self._vectors[self._space].items()
+        }
+        comparable = [one for one in self._findable if one.number in cosines]
+        comparable.sort(key=lambda one: -cosines[one.number])
+        return tuple(
+            replace(found, cosine=cosines[one.number])
+            for one, found in zip(comparable, self._candidates(comparable, limit), strict=False)
         )
-        return self._candidates(comparable, limit)
 
     def find_text(self, tokens: Sequence[str], limit: int) -> tuple[Candidate, ...]:
         scores = [(self._bm25(set(tokens), one), one) for one in self._findable]

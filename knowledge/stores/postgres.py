@@ -171,7 +171,7 @@ class PostgresIndex:
                 FROM vectors WHERE space = :space
                 ORDER BY embedding::{kind} <=> :vector::{kind} LIMIT :limit
             )
-            SELECT e.*, false AS retired, s.position
+            SELECT e.*, false AS retired, s.position, 1 - near.distance AS cosine
             FROM near JOIN symptoms AS s USING (id) JOIN entries AS e ON e.seq = s.entry
             ORDER BY near.distance, near.id
             """,

@@ -55,7 +55,7 @@ class SearchIndex(Protocol):
         """Forget the words of symptoms, and their vectors in these spaces."""
 
     def nearest(self, space: Space, vector: Vector, limit: int) -> Sequence[Row]:
-        """The entries' rows with `position`, nearest to a unit vector first."""
+        """The entries' rows with `position` and `cosine`, nearest to a unit vector first."""
 
     def sharing(self, tokens: Sequence[str], limit: int) -> Sequence[Row]:
         """The entries' rows with `position`, best BM25 first; `tokens` are distinct."""
@@ -345,4 +345,6 @@ class EntryTables(AuditTables):
 
 
 def _candidates(found: Iterable[Row]) -> tuple[Candidate, ...]:
-    return tuple(Candidate(rows.read_entry(row), row["position"]) for row in found)
+    return tuple(
+        Candidate(rows.read_entry(row), row["position"], row.get("cosine")) for row in found
+    )

@@ -81,7 +81,8 @@ class SqliteIndex:
                     SELECT rowid AS id, distance FROM {_table(space)}
                     WHERE embedding MATCH ? AND k = ?
                 )
-                SELECT e.*, 0 AS retired, s.position
+                SELECT e.*, 0 AS retired, s.position,
+                    1 - near.distance * near.distance / 2 AS cosine
                 FROM near JOIN symptoms AS s USING (id) JOIN entries AS e ON e.seq = s.entry
                 ORDER BY near.distance, near.id
                 """,
