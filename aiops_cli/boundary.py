@@ -35,7 +35,8 @@ class Failure(NamedTuple):
 _INTERRUPTED = Failure(
     "interrupted", "interrupted; nothing was lost", "aiops incidents shows where things stand", 130
 )
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a redirected output
+# Of a redirected output; EBADF of one that is closed.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 _SIGPIPE = 128 + 13  # what a shell reports of a program whose reader went away
 
 _WRITE_IT = "correct it there, or have the settings written: aiops init"
@@ -50,6 +51,8 @@ _KNOWLEDGE = {
 
 def guarded(run: Callable[[], None], *, as_json: bool) -> int:
     """Run, tell what went wrong as text on stderr (and as JSON on stdout), return the exit code."""
+    if sys.stdout is None:
+        sys.stdout = _closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a code page must not end a diagnosis
             stream.reconfigure(errors="backslashreplace")
@@ -70,8 +73,7 @@ def guarded(run: Callable[[], None], *, as_json: bool) -> int:
         except Exception as error:  # noqa: BLE001 -- the boundary: no traceback on the screen
             return _tell(_failure(error), as_json)
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
     except BrokenPipeError:  # `aiops … | head`
         _drop(sys.stdout)
         return _SIGPIPE
@@ -81,6 +83,12 @@ def guarded(run: Callable[[], None], *, as_json: bool) -> int:
     except KeyboardInterrupt:  # a second Ctrl-C, while the first was being told
         return _INTERRUPTED.exit_code
     return 0
+
+
+def _closed() -> TextIO:
+    """What stands for an output that was closed (`>&-`): to write nothing is no error, and what is
+    written is not lost without a word."""
+    return os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
 
 
 def _drop(stream: TextIO) -> None:
