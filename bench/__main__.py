@@ -14,7 +14,9 @@ import bench
 
 
 def main(names: list[str]) -> int:
-    known = [module.name for module in iter_modules(bench.__path__) if module.name != "__main__"]
+    known = [
+        module.name for module in iter_modules(bench.__path__) if not module.name.startswith("_")
+    ]
     unknown = [name for name in names if name not in known]
     if unknown:
         print(f"no bench named {', '.join(unknown)}; known: {', '.join(known)}", file=sys.stderr)
