@@ -232,8 +232,7 @@ def connect(dsn: str) -> psycopg.Connection[dict[str, Any]]:
     return psycopg.connect(
         dsn,
         autocommit=True,  # BEGIN is ours
-        prepare_threshold=None,  # a pooler would lose them
-        cursor_factory=psycopg.ClientCursor,
+        cursor_factory=psycopg.ClientCursor,  # prepares nothing: a pooler would lose it
         row_factory=dict_row,
         client_encoding="utf8",  # whatever the role's or the environment's is
         **{name: value for name, value in ours.items() if name not in given},
