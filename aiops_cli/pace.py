@@ -76,12 +76,12 @@ def ahead(
     for job in jobs:
         while len(under_way) >= pace.limit:
             yield first()
-        under_way.append((job, _begun(timed, job)))
+        under_way.append((job, begun(timed, job)))
     while under_way:
         yield first()
 
 
-def _begun(work: Callable[[T], R], job: T) -> Future[R]:
+def begun(work: Callable[[T], R], job: T) -> Future[R]:
     """The work on one job, in a thread that ends with the program."""
     future: Future[R] = Future()
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from aiops_cli import config
+from aiops_cli.commands import completion
 from aiops_cli.main import COMMANDS
 from knowledge.records import STATUSES
+from knowledge.stores.postgres_engine import CONNECT_SECONDS
 from tests.cli import BUG, Cli
 from tests.desk import REFUSED
 
@@ -103,6 +110,68 @@ def test_what_is_broken_is_not_told_at_a_tab(cli: Cli, broken: str) -> None:
         cli.kb.write_bytes(b"no database" * 1000)
     assert asked(cli, "aiops log ") == []
     assert asked(cli, "aiops tri") == ["triage"]
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_tab_writes_nothing(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    before = everything(cli.kb.parent)
+    assert asked(cli, "aiops log ")[0] == incident[:4]
+    assert everything(cli.kb.parent) == before
+
+
+@pytest.mark.parametrize("open_elsewhere", [False, True])
+def test_a_tab_does_not_migrate_an_older_knowledge_base(cli: Cli, open_elsewhere: bool) -> None:
+    import apsw
+
+    cli.capture("orders", events=[REFUSED])
+    other = apsw.Connection(str(cli.kb))
+    other.execute("PRAGMA user_version = 1")
+    if not open_elsewhere:  # else it stands in the log beside the file only
+        other.close()
+    before = everything(cli.kb.parent)
+    assert asked(cli, "aiops log ") == []
+    assert asked(cli, "aiops failures ") == []
+    assert everything(cli.kb.parent).keys() == before.keys()  # no copy of it, and nothing else
+    other.close()
+    now = apsw.Connection(str(cli.kb))
+    assert now.pragma("user_version") == 1
+    now.close()
+
+
+def test_of_a_base_that_others_have_open_all_is_offered(cli: Cli) -> None:
+    """A watch keeps it open from its making on: what the file itself says is old then."""
+    with closing(cli.store()):
+        incident = cli.capture("orders", events=[REFUSED])
+        assert asked(cli, "aiops log ")[0] == incident[:4]
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, says nothing
+        port = silent.getsockname()[1]
+        cli.environ["AIOPS_KB"] = f"postgresql://aiops@127.0.0.1:{port},127.0.0.1:{port}/aiops"
+        start = time.monotonic()
+        assert asked(cli, "aiops log ") == []
+        assert time.monotonic() - start < CONNECT_SECONDS  # of the first of two addresses
+
+
+def test_only_what_fits_is_read(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completion, "RECENT", 1)
+    cli.capture("orders", events=[REFUSED])
+    cli.capture("sales", task="count", events=[BUG])
+
+    def offered(offers: completion.Offers, begun: str, **given: str) -> list[str]:
+        settings = config.load(cwd=cli.home, environ=cli.environ, overrides={})
+        return [offer.value for offer in offers(settings, given, begun)]
+
+    assert len(offered(completion._dags, "")) == 1
+    assert offered(completion._dags, "or") == ["orders"]
+    assert offered(completion._dags, "sa") == ["sales"]
+    assert offered(completion._tasks, "l", dag="orders") == ["load"]
+    assert offered(completion._tasks, "c", dag="orders") == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

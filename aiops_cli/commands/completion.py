@@ -1,7 +1,8 @@
 """What Tab offers in a shell: names of commands from their table, values from the knowledge base.
 
-Airflow is never asked, nothing is written, and what cannot be read is not offered: a shell that
-waits or talks while somebody types is worse than one that completes nothing.
+Airflow is never asked, nothing is written, no old knowledge base is brought up to date, and what
+cannot be read, or not soon, is not offered: a shell that waits or talks while somebody types is
+worse than one that completes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from aiops_cli.config import Settings
     from knowledge.stores import Store
 
-RECENT = 300  # incidents that are looked through
+RECENT = 300  # incidents that are looked through, of those that fit what is typed
+PATIENCE = 2.0  # seconds; a server that is away may take many more
 
 
 class Offer(NamedTuple):
@@ -35,7 +37,8 @@ class Offer(NamedTuple):
     longer: str = ""
 
 
-Offers = Callable[["Settings", Mapping[str, Any]], Iterator[Offer]]
+# Given what stands on the line, and how the word begins: what does not fit may be left out.
+Offers = Callable[["Settings", Mapping[str, Any], str], Iterator[Offer]]
 
 
 def install() -> None:
@@ -118,16 +121,12 @@ def _completer(offers: Offers) -> Callable[[Context, Parameter, str], list[Compl
     def complete(ctx: Context, _param: Parameter, incomplete: str) -> list[CompletionItem]:
         from typer._click.shell_completion import CompletionItem
 
-        from aiops_cli import config
+        from aiops_cli.pace import begun
 
         try:
-            settings = config.load(cwd=Path(), environ=os.environ, overrides={})
-            fitting: dict[str, str] = {}
-            for offer in offers(settings, ctx.params):
-                for value in (offer.value, offer.longer):
-                    if value and value.startswith(incomplete):
-                        fitting.setdefault(value, offer.help)
-                        break
+            fitting = begun(lambda given: _fitting(offers, given, incomplete), ctx.params).result(
+                PATIENCE
+            )
         except Exception:  # noqa: BLE001 -- whatever is wrong, a Tab is not the place to say it
             return []
         return [CompletionItem(value, help=fitting[value] or None) for value in fitting]
@@ -135,18 +134,49 @@ def _completer(offers: Offers) -> Callable[[Context, Parameter, str], list[Compl
     return complete
 
 
+def _fitting(offers: Offers, given: Mapping[str, Any], incomplete: str) -> dict[str, str]:
+    from aiops_cli import config
+
+    settings = config.load(cwd=Path(), environ=os.environ, overrides={})
+    fitting: dict[str, str] = {}
+    for offer in offers(settings, given, incomplete):
+        for value in (offer.value, offer.longer):
+            if value and value.startswith(incomplete):
+                fitting.setdefault(value, offer.help)
+                break
+    return fitting
+
+
 def _store(settings: Settings, read: Callable[[Store], list[Offer]]) -> list[Offer]:
-    """Read from a knowledge base that is there; none is made for it."""
+    """Read from a knowledge base that is there; none is made or migrated for it."""
     from aiops_cli import services
 
     path = settings.kb_path()
-    if path is not None and not path.exists():
+    if path is not None and not (path.exists() and _is_current(path)):
         return []
     with services.store(settings) as store:
         return read(store)
 
 
-def _incidents(settings: Settings, _given: Mapping[str, Any]) -> Iterator[Offer]:
+def _is_current(file: Path) -> bool:
+    """Whether to open the file as a store would leave its tables as they are."""
+    import apsw  # as the store itself: only where there is a file
+
+    from knowledge.stores.sqlite_engine import APPLICATION_ID, MIGRATIONS
+
+    newest = max(int(step.name[:4]) for step in MIGRATIONS.glob("[0-9]*.sql"))
+    # Where all is in the file itself, SQLite needs, and makes, no other files beside it.
+    whole = not file.with_name(f"{file.name}-wal").exists()
+    uri = file.resolve().as_uri() + ("?immutable=1" if whole else "")
+    connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    try:
+        found = connection.pragma("application_id"), connection.pragma("user_version")
+    finally:
+        connection.close()
+    return found == (APPLICATION_ID, newest)
+
+
+def _incidents(settings: Settings, _given: Mapping[str, Any], _begun: str) -> Iterator[Offer]:
     """The newest first, by their short ids, and their groups."""
 
     def read(store: Store) -> list[Offer]:
@@ -168,33 +198,37 @@ def _incidents(settings: Settings, _given: Mapping[str, Any]) -> Iterator[Offer]
     yield from _store(settings, read)
 
 
-def _dags(settings: Settings, _given: Mapping[str, Any]) -> Iterator[Offer]:
+def _dags(settings: Settings, _given: Mapping[str, Any], begun: str) -> Iterator[Offer]:
     def read(store: Store) -> list[Offer]:
-        return [Offer(dag) for dag in sorted({c.incident.dag_id for c in store.cases()}) if dag]
+        cases = store.cases(dag=f"{begun}*", limit=RECENT)
+        return [Offer(dag) for dag in sorted({c.incident.dag_id for c in cases}) if dag]
 
     yield from _store(settings, read)
 
 
-def _tasks(settings: Settings, given: Mapping[str, Any]) -> Iterator[Offer]:
+def _tasks(settings: Settings, given: Mapping[str, Any], begun: str) -> Iterator[Offer]:
     """Those of the DAG that is named before them."""
 
     def read(store: Store) -> list[Offer]:
-        cases = store.cases(dag=given.get("dag") or given.get("target"))
+        named = given.get("dag") or given.get("target")
+        cases = store.cases(dag=named, task=f"{begun}*", limit=RECENT)
         return [Offer(task) for task in sorted({c.incident.task_id for c in cases}) if task]
 
     yield from _store(settings, read)
 
 
-def _dags_and_incidents(settings: Settings, given: Mapping[str, Any]) -> Iterator[Offer]:
-    yield from _dags(settings, given)
-    yield from _incidents(settings, given)
+def _dags_and_incidents(
+    settings: Settings, given: Mapping[str, Any], begun: str
+) -> Iterator[Offer]:
+    yield from _dags(settings, given, begun)
+    yield from _incidents(settings, given, begun)
 
 
-def _entries(settings: Settings, _given: Mapping[str, Any]) -> Iterator[Offer]:
+def _entries(settings: Settings, _given: Mapping[str, Any], _begun: str) -> Iterator[Offer]:
     yield from _store(settings, lambda store: [Offer(e.id, e.title) for e in store.entries()])
 
 
-def _grants(settings: Settings, _given: Mapping[str, Any]) -> Iterator[Offer]:
+def _grants(settings: Settings, _given: Mapping[str, Any], _begun: str) -> Iterator[Offer]:
     def read(store: Store) -> list[Offer]:
         standing = [grant for grant in store.grants() if grant.revoked_at is None]
         return [
@@ -204,23 +238,23 @@ def _grants(settings: Settings, _given: Mapping[str, Any]) -> Iterator[Offer]:
     yield from _store(settings, read)
 
 
-def _actions(_settings: Settings, _given: Mapping[str, Any]) -> Iterator[Offer]:
+def _actions(_settings: Settings, _given: Mapping[str, Any], _begun: str) -> Iterator[Offer]:
     from aiops_cli.actions import CATALOGUE
 
     yield from (Offer(each.name, each.does) for each in CATALOGUE.values() if each.available)
 
 
-def _statuses(_settings: Settings, _given: Mapping[str, Any]) -> Iterator[Offer]:
+def _statuses(_settings: Settings, _given: Mapping[str, Any], _begun: str) -> Iterator[Offer]:
     from knowledge.records import STATUSES
 
     yield from map(Offer, STATUSES)
 
 
-def _kinds(_settings: Settings, _given: Mapping[str, Any]) -> Iterator[Offer]:
+def _kinds(_settings: Settings, _given: Mapping[str, Any], _begun: str) -> Iterator[Offer]:
     yield from map(Offer, ("runbook", "incident", "history"))
 
 
-def _instances(settings: Settings, _given: Mapping[str, Any]) -> Iterator[Offer]:
+def _instances(settings: Settings, _given: Mapping[str, Any], _begun: str) -> Iterator[Offer]:
     yield from (Offer(name, one.url) for name, one in settings.instances.items())
 
 
