@@ -165,6 +165,8 @@ def test_without_the_extension_it_is_made_where_the_role_may(postgres: str) -> N
         assert migrate(database.owner, APP) == (0, NEWEST)  # in the schema that was made for it
     with made(postgres, new_name()) as database:
         assert migrate(database.admin, APP) == (0, NEWEST)
+        where = "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
+        assert answer(database.admin, where) == [("public",)]  # `pg_dump --schema=aiops` lacks it
         PostgresStore.open(database.app).close()
 
 

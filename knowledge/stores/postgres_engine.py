@@ -35,7 +35,7 @@ _WRITERS = 0x61696F70  # "aiop": the advisory lock that makes writers take turns
 _PLACE = re.compile(r"(?<![:\w]):([a-z_]\w*)")
 
 # Our own schema and the one that the extension lies in, whatever the role's search_path is.
-_SETTINGS = (
+SETTINGS = (
     f"SELECT set_config('search_path', concat_ws(', ', '{SCHEMA}', (SELECT "
     "extnamespace::regnamespace FROM pg_extension WHERE extname = 'vector')), true);"
 )
@@ -43,7 +43,7 @@ _SETTINGS = (
 
 def _reading() -> str:
     return (
-        f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_SETTINGS}"
+        f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {SETTINGS}"
         f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"
     )
 
@@ -52,7 +52,7 @@ def _writing() -> str:
     # READ COMMITTED, so that what is read behind the lock is what the writer before has committed.
     # synchronous_commit, for a claim that a power cut takes back is an act done twice.
     return (
-        f"BEGIN ISOLATION LEVEL READ COMMITTED; {_SETTINGS}"
+        f"BEGIN ISOLATION LEVEL READ COMMITTED; {SETTINGS}"
         "SET LOCAL synchronous_commit = on;"
         f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s';"
         f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s';"
@@ -68,7 +68,7 @@ def _migrating() -> str:
         f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s';"
         "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0;"
         f"SELECT pg_advisory_xact_lock({_WRITERS});"
-        f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; {_SETTINGS}"
+        f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; {SETTINGS}"
     )
 
 

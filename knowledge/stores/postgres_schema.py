@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from knowledge.errors import SchemaTooNew, StoreUnusable
-from knowledge.stores.postgres_engine import SCHEMA, Database, first_line, reach
+from knowledge.stores.postgres_engine import SCHEMA, SETTINGS, Database, first_line, reach
 
 MIGRATIONS = Path(__file__).parent / "migrations" / "postgres"
 _VERSIONS = f"{SCHEMA}.schema_version"
@@ -121,7 +121,8 @@ def _need_vectors(database: Database) -> None:
     asked = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
     if not database.rows(asked):
         try:
-            database.script("CREATE EXTENSION vector")
+            # Not in our schema: it would be no part of a backup of that.
+            database.script(f"CREATE EXTENSION vector SCHEMA public; {SETTINGS}")
         except psycopg.Error as error:
             raise StoreUnusable(
                 f"knowledge base {database.location} lacks the extension pgvector "
