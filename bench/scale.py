@@ -50,7 +50,8 @@ AT_ONCE = 10_000  # entries of one put
 ONE_BY_ONE = 10_000  # beyond, both stores are filled at once, and the time is not compared
 
 # A small server of a team: the tests' own settings are for bases of a few rows.
-SETTINGS = {"shared_buffers": "1GB", "maintenance_work_mem": "1GB", "max_wal_size": "4GB"}
+SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
+INDEX_BYTES = 5_000  # of memory for each vector, while the index is made
 AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
@@ -72,7 +73,7 @@ class Times:
 def main(arguments: Sequence[str] = ()) -> int:
     sizes = [int(size) for size in arguments] or SIZES
     broken: list[str] = []
-    with postgres() as admin, psycopg.connect(admin) as connection:
+    with postgres(max(sizes)) as admin, psycopg.connect(admin) as connection:
         tell_machine(connection)
         for size in sizes:
             print(f"\n{size:,} entries{'':24}{'sqlite':>12}{'postgres':>12}")
@@ -83,13 +84,15 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """The superuser's DSN of a server: the one that AIOPS_TEST_PG_DSN names, else an own one."""
+def postgres(size: int) -> Iterator[str]:
+    """The superuser's DSN of a server for bases of up to `size` entries: the one that
+    AIOPS_TEST_PG_DSN names, else an own one."""
     with ExitStack() as stack:
         dsn = os.environ.get("AIOPS_TEST_PG_DSN")
         if dsn is None:
             run = Run(f"bench{os.getpid()}", os.getpid())
-            dsn = stack.enter_context(own_server(run, SETTINGS)).dsn
+            memory = {"maintenance_work_mem": f"{max(64_000, size * INDEX_BYTES // 1000)}kB"}
+            dsn = stack.enter_context(own_server(run, {**SETTINGS, **memory})).dsn
         make_roles(dsn)
         yield dsn
 

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from bench._variations import corpus_signatures, variations
 from knowledge.embedders import BuiltinEmbedder, cosine
 from knowledge.records import Candidate
-from knowledge.stores import Store, VectorSpace, postgres, postgres_schema
+from knowledge.stores import Store, VectorSpace, postgres, postgres_engine, postgres_schema
 from knowledge.stores.postgres import PostgresStore
 from knowledge.stores.postgres_engine import ROWS_AT_ONCE
 from knowledge.stores.postgres_schema import migrate
 from knowledge.stores.sqlite import SqliteStore
 from knowledge.tokens import tokenize
-from tests.postgres_database import APP, Database, made, new_name
+from tests.postgres_database import APP, OWNER, Database, made, new_name
 from tests.samples import NOW, SPACE, embedded, unit
 
 MANY = 1_200  # entries: more than one statement, or one round of a put, takes
@@ -179,6 +179,29 @@ def test_an_index_is_made_from_so_many_vectors_on(
     assert "(embedding)::vector(64)" in made
     index(many, monkeypatch, MANY)
     assert indexes(many) == [made]
+
+
+@pytest.mark.parametrize(("held", "used"), [("64MB", "512MB"), ("1GB", "1GB")])
+def test_an_index_is_made_in_memory_of_its_own(
+    many: Database, held: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(many, "DROP INDEX aiops.vectors_of_space_1")
+    run(many, f"ALTER ROLE {OWNER} IN DATABASE {many.name} SET maintenance_work_mem = '{held}'")
+    told: list[tuple[object, object]] = []
+    script = postgres_engine.Database.script
+
+    def spied(engine: postgres_engine.Database, statements: str) -> None:
+        script(engine, statements)
+        if "CREATE INDEX vectors" in statements:
+            [row] = engine.rows(
+                "SELECT current_setting('maintenance_work_mem') AS memory, "
+                "current_setting('max_parallel_maintenance_workers') AS others"
+            )
+            told.append((row["memory"], row["others"]))
+
+    monkeypatch.setattr(postgres_engine.Database, "script", spied)
+    index(many, monkeypatch)
+    assert told == [(used, "0")]
 
 
 def test_what_is_retired_or_replaced_never_crowds_out_what_lives(
