@@ -344,6 +344,15 @@ def test_what_was_typed_is_offered_again_when_the_act_fails(cli: Cli) -> None:
     assert document["decided"]["cause"] == "the vendor sleeps"
 
 
+def test_what_is_stored_or_was_only_offered_is_not_told_as_lost(cli: Cli) -> None:
+    waiting(cli, "orders")
+    said = cli.type("triage", keys="n\nthe vendor sleeps\n\nh\n2h\nz\n\n")
+    assert "remembered" in said.err
+    assert "held: orders" in said.err
+    assert "left until" in said.err
+    assert "not stored" not in said.err
+
+
 def test_a_reason_survives_a_base_that_cannot_be_written(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +429,14 @@ def test_snooze_and_hold_of_a_group(cli: Cli) -> None:
     cli.type("triage", keys="h\n\nz\n\n")
     assert {one["target"] for one in cli.ok("hold", "--json").json["holds"]} == {"orders", "sales"}
     assert "nothing waits" in cli.type("triage", keys="").err
+
+
+def test_what_was_typed_of_a_group_is_offered_for_each(cli: Cli) -> None:
+    first, second = storm(cli, "orders", "sales")
+    said = cli.type("triage", keys="z\nsoon\nx\nz\n5h\nz\n")  # then Ctrl-D
+    assert said.err.count("for how long (2h) [soon]") == 2
+    assert f"typed for {second} and not stored: snooze: soon" in said.err
+    assert f"typed for {first}" not in said.err
 
 
 def test_approve_of_a_group_shows_every_plan_and_asks_once(cli: Cli) -> None:

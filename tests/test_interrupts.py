@@ -231,6 +231,26 @@ def test_half_a_reason_is_offered_again_after_ctrl_c(cli: Cli) -> None:
     )
 
 
+@pytest.mark.parametrize("leave", ["\x03\x03", "\x03q", "\x03s\n", "\x04\x04"])
+def test_half_a_reason_is_on_the_screen_of_who_leaves(cli: Cli, leave: str) -> None:
+    """Ctrl-C twice, q, skipping, Ctrl-D: it can be copied from there."""
+    waiting = cli.capture("orders", events=[REFUSED])
+    with terminal(cli, "triage") as screen:
+        screen.wait_for("1 left")
+        screen.type("r")
+        screen.wait_for("why not? ")
+        screen.type("zu spät für heute")
+        screen.wait_for("für heute")
+        screen.screen = ""
+        screen.type(leave[0])
+        if leave[0] == "\x03":
+            screen.wait_for("back to the question")
+        screen.type(leave[1:])
+        screen.wait_for(f"typed for {waiting} and not stored: reason: zu spät für heute")
+        screen.end()
+    assert cli.status(waiting) == "pending"
+
+
 def test_watch_is_ended_by_ctrl_c(cli: Cli) -> None:
     cli.server.add_failure("orders", "load", events=[REFUSED])
     with terminal(cli, "watch") as screen:

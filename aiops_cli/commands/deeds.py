@@ -1,17 +1,18 @@
 """What the keys of `aiops triage` do to one incident or to all that wait of a group.
 
-What a person types is kept in `Item.typed` until the item is done with, so that it is offered
-again when something comes between. What was done is a Deed, which knows how to put it back.
+What a person types is kept in `Item.typed` until it is stored, so that it is offered again when
+something comes between, and told to who leaves before. What was done is a Deed, which knows how
+to put it back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from aiops_cli.commands.keys import Interrupted, ask_line, ask_yes
+from aiops_cli.commands.keys import Ended, Interrupted, ask_line, ask_yes
 from aiops_cli.commands.output import console
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, Refused, UsageError
 from knowledge.errors import DoorClosed
@@ -26,7 +27,7 @@ NOTHING = "-"  # typed for "leave it empty" where Enter means what is shown
 
 @dataclass
 class Item:
-    """One incident, or those of a group, with what was typed about it so far."""
+    """One incident, or those of a group, with what was typed about it and is not stored yet."""
 
     ids: list[str]
     typed: dict[str, str] = field(default_factory=dict)
@@ -35,11 +36,13 @@ class Item:
         """A line; what was typed before is the default. NOTHING gives ""."""
         try:
             answer = ask_line(question, self.typed.get(name, default))
-        except Interrupted as stopped:
+        except (Interrupted, Ended) as stopped:
             if stopped.typed:
                 self.typed[name] = stopped.typed
             raise
-        self.typed[name] = answer
+        self.typed.pop(name, None)
+        if answer != default:
+            self.typed[name] = answer
         return "" if answer == NOTHING else answer
 
     def need(self, name: str, question: str, default: str = "") -> str:
@@ -47,6 +50,23 @@ class Item:
         must not lead back to the keys: what is typed next would be taken for them."""
         answer = self.ask(name, question, default)
         return answer or self.ask(name, f"Enter again leads back; {question}")
+
+    def stored(self, *names: str) -> None:
+        """What was typed under these names is kept elsewhere now."""
+        for name in names:
+            self.typed.pop(name, None)
+
+    def one_by_one(self, ids: Iterable[str]) -> list[Item]:
+        """Of a group, these by themselves; what was typed for all is offered for each."""
+        return [Item([id_], dict(self.typed)) for id_ in ids]
+
+    def tell_typed(self) -> None:
+        """What would be lost otherwise, to be copied from the screen."""
+        from knowledge.redact import clean
+
+        for name, text in self.typed.items():
+            told = f"typed for {self.ids[0]} and not stored: {name}: {clean(text)}"
+            console(stderr=True).print(told, soft_wrap=True)
 
 
 @dataclass
@@ -84,7 +104,7 @@ def _ask_action(item: Item, question: str, default: str) -> str:
     try:
         checked(name, {})
     except UsageError:
-        del item.typed["action"]
+        item.stored("action")
         raise
     return name
 
@@ -227,6 +247,7 @@ def remember(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
     )
     what = f"what was remembered of {_named(case)}"
     deeds.append(Deed(what, [case.incident.id], learned.put_back()))
+    item.stored("cause", "action", "params")
     console(stderr=True).print("remembered")
     return True
 
@@ -301,6 +322,7 @@ def hold(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
         one = made(store, desk.instance, dag, by, now(), now() + length, "")
         deed.put_back.append(_release(desk, one.id))
         _note(deeds, deed)
+    item.stored("hold")
     console(stderr=True).print(f"held: {', '.join(dags)}")
     return True
 

@@ -16,7 +16,11 @@ _REST_OF_KEY = 32
 
 
 class Ended(Exception):
-    """There will be no answer: Ctrl-D, or the terminal is gone."""
+    """There will be no answer: Ctrl-D, or the terminal is gone; `typed` is what stood there."""
+
+    def __init__(self, typed: str = "") -> None:
+        super().__init__()
+        self.typed = typed
 
 
 class Interrupted(KeyboardInterrupt):
@@ -56,7 +60,7 @@ def _line(question: str) -> str:
     answer = _read_line(question)
     if not answer.endswith("\n"):  # the cursor stands behind the question
         print(file=sys.stderr)
-        raise Ended
+        raise Ended(answer.strip())
     return answer
 
 

@@ -78,6 +78,9 @@ def triage(
             left = sum(len(item.ids) for item in queue)
             if left:
                 talk.print(f"{left} still wait; aiops triage goes on")
+        finally:
+            for item in queue:
+                item.tell_typed()
 
 
 def _queue(desk: Desk, dag: str | None) -> deque[Item]:
@@ -103,7 +106,7 @@ def _walk(desk: Desk, queue: deque[Item], done: Deeds) -> None:
         item = queue[0]
         cases = _waiting(desk, item)
         if not cases:  # decided, or somebody else was faster
-            queue.popleft()
+            queue.popleft().tell_typed()
             return
         item.ids = [case.incident.id for case in cases]
         if show:
@@ -129,7 +132,7 @@ def _walk(desk: Desk, queue: deque[Item], done: Deeds) -> None:
                 show = True
             elif key == "x" and len(cases) > 1:
                 queue.popleft()
-                queue.extendleft(Item([id_]) for id_ in reversed(item.ids))
+                queue.extendleft(reversed(item.one_by_one(item.ids)))
                 return
             elif key == "l":
                 _log(cases[0])
@@ -170,10 +173,12 @@ def _leave(desk: Desk, queue: deque[Item], *, skipped: bool) -> None:
     """Go on to the next item. Of a group, what was refused and waits still is asked for by
     itself."""
     item = queue.popleft()
+    if skipped:
+        item.tell_typed()
     if skipped or len(item.ids) == 1:
         return
     rest = [case.incident.id for case in _waiting(desk, item) if case.snoozed_until is None]
-    queue.extendleft(Item([id_]) for id_ in reversed(rest))
+    queue.extendleft(reversed(item.one_by_one(rest)))
 
 
 def _put_back(queue: deque[Item], ids: list[str]) -> None:
