@@ -82,8 +82,18 @@ class KnowledgeBaseError(AiopsError):
 
 
 class ModelError(AiopsError):
+    """`why` is the reason alone, in a few words. `dropped`: an answer came and could not be used,
+    and asking the same again would not help; otherwise none came."""
+
     exit_code = 4
     code = "model"
+
+    def __init__(
+        self, message: str, hint: str = "", *, why: str = "", dropped: bool = False
+    ) -> None:
+        super().__init__(message, hint)
+        self.why = why or message
+        self.dropped = dropped
 
 
 class Refused(AiopsError):

@@ -169,6 +169,31 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What a model answered, validated and cleaned; unproven. It has no params: those come from
+    matches and runbooks alone. `prompt_version` says which prompt it answered."""
+
+    action: str
+    cause: str
+    confidence: float
+    explanation: str
+    quotes: tuple[str, ...]
+    model: str
+    prompt_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a model said of a failure that is like a known one: its suggestion and whether its
+    quotes stand in what it was shown, or (`unheard`) why there is none."""
+
+    model: str
+    suggestion: Suggestion | None = None
+    quotes_stand: bool = False
+    unheard: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """What it is and what to do. `action` is a name of the closed catalogue or None where
     nobody knows; `confidence` (0 to 1) is the similarity, lowered by a model where one spoke.
@@ -185,6 +210,38 @@ class Diagnosis:
     entry: str | None = None
     lead: float | None = None
     matches: tuple[Match, ...] = ()
+    opinion: Opinion | None = None  # a model's, where one is set and the match is a near one
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A match as a model is told of it. `record` is what came of its action before, in words."""
+
+    match: Match
+    record: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a model is asked about one failure. `line` is the 1-based number of the excerpt's
+    line that tells most; `facts` are what Airflow knows of the task, by name; `known` are the
+    best matches, the most similar first; `actions` is the closed list, each with what it does."""
+
+    excerpt: str
+    line: int | None
+    facts: Mapping[str, str]
+    known: tuple[Known, ...]
+    actions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is sent to a model: the messages (`role` and `content`), the JSON schema of the answer,
+    and the part of the excerpt that is in it."""
+
+    messages: tuple[Mapping[str, str], ...]
+    schema: Mapping[str, Any]
+    shown: str
 
 
 @dataclass(frozen=True, slots=True)

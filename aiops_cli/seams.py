@@ -5,9 +5,9 @@ Every implementation and every fake of one passes the same tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiops_cli.incidents import (
     UNMAPPED,
@@ -18,9 +18,10 @@ from aiops_cli.incidents import (
     Excerpt,
     Health,
     ImportFailure,
-    Incident,
-    Match,
     Pool,
+    Prompt,
+    Question,
+    Suggestion,
     Task,
     TaskInstance,
     TaskRef,
@@ -175,11 +176,13 @@ class Model(Protocol):
 
     name: str
 
-    def diagnose(
-        self, incident: Incident, matches: Sequence[Match], actions: Sequence[str]
-    ) -> Mapping[str, Any]:
-        """An answer in the fixed schema: cause, action, confidence, explanation, quotes.
-        Raises ModelError when the model is down, slow, busy or does not keep to the schema."""
+    def prompt(self, question: Question) -> Prompt:
+        """What `suggest` sends to it. Raises ModelError."""
+
+    def suggest(self, question: Question, told: Callable[[int], None] | None = None) -> Suggestion:
+        """Its answer, validated, though its quotes are not. `told` gets the number of characters
+        so far. Raises ModelError (`why`) when the model is down, slow, busy, was cut or does not
+        keep to the schema."""
 
 
 class Notifier(Protocol):
