@@ -65,6 +65,8 @@ class GateSettings:
     similarity: float | None
     margin: float | None
     confidence: float
+    similarity_for: tuple[values.BoundFor, ...]
+    confidence_for: tuple[values.BoundFor, ...]
     trust_retries: bool
     attempts_per_day: int
     max_per_hour: int
@@ -78,7 +80,9 @@ class Settings:
     instance: str
     embedder: str
     llm: str
+    llm_timeout: timedelta
     ollama_host: str
+    ollama_allow: tuple[str, ...]
     user: str
     paused: bool
     pause_dag: str | None
@@ -321,6 +325,7 @@ def _setting(keys: tuple[str, ...], where: str) -> tuple[str, Setting]:
 _SHAPES: Mapping[Any, tuple[type, str]] = {
     values.patterns: (tuple, "a list such as [orders_*]"),
     values.headers: (dict, "names with values, such as {X-Team: data}"),
+    values.bounds_for: (dict, "names with bounds, such as {error:TimeoutError: 0.9}"),
 }
 
 

@@ -68,7 +68,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("kb", values.kb, _default_kb, env="AIOPS_KB"),
     Setting("embedder", values.Model("builtin"), "builtin", env="AIOPS_EMBEDDER"),
     Setting("llm", values.Model("none"), "none", env="AIOPS_LLM"),
+    # A model that has to be loaded first answers after minutes, and giving up undoes the loading.
+    Setting("llm_timeout", values.duration, timedelta(seconds=300)),
     Setting("ollama_host", values.text, "127.0.0.1:11434", env="OLLAMA_HOST", file=False),
+    Setting("ollama_allow", values.patterns, ()),
     Setting("user", values.text, _login_name, env="AIOPS_USER", file=False),
     Setting("paused", values.stop, False, env="AIOPS_PAUSED", file=False),
     Setting("pause_dag", values.text),
@@ -86,6 +89,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("gate.similarity", values.share, project=True),  # not set: the embedder's own bound
     Setting("gate.margin", values.share, project=True),
     Setting("gate.confidence", values.share, 0.80),
+    Setting("gate.similarity_for", values.bounds_for, ()),
+    Setting("gate.confidence_for", values.bounds_for, ()),
     Setting("gate.trust_retries", values.flag, False),
     Setting("gate.attempts_per_day", values.whole, 1),
     Setting("gate.max_per_hour", values.whole, 10),

@@ -168,6 +168,25 @@ def headers(given: Mapping[str, str]) -> dict[str, str]:
     return {key: value.strip() for key, value in given.items()}
 
 
+@dataclass(frozen=True)
+class BoundFor:
+    """A bound for some failures only: those of an error class, or of DAGs that fit a glob."""
+
+    kind: str  # error or dag
+    pattern: str
+    bound: float
+
+
+def bounds_for(given: Mapping[str, str]) -> tuple[BoundFor, ...]:
+    found = []
+    for key, value in given.items():
+        kind, _, pattern = key.partition(":")
+        if kind not in ("error", "dag") or not pattern.strip():
+            raise ValueError("expected names such as error:TimeoutError and dag:payments_*")
+        found.append(BoundFor(kind, pattern.strip(), share(value)))
+    return tuple(found)
+
+
 def patterns(items: tuple[str, ...]) -> tuple[str, ...]:
     if not all(item.strip() for item in items):
         raise ValueError("expected no empty pattern")

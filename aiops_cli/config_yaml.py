@@ -11,7 +11,11 @@ import yaml
 from aiops_cli.errors import ConfigError
 
 _DEPTH = 3  # instances: NAME: key: … deeper is a mistake, or an alias that contains itself
-_MAPS = ("headers",)  # values that are themselves names with texts
+_MAPS = (
+    "headers",
+    "similarity_for",
+    "confidence_for",
+)  # values that are themselves names with texts
 
 Raw = str | tuple[str, ...] | dict[str, str] | None
 

@@ -6,15 +6,20 @@ of them is decided in `diagnosis.ladder` and `gate`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
 from aiops_cli import capture, gate, groups
+from aiops_cli.actions import CATALOGUE
 from aiops_cli.config import Settings
+from aiops_cli.config_values import BoundFor
 from aiops_cli.context import Snapshot
 from aiops_cli.diagnosis import ladder
+from aiops_cli.diagnosis.advisor import Advisor
+from aiops_cli.diagnosis.prompt import ask_about
 from aiops_cli.errors import AirflowError, Refused
 from aiops_cli.incidents import (
     UNMAPPED,
@@ -22,14 +27,20 @@ from aiops_cli.incidents import (
     Diagnosis,
     Excerpt,
     Incident,
+    Known,
+    Opinion,
+    Question,
     TaskInstance,
     TaskRef,
 )
 from aiops_cli.published import incident_document, judgement_document
 from aiops_cli.seams import Airflow, Clock
 from knowledge.base import KnowledgeBase
-from knowledge.records import Case, Decision, Judgement, Outcome, Pause
+from knowledge.errors import ModelUnavailable
+from knowledge.records import Case, Decision, Judgement, Match, Outcome, Pause
 from knowledge.signature import KILLED, LOST, sign
+
+ASKED_MATCHES = 3  # so many of the nearest matches a model is told of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +51,35 @@ class Desk:
     knowledge: KnowledgeBase
     settings: Settings
     clock: Clock
+    advisor: Advisor | None = None  # where a model is set
 
     @property
     def instance(self) -> str:
         return self.airflow.name
 
-    @property
-    def bounds(self) -> gate.Bounds:
-        return bounds(self.knowledge, self.settings)
 
-
-def bounds(knowledge: KnowledgeBase, settings: Settings) -> gate.Bounds:
-    """The bounds in force: the embedder's own measured ones, or stricter ones of the settings.
-    Below what was measured nothing is known of how often a match is wrong."""
+def bounds(knowledge: KnowledgeBase, settings: Settings, incident: Incident) -> gate.Bounds:
+    """The bounds in force: the embedder's own measured ones, or stricter ones of the settings,
+    for all failures or for such. Below what was measured nothing is known of how often a match
+    is wrong."""
+    own = settings.gate
     return gate.Bounds(
-        similarity=max(settings.gate.similarity or 0.0, knowledge.embedder.bound),
-        margin=max(settings.gate.margin or 0.0, knowledge.margin),
-        confidence=settings.gate.confidence,
+        similarity=max(
+            own.similarity or 0.0, knowledge.embedder.bound, *_for(own.similarity_for, incident)
+        ),
+        margin=max(own.margin or 0.0, knowledge.margin),
+        confidence=max(own.confidence, *_for(own.confidence_for, incident)),
+        calibrated=knowledge.embedder.calibrated,
     )
+
+
+def _for(bounds: Sequence[BoundFor], incident: Incident) -> Iterator[float]:
+    yield 0.0
+    for one in bounds:
+        if one.kind == "error" and one.pattern == incident.signature.error_class:
+            yield one.bound
+        if one.kind == "dag" and fnmatchcase(incident.dag_id, one.pattern):
+            yield one.bound
 
 
 def ref_of(incident: Incident) -> TaskRef:
@@ -126,9 +148,13 @@ def weigh_up(
     desk: Desk, snapshot: Snapshot, incident: Incident, live: TaskInstance | None
 ) -> dict[str, Any]:
     """The diagnosis and the gate's verdict on doing what it proposes, as they are published."""
-    matches = desk.knowledge.find(incident.signature)
-    diagnosis = ladder.diagnose(incident, matches, bound=desk.bounds.similarity)
-    circumstances = _circumstances(desk, snapshot, incident, diagnosis, live)
+    limits = bounds(desk.knowledge, desk.settings, incident)
+    diagnosis = _diagnose(desk.knowledge, incident, limits)
+    if desk.advisor is not None and diagnosis.by == "near":  # never on an exact match
+        diagnosis = ladder.with_opinion(
+            diagnosis, _opinion(desk, desk.advisor, incident, diagnosis)
+        )
+    circumstances = _circumstances(desk, snapshot, incident, diagnosis, limits, live)
     return judgement_document(
         diagnosis,
         gate.judge(circumstances),
@@ -137,11 +163,57 @@ def weigh_up(
     )
 
 
+def _diagnose(knowledge: KnowledgeBase, incident: Incident, limits: gate.Bounds) -> Diagnosis:
+    """Where the embedder is away only the very same failure is recognised, and that is told."""
+    try:
+        matches = knowledge.find(incident.signature)
+    except ModelUnavailable as error:
+        exact = knowledge.exact(incident.signature)
+        diagnosis = ladder.diagnose(incident, exact, bound=limits.similarity)
+        unheard = Opinion(knowledge.embedder.name, unheard=error.why)
+        return replace(diagnosis, opinion=None if exact else unheard)
+    return ladder.diagnose(incident, matches, bound=limits.similarity)
+
+
+def _opinion(desk: Desk, advisor: Advisor, incident: Incident, diagnosis: Diagnosis) -> Opinion:
+    about = (incident.signature.fingerprint, diagnosis.entry or "", diagnosis.action or "")
+    return advisor.opinion(about, lambda: question(desk.knowledge, incident, diagnosis.matches))
+
+
+def question(knowledge: KnowledgeBase, incident: Incident, matches: Sequence[Match]) -> Question:
+    """What a model is asked about an incident."""
+    known = [
+        Known(match, _in_words(knowledge.record(match.entry))) for match in matches[:ASKED_MATCHES]
+    ]
+    return ask_about(incident, known, {a.name: a.does for a in CATALOGUE.values()})
+
+
+def suggest(desk: Desk, incident: Incident) -> Opinion | None:
+    """What a model makes of a failure that is like nothing known: an unproven suggestion for a
+    person, never acted on and never stored as knowledge. None where no model is set."""
+    if desk.advisor is None:
+        return None
+    about = (incident.signature.fingerprint, "novel")
+    return desk.advisor.opinion(about, lambda: what_is_asked(desk, incident))
+
+
+def what_is_asked(desk: Desk, incident: Incident) -> Question:
+    """The question about an incident as it would be asked now."""
+    limits = bounds(desk.knowledge, desk.settings, incident)
+    return question(desk.knowledge, incident, _diagnose(desk.knowledge, incident, limits).matches)
+
+
+def _in_words(record: Mapping[str, int]) -> str:
+    told = ", ".join(f"{name} {count}" for name, count in record.items() if count)
+    return told or "not tried yet"
+
+
 def _circumstances(
     desk: Desk,
     snapshot: Snapshot,
     incident: Incident,
     diagnosis: Diagnosis,
+    limits: gate.Bounds,
     live: TaskInstance | None,
 ) -> gate.Circumstances:
     store, settings, now = desk.knowledge.store, desk.settings, desk.clock.now()
@@ -151,7 +223,7 @@ def _circumstances(
     return gate.Circumstances(
         incident=incident,
         diagnosis=diagnosis,
-        bounds=desk.bounds,
+        bounds=limits,
         now=now,
         killed=incident.signature.error_class in (KILLED, LOST),
         evidence=desk.knowledge.evidence(
@@ -170,7 +242,7 @@ def _circumstances(
             retries=task.retries if task else 0,
             trust_retries=settings.gate.trust_retries,
         ),
-        entry_safe_to_retry=None if not _forbids(diagnosis, desk.bounds) else False,
+        entry_safe_to_retry=None if not _forbids(diagnosis, limits) else False,
         suggestion_only=best.entry.suggestion_only if best else False,
         grants=store.grants(),
         usage=store.acts_alone(incident.id),
@@ -300,10 +372,8 @@ def examine_log(
         excerpt=excerpt,
         context={"log": name},
     )
-    limits = bounds(knowledge, settings)
-    diagnosis = ladder.diagnose(
-        incident, knowledge.find(incident.signature), bound=limits.similarity
-    )
+    limits = bounds(knowledge, settings, incident)
+    diagnosis = _diagnose(knowledge, incident, limits)
     best = diagnosis.matches[0] if diagnosis.matches and diagnosis.by != "nobody" else None
     evidence = knowledge.evidence(
         incident,

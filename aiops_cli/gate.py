@@ -43,6 +43,7 @@ class Bounds:
     similarity: float
     margin: float
     confidence: float = 0.80
+    calibrated: bool = True  # whether near matches of this embedder may be acted on at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,16 +192,22 @@ def _margin(c: Circumstances) -> Check:
 
 
 def _confidence(c: Circumstances) -> Check:
-    if c.diagnosis.by != "model":
-        return Check("confidence", True, None, c.bounds.confidence)
-    value = c.diagnosis.confidence or 0.0
-    return Check(
-        "confidence",
-        value >= c.bounds.confidence,
-        value,
-        c.bounds.confidence,
-        f"the model is not sure ({value:.2f} < {c.bounds.confidence:.2f})",
-    )
+    """A model's word on a near match may lower the decision and never raise it; where a model is
+    set and was not heard, nothing is done alone either."""
+    bound, opinion = c.bounds.confidence, c.diagnosis.opinion
+    if opinion is None:
+        return Check("confidence", True, None, bound)
+    said = opinion.suggestion
+    if said is None:
+        return Check("confidence", False, None, bound, f"model unavailable: {opinion.unheard}")
+    if said.action != c.diagnosis.action:
+        reason = f"the model proposes {said.action} instead: {said.cause}"
+        return Check("confidence", False, said.confidence, bound, reason)
+    if not opinion.quotes_stand:
+        reason = "what the model quotes is not in the log"
+        return Check("confidence", False, said.confidence, bound, reason)
+    reason = f"the model is not sure ({said.confidence:.2f} < {bound:.2f})"
+    return Check("confidence", said.confidence >= bound, said.confidence, bound, reason)
 
 
 def _evidence(c: Circumstances) -> Check:
@@ -242,6 +249,8 @@ def _action_allowed(c: Circumstances, grant: Grant | None) -> Check:
         reason = "a person must fix this"
     elif action is None:
         reason = "no action is known"
+    elif c.diagnosis.by != "exact" and not c.bounds.calibrated:
+        reason = "the embedder is not calibrated on your own record yet: it suggests only"
     elif c.suggestion_only:
         reason = "read out of prose: a suggestion, never acted on alone"
     elif c.incident.signature.wrapper:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from aiops_cli.incidents import Check, Diagnosis, Plan, TaskInstance, Verdict
+from aiops_cli.incidents import Check, Diagnosis, Opinion, Plan, TaskInstance, Verdict
 from knowledge.records import Case, Entry, Evidence, Incident, Match
 
 SHOWN_MATCHES = 5
@@ -37,6 +37,7 @@ def judgement_document(
             "by": diagnosis.by,
             "quotes": list(diagnosis.quotes),
             "entry": diagnosis.entry,
+            "opinion": opinion_document(diagnosis.opinion),
         },
         "gate": {
             "passed": verdict.passed,
@@ -54,6 +55,23 @@ def judgement_document(
             "rejected": evidence.rejected,
         },
         "rerun": rerun,
+    }
+
+
+def opinion_document(opinion: Opinion | None) -> dict[str, Any] | None:
+    """What a model said, or why it was not heard (`unheard`); None where none was to be asked."""
+    if opinion is None:
+        return None
+    said = opinion.suggestion
+    return {
+        "model": opinion.model,
+        "action": said.action if said else None,
+        "cause": said.cause if said else None,
+        "explanation": said.explanation if said else None,
+        "confidence": said.confidence if said else None,
+        "quotes": list(said.quotes) if said else [],
+        "quotes_stand": opinion.quotes_stand,
+        "unheard": opinion.unheard or None,
     }
 
 

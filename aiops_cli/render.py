@@ -102,6 +102,9 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
     if context.get("source"):
         lines.append(("CODE", plain(f"line {context['line']}: {context['source']}")))
     lines.append(("KNOWN", _known(doc)))
+    opinion = (doc["diagnosis"] or {}).get("opinion")
+    if opinion:
+        lines.append(("MODEL", plain(_opinion(opinion, doc["diagnosis"]["action"]))))
     lines.extend(("NOTE", plain(f"{note['by']}: {note['text']}")) for note in doc["notes"])
     if doc["wrong"]:
         told = f"{doc['wrong']['by']} says it did harm: {doc['wrong']['reason']}"
@@ -110,6 +113,8 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
         return [*lines, *_proposal(doc)]
     if doc["status"] in WAITING:
         lines.extend(_proposal(doc))
+    if doc.get("suggestion"):
+        lines.append(("SUGGESTS", plain(_suggestion(doc["suggestion"]))))
     if doc["status"] != "pending" or doc["snoozed_until"]:
         lines.append(("STATUS", status_text(doc)))
     if doc["status"] in WAITING:
@@ -143,6 +148,28 @@ def _known(doc: Document) -> Text:
     text.append("\n")
     text.append(plain(f"{best['kind']} {best['source']}" + _edited(best), "dim"))
     return text
+
+
+def _opinion(opinion: Document, action: str | None) -> str:
+    """What a model says of a near match."""
+    if opinion["unheard"]:
+        return f"{opinion['model']} not heard: {opinion['unheard']}"
+    sure = f"({opinion['confidence']:.2f})"
+    if opinion["action"] != action:
+        return f"{opinion['model']} says {opinion['action']} {sure}: {opinion['cause']}"
+    stand = "" if opinion["quotes_stand"] else ", but what it quotes is not in the log"
+    return f"{opinion['model']} agrees {sure}{stand}: {opinion['cause']}"
+
+
+def _suggestion(opinion: Document) -> str:
+    """What a model makes of something new: nobody has proven any of it."""
+    if opinion["unheard"]:
+        return f"nothing: {opinion['model']} was not heard: {opinion['unheard']}"
+    stand = "" if opinion["quotes_stand"] else "; what it quotes is not in the log"
+    return (
+        f"{opinion['action']}, says {opinion['model']} ({opinion['confidence']:.2f}), unproven: "
+        f"{opinion['cause']}{stand}"
+    )
 
 
 def _edited(match: Document) -> str:

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from aiops_cli.airflow.gateway import Gateway
     from aiops_cli.airflow.login import Login
     from aiops_cli.config import AirflowSettings, Settings
+    from aiops_cli.diagnosis.advisor import Advisor, Waiting, When
     from aiops_cli.examine import Desk
+    from aiops_cli.seams import Model
     from knowledge.base import KnowledgeBase
     from knowledge.embedders import Embedder
+    from knowledge.ollama_client import Ollama
     from knowledge.stores import LastingStore, Store
 
 
@@ -64,9 +67,13 @@ def knowledge_base(settings: Settings) -> Iterator[KnowledgeBase]:
 def knowledge(settings: Settings, opened: Store) -> KnowledgeBase:
     """The knowledge base that an open store is."""
     from knowledge.base import KnowledgeBase
+    from knowledge.errors import ModelUnavailable
 
     made = KnowledgeBase(opened, embedder(settings))
-    made.seed_starter(SystemClock().now())
+    try:
+        made.seed_starter(SystemClock().now())
+    except ModelUnavailable as error:
+        _warn(f"what comes with aiops is not in this knowledge base yet: {error.message}")
     return made
 
 
@@ -75,10 +82,10 @@ def embedder(settings: Settings) -> Embedder:
         from knowledge.embedders import BuiltinEmbedder
 
         return BuiltinEmbedder()
-    raise ConfigError(
-        f"the embedder {settings.embedder} is not available in this version",
-        "set AIOPS_EMBEDDER=builtin",
-    )
+    from knowledge.ollama_embedder import OllamaEmbedder
+
+    name = settings.embedder.removeprefix("ollama:")
+    return OllamaEmbedder(_ollama(settings, name), name)
 
 
 def airflow(settings: Settings, name: str | None = None) -> Gateway:
@@ -110,14 +117,54 @@ def reach(
 
 
 @contextmanager
-def desk(settings: Settings) -> Iterator[Desk]:
-    """Airflow and the knowledge base together; the instance's name is bound to its URL."""
+def desk(
+    settings: Settings, asks: When = "stored", waiting: Waiting | None = None
+) -> Iterator[Desk]:
+    """Airflow and the knowledge base together; the instance's name is bound to its URL. `asks`
+    says when a model is asked, where one is set; `waiting` surrounds each question."""
     from aiops_cli.examine import Desk
 
     gateway = airflow(settings)
     with knowledge_base(settings) as known:
         known.store.bind_instance(gateway.name, gateway.url)
-        yield Desk(gateway, known, settings, SystemClock())
+        advisor = _advisor(settings, known.store, asks, waiting)
+        yield Desk(gateway, known, settings, SystemClock(), advisor)
+
+
+def model(settings: Settings) -> Model | None:
+    """The model that the settings name. Nothing is sent before the first question."""
+    if settings.llm == "none":
+        return None
+    from aiops_cli.diagnosis.model import OllamaModel
+
+    name = settings.llm.removeprefix("ollama:")
+    return OllamaModel(_ollama(settings, name), name)
+
+
+def _advisor(
+    settings: Settings, store: Store, asks: When, waiting: Waiting | None
+) -> Advisor | None:
+    chosen = model(settings)
+    if chosen is None:
+        return None
+    from aiops_cli.diagnosis.advisor import Advisor, asker
+    from aiops_cli.diagnosis.prompt import PROMPT_VERSION
+
+    return Advisor(chosen.name, PROMPT_VERSION, asker(chosen, waiting), store, asks)
+
+
+def _ollama(settings: Settings, name: str) -> Ollama:
+    """Ollama as the settings have it. Raises ConfigError where logs would leave this machine and
+    nobody has allowed it."""
+    from knowledge.ollama_client import connect
+    from knowledge.ollama_host import refusal
+
+    refused = refusal(settings.ollama_host, name, settings.ollama_allow)
+    if refused:
+        raise ConfigError(
+            refused, "name it in ollama_allow of your own settings, if logs may go there"
+        )
+    return connect(settings.ollama_host, read_seconds=settings.llm_timeout.total_seconds())
 
 
 def _login(chosen: AirflowSettings) -> Login:

@@ -116,9 +116,11 @@ def _waits_for_news(case: Case) -> bool:
     """Whether nothing but new knowledge or a new record can change the judgement."""
     if case.judgement is None:
         return False
-    failed = {
-        check["name"] for check in case.judgement.document["gate"]["checks"] if not check["passed"]
-    }
+    document = case.judgement.document
+    opinion = document["diagnosis"].get("opinion")
+    if opinion and opinion["unheard"]:  # it may be heard by now
+        return False
+    failed = {check["name"] for check in document["gate"]["checks"] if not check["passed"]}
     return bool(failed & {"similarity", "margin", "evidence"})
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from knowledge import evidence, ranking
 from knowledge.embedders import Embedder
-from knowledge.errors import EmbedderMismatch, NotFound
+from knowledge.errors import EmbedderMismatch, ModelUnavailable, NotFound
 from knowledge.records import Entry, Evidence, Incident, Match, Signature, Symptom, short_hash
 from knowledge.redact import clean, redact
 from knowledge.signature import SIGNATURE_VERSION, sign
@@ -62,10 +62,11 @@ class KnowledgeBase:
         if not signature.text:
             return ()
         stored = self.store.vector_space()
-        if stored is not None and stored != self.space:
+        ours = (self.embedder.name, SIGNATURE_VERSION)  # its dimensions show in the vector itself
+        if stored is not None and (stored.embedder, stored.signature_version) != ours:
             raise EmbedderMismatch(
                 f"the knowledge base holds vectors of {stored.embedder}, "
-                f"not of {self.space.embedder}",
+                f"not of {self.embedder.name}",
                 f"set AIOPS_EMBEDDER={stored.embedder}, or make new vectors: aiops kb reindex",
             )
         exact = self.store.find_exact(signature.fingerprint)
@@ -185,6 +186,13 @@ class KnowledgeBase:
         self.seed(wanted, scopes=["starter/**"], by="aiops", at=at)
         self.store.set_mark(STARTER_MARK, digest)
 
+    def exact(self, signature: Signature) -> tuple[Match, ...]:
+        """What `find` finds without the embedder, which may be away: the very same failures."""
+        if not signature.text:
+            return ()
+        found = self.store.find_exact(signature.fingerprint)
+        return ranking.rank(signature, found, (), limit=len(found))
+
     def learn(
         self,
         incident: Incident,
@@ -223,8 +231,20 @@ class KnowledgeBase:
                 return known
             if known.retired:  # one whose content is the same would stay so
                 entry = replace(entry, id=short_hash(entry.id, at.isoformat()))
-        self.put([entry], at)
+        self._remember(entry, at)
         return entry
+
+    def _remember(self, entry: Entry, at: datetime) -> None:
+        """What a person decided is kept although the embedder is away: without a vector, so that
+        it is found as the very same failure only."""
+        try:
+            self.put([entry], at)
+        except ModelUnavailable:
+            stored = self.store.vector_space()
+            if stored is None or stored.embedder != self.embedder.name:
+                raise
+            nowhere = tuple([0.0] * stored.dimensions for _ in entry.symptoms)
+            self.store.put_entries([EmbeddedEntry(entry, nowhere)], stored, at)
 
     def knows(self, incident: Incident, action: str, params: Mapping[str, Any]) -> bool:
         """Whether this answer to this failure was remembered once."""
@@ -233,6 +253,13 @@ class KnowledgeBase:
         except NotFound:
             return False
         return True
+
+    def record(self, entry: Entry) -> dict[str, int]:
+        """What came of the entry's action wherever its failures were met: how often it was fixed,
+        failed, relapsed, rejected, wrong."""
+        prints = {symptom.signature.fingerprint for symptom in entry.symptoms} - {""}
+        trials = self.store.trials(fingerprints=prints) if prints else ()
+        return evidence.tally(trials, entry.action)
 
     def evidence(
         self,

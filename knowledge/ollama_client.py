@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0
 _SHOWN = 200  # characters of a server's own words
 _OUT_OF_WINDOW = re.compile(r"(?i)context (?:length|size|window)|exceed_context_size")
-_CRASHED = re.compile(r"(?i)\brunner\b|\bEOF\b|terminated|CUDA error")
+_CRASHED = re.compile(
+    r"(?i)\brunner\b|running the model|(?:^|request: .*)\bEOF$|terminated|CUDA error"
+)
 
 
 @dataclass(frozen=True, slots=True)

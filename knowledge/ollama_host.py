@@ -65,7 +65,7 @@ def base_url(text: str) -> str:
 def _connectable(host: str) -> str:
     """A host as it stands in a URL that can be connected to; empty for what is none."""
     try:
-        address = ipaddress.ip_address(host.strip("[]"))
+        address = ipaddress.ip_address(host[1:-1] if host[0] + host[-1] == "[]" else host)
     except ValueError:
         return host if re.fullmatch(r"[\w.-]+", host) else ""
     if address.version == 4:

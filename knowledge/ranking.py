@@ -108,7 +108,7 @@ def rank(
     `<name>` or `<url>`, the failure may have any name or URL there.
     """
     best: dict[str, Match] = {}
-    shown = sign(signature.headline).text
+    shown = _signed(signature.headline)
     if signature.fingerprint:
         for candidate in exact:
             _keep(best, Match(candidate.entry, 1.0, "exact", candidate.symptom))
@@ -124,11 +124,28 @@ def rank(
 
 
 def _likeness(text: str, symptom: Symptom) -> float:
-    """How alike a failure's text and a symptom are inside. What wraps them counts by its codes
-    alone: its words would make failures alike that are not, and set one apart from the line
-    that a person took out of its log."""
+    """How alike a failure's text and a symptom are, wrappers included or left out on both sides:
+    whoever took a line out of a log has no wrapper, and another operator has another one. A
+    wrapper's codes count all the same."""
     text, known = _left_open(symptom, text), symptom.signature.text
-    return _cosine(inner_lines(text), inner_lines(known)) * _agreement(text, known)
+    whole = similarity(text, known)
+    inner, known_inner = inner_lines(text), _known_inner(symptom)
+    if (inner, known_inner) == (text, known):
+        return whole
+    return max(whole, _cosine(inner, known_inner) * _agreement(text, known))
+
+
+def _known_inner(symptom: Symptom) -> str:
+    if not symptom.signature.wrapper:
+        return inner_lines(symptom.signature.text)
+    # Who writes the wrapper first, and below it what was inside, writes no log.
+    below = inner_lines(symptom.text)
+    return symptom.signature.text if below == symptom.text else _signed(below)
+
+
+@lru_cache(maxsize=4_096)
+def _signed(text: str) -> str:
+    return sign(text).text
 
 
 def _left_open(symptom: Symptom, text: str) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from knowledge.chains import Chain, Raised, find_chains
 from knowledge.loglines import Line, read_lines
@@ -206,7 +207,9 @@ def _reported(chain: Chain) -> bool:
 
 
 def _wraps(told: Raised) -> bool:
-    return told.type in _WRAPPER_TYPES or _is_wrapper(told.message)
+    if told.type in _WRAPPER_TYPES:
+        return True
+    return bool(_WRAPPER.match(told.message)) and not _SAYS_WHY.search(told.message)
 
 
 def _distinct(raised: Iterable[Raised]) -> list[Raised]:
@@ -241,23 +244,28 @@ def _outer(wrapper: Raised) -> str:
     return f"{wrapper.type}: exit code {code[1]}" if code else wrapper.type
 
 
-# The line that `_outer` writes. A type alone is one only where its name says so: others are
+# The line that `_outer` writes. A type alone is one only where it is known for it: others are
 # exceptions that were raised without a message.
 _OUTER_LINE = re.compile(
-    rf"\w+: exit code -?\d+|Airflow\w*|Docker\w*|(?:{'|'.join(sorted(_WRAPPER_TYPES))})"
+    r"\w+: exit code -?\d+|AirflowException|AirflowFailException|AirflowTaskTerminated|"
+    rf"DockerContainerFailedException|{'|'.join(sorted(_WRAPPER_TYPES))}"
 )
+_TYPED = re.compile(r"(?:(?:\w+\.)*(?P<type>[A-Za-z_]\w*): )?(?P<message>.*)")
 
 
+@lru_cache(maxsize=4_096)
 def inner_lines(text: str) -> str:
-    """A signature's text without the lines that only say that something inside failed, which are
-    the same for every failure of their kind. A text of nothing else is left as it is."""
+    """A text (a signature's, or one that a person wrote) without the lines that only say that
+    something inside failed, which are the same for every failure of their kind. A text of
+    nothing else is left as it is."""
     lines = text.split("\n")
     inner = [line for line in lines if not (_OUTER_LINE.fullmatch(line) or _is_wrapper(line))]
-    return "\n".join(inner) or text
+    return "\n".join(inner) if any(line.strip() for line in inner) else text
 
 
-def _is_wrapper(message: str) -> bool:
-    return bool(_WRAPPER.match(message)) and not _SAYS_WHY.search(message)
+def _is_wrapper(line: str) -> bool:
+    typed = _TYPED.match(line)
+    return typed is not None and _wraps(Raised(typed["type"] or "", typed["message"], 0))
 
 
 def _from_exceptions(real: Sequence[Raised], wrappers: Sequence[Raised]) -> _Told:

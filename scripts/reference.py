@@ -150,6 +150,7 @@ _TYPES: Mapping[Any, str] = {
     str: "text",
     values.headers: "names with values",
     values.header: "one line of text",
+    values.bounds_for: "names with 0 to 1: `{error:TimeoutError: 0.9, dag:payments_*: 0.95}`",
     values.file: "absolute path, or `~/…`",
     values.proxy: "address with port",
     values.flag: "true or false",

@@ -13,7 +13,15 @@ import typer
 
 from aiops_cli.commands import settings
 from aiops_cli.commands.incidents import short_ids
-from aiops_cli.commands.output import console, page, print_json, progress, tell_where
+from aiops_cli.commands.output import (
+    console,
+    is_terminal,
+    page,
+    print_json,
+    progress,
+    tell_where,
+    thinking,
+)
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, UsageError
 
 if TYPE_CHECKING:
@@ -44,9 +52,18 @@ def diagnose(
     log: Annotated[
         str | None, typer.Option(help="Diagnose this log file (- for stdin), without Airflow.")
     ] = None,
+    suggest: Annotated[
+        bool | None,
+        typer.Option("--suggest/--no-suggest", help="Ask the model about what is new."),
+    ] = None,
+    show_prompt: Annotated[
+        bool, typer.Option("--show-prompt", help="Show what the model is shown.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what failed, why, and what fixed it before. Acts on nothing."""
+    """Say what failed, why, and what fixed it before. Acts on nothing. Of a single failure a
+    model is asked too, where one is set; what it makes of a new one (on a terminal, or with
+    --suggest) is shown as unproven and remembered by nobody."""
     chosen = settings(ctx)
     if log is not None:
         if target or task or run:
@@ -57,7 +74,7 @@ def diagnose(
     from aiops_cli.config import typed_duration
     from aiops_cli.context import Snapshot
 
-    with services.desk(chosen) as desk:
+    with services.desk(chosen, waiting=lambda: thinking(chosen.llm)) as desk:
         head = None if json else _Head(desk)
         snapshot = Snapshot(desk.airflow, desk.clock.now() - typed_duration(since))
         documents = _named(desk, snapshot, target, task, run, head)
@@ -72,14 +89,38 @@ def diagnose(
         short = short_ids(desk.knowledge.store, documents)
         if head is not None:
             head.tell_where()
+        if len(documents) == 1:
+            wanted = is_terminal() if suggest is None else suggest
+            _ask_model(desk, documents[0], wanted, show_prompt)
     if head is not None and head.shown and documents:
         from aiops_cli.render import incident_rest
 
         console().print(incident_rest(documents[0], short[documents[0]["incident"]]))
+        _show_prompt(documents[0])
         return
     _show(documents, dict(short), json, single=single)
     if not documents and not json:
         console(stderr=True).print(f"no failed tries in the last {since}")
+
+
+def _ask_model(desk: Desk, document: dict[str, Any], suggest: bool, show_prompt: bool) -> None:
+    """Add to a document what a model makes of a failure that is like nothing known, and what it
+    was shown."""
+    from aiops_cli import services
+    from aiops_cli.examine import suggest as ask
+    from aiops_cli.examine import what_is_asked
+    from aiops_cli.published import opinion_document
+
+    if desk.advisor is None:
+        return
+    incident = desk.knowledge.store.case(document["incident"]).incident
+    by = (document["diagnosis"] or {}).get("by")
+    if suggest and by == "nobody" and document["status"] == "pending":
+        document["suggestion"] = opinion_document(ask(desk, incident))
+    model = services.model(desk.settings)
+    if show_prompt and model is not None:
+        shown = model.prompt(what_is_asked(desk, incident))
+        document["prompt"] = [dict(message) for message in shown.messages]
 
 
 class _Head:
@@ -122,6 +163,12 @@ def _show(documents: list[dict[str, Any]], short: dict[str, str], json: bool, si
         if number:
             out.print()
         out.print(incident_card(document, short.get(document["incident"], "-")))
+        _show_prompt(document)
+
+
+def _show_prompt(document: dict[str, Any]) -> None:
+    for message in document.get("prompt", ()):
+        console().print(f"\n--- {message['role']} ---\n{message['content']}", soft_wrap=True)
 
 
 def _of_log(chosen: Settings, log: str) -> dict[str, Any]:
@@ -191,6 +238,8 @@ def _named(
     except NotFound:
         return None  # then it is a DAG
     whole = len(ids) <= CARDS
+    if len(ids) == 1:
+        _may_ask(desk)
     return [_known(desk, snapshot, one, whole=whole) for one in ids]
 
 
@@ -328,6 +377,7 @@ def _look_at(
     from aiops_cli.published import incident_document
     from knowledge.records import Case
 
+    _may_ask(desk)
     id_ = capture.id_of(failure, desk.instance)
     live = failure if isinstance(failure, TaskInstance) else None
     around = None
@@ -344,6 +394,12 @@ def _look_at(
         if examine(desk, snapshot, failure) is None:
             return None
     return _look_again(desk, snapshot, id_, live, around)
+
+
+def _may_ask(desk: Desk) -> None:
+    """Of a single failure somebody waits for the model; of many nobody would."""
+    if desk.advisor is not None:
+        desk.advisor.when = "now"
 
 
 def _look_again(

@@ -126,6 +126,22 @@ def progress(
         yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
+@contextmanager
+def thinking(model: str) -> Iterator[Callable[[int], None] | None]:
+    """While a model is asked a person sees that it works, and for how long."""
+    if not (sys.stderr and sys.stderr.isatty()):
+        yield None
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # 30 ms
+
+    told = f"asking {model} (Ctrl-C: without it)"
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    talk = console(stderr=True)
+    with Progress(*columns, console=talk, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task(told, total=None)
+        yield lambda count: bar.update(task, description=f"{told}, {count:,} characters so far")
+
+
 def tell_where(desk: Desk) -> None:
     """One line of talk above what is shown: which Airflow, how it is, and how auto stands."""
     from aiops_cli.examine import stopped

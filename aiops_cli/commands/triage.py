@@ -8,14 +8,21 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aiops_cli.commands import deeds, settings
 from aiops_cli.commands.deeds import Deeds, Item
 from aiops_cli.commands.keys import Ended, ask_key
-from aiops_cli.commands.output import console, is_terminal, page, progress, tell_where
+from aiops_cli.commands.output import (
+    console,
+    is_terminal,
+    page,
+    progress,
+    tell_where,
+    thinking,
+)
 from aiops_cli.errors import AiopsError, UsageError
 from knowledge.errors import KnowledgeError
 
@@ -53,6 +60,9 @@ FOR_ONE = "en"  # what is said of one failure need not be true of the others of 
 def triage(
     ctx: typer.Context,
     dag: Annotated[str | None, typer.Option(help="DAG id or glob.")] = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest/--no-suggest", help="Ask the model about what is new.")
+    ] = True,
 ) -> None:
     """Walk through what waits for a person: approve, edit, reject, remember, hold, snooze."""
     if not is_terminal():
@@ -62,11 +72,14 @@ def triage(
     from aiops_cli import services, watch
 
     talk = console(stderr=True)
-    with services.desk(settings(ctx)) as desk:
+    chosen = settings(ctx)
+    with services.desk(chosen, waiting=lambda: thinking(chosen.llm)) as desk:
         with progress("reading logs") as tick:
             for _ in watch.one_pass(desk, "ask", talk.print, tick):
                 pass  # settled and captured; what waits is asked for below
         tell_where(desk)
+        if desk.advisor is not None and suggest:
+            desk.advisor.when = "now"  # a person waits, for one failure at a time
         queue = _queue(desk, dag)
         if not queue:
             talk.print("nothing waits for a person")
@@ -222,9 +235,25 @@ def _show(desk: Desk, cases: list[Case]) -> None:
     if len(cases) > 1:
         out.print(storm_card(Storm(tuple(documents)), short, MEMBERS))
         return
+    if desk.advisor is not None and desk.advisor.when == "now":
+        documents = [_with_model(desk, cases[0], documents[0])]
     (document,) = documents
     document["context"] |= surroundings(Snapshot(desk.airflow), cases[0].incident)
     out.print(incident_card(document, short[document["incident"]]))
+
+
+def _with_model(desk: Desk, case: Case, document: dict[str, Any]) -> dict[str, Any]:
+    """The document with what a model says: of a near match, or unproven of something new."""
+    from aiops_cli.examine import suggest
+    from aiops_cli.published import incident_document, opinion_document
+
+    diagnosis = document["diagnosis"] or {}
+    if (diagnosis.get("opinion") or {}).get("unheard"):
+        _judge_again(desk, case)
+        return incident_document(desk.knowledge.store.case(case.incident.id))
+    if diagnosis.get("by") == "nobody":
+        return document | {"suggestion": opinion_document(suggest(desk, case.incident))}
+    return document
 
 
 def _log(case: Case) -> None:

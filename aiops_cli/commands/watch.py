@@ -41,7 +41,8 @@ def watch(
         raise UsageError("--auto, --shadow and --ask exclude each other", "give one of them")
     chosen = settings(ctx, mode=flags[0] if flags else None, interval=interval)
     talk = console(stderr=True)
-    with services.desk(chosen) as desk:
+    # One slow model never blocks polling or settling: its answers count from a later pass on.
+    with services.desk(chosen, asks="background") as desk:
         mode: Mode = chosen.mode
         away = 0  # seconds to the next try, while the knowledge base cannot be used
         while True:
@@ -68,6 +69,7 @@ def watch(
                 talk.print("the knowledge base can be used again")
                 away = 0
             if once:
+                _hear(desk, mode, json)
                 break
             desk.clock.sleep(chosen.interval.total_seconds())
         waiting = exit_code and desk.knowledge.store.cases(
@@ -98,6 +100,14 @@ def _pass(desk: Desk, mode: Mode, json: bool) -> None:
     talk = console(stderr=True)
     for case in one_pass(desk, mode, talk.print):
         _tell(desk, case, json)
+
+
+def _hear(desk: Desk, mode: Mode, json: bool) -> None:
+    """There is no later pass: wait for the model, and look once more at what it was asked for."""
+    advisor = desk.advisor
+    if advisor is not None and advisor.wait(desk.settings.llm_timeout.total_seconds()):
+        advisor.when = "stored"
+        _pass(desk, mode, json)
 
 
 def _tell(desk: Desk, case: Case, json: bool) -> None:

@@ -1,15 +1,16 @@
-"""Matches → Diagnosis: exact, near, nobody. Pure; "I don't know" is a result.
+"""Matches → Diagnosis: exact, near, near as a model sees it, nobody. Pure; "I don't know" is a
+result.
 
-The model's rung has its own file; it sits between near and nobody and can only make the
-decision more careful.
+A model can only make the decision more careful: it never brings another act in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from aiops_cli.incidents import Diagnosis
+from aiops_cli.incidents import Diagnosis, Opinion
 from knowledge.ranking import lead
 from knowledge.records import Entry, Incident, Match
 
@@ -33,6 +34,22 @@ def diagnose(incident: Incident, matches: Sequence[Match], *, bound: float) -> D
         ordered = (heard[0], *(match for match in fitting if match is not heard[0]))
         return _from_entry(heard[0], "near", lead(heard), ordered)
     return Diagnosis(action=None, cause="", by="nobody", matches=fitting)
+
+
+def with_opinion(diagnosis: Diagnosis, opinion: Opinion) -> Diagnosis:
+    """A near match as a model sees it. Where it says the same, with quotes that stand in the log,
+    the diagnosis is its own too, and as sure as the less sure of both; otherwise the match stands
+    as it was, and the gate asks a person."""
+    said = opinion.suggestion
+    heard = replace(diagnosis, opinion=opinion)
+    if said is None or said.action != diagnosis.action or not opinion.quotes_stand:
+        return heard
+    return replace(
+        heard,
+        by="model",
+        confidence=min(said.confidence, diagnosis.confidence or 0.0),
+        quotes=said.quotes,
+    )
 
 
 def _from_exact(exact: Sequence[Match], fitting: tuple[Match, ...]) -> Diagnosis:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from aiops_cli.diagnosis.answer import BadAnswer, read_answer
 from aiops_cli.diagnosis.prompt import NoRoom, build, least_tokens, repair
 from aiops_cli.errors import ModelError
 from aiops_cli.incidents import Prompt, Question, Suggestion
 from knowledge.errors import ModelUnavailable
-from knowledge.ollama_client import Chat
-from knowledge.ollama_host import ModelInfo
+from knowledge.ollama_client import Chat, Ollama
 
 # Tokens. A bigger window costs memory that a laptop lacks, and a log of 64 KB is cut to what
 # tells; where Ollama does not say what the model was trained with, its own default.
@@ -25,7 +24,8 @@ _ANSWER = 1024
 _ANSWER_WITH_THINKING = 3072  # thinking counts as well
 _TEMPLATE = 64  # what the model's chat template adds around the messages
 _REPAIR = 512
-# A prompt that was cut keeps half the window and a few tokens (ollama#17427).
+# A prompt that was cut keeps half the window and a few tokens (ollama#17427). One that is just
+# that long by itself is lost with it.
 _CUT_SLACK = 8
 _SEED = 1  # with temperature 0 it decides nothing, but some builds sample all the same
 
@@ -37,30 +37,13 @@ class _Window(NamedTuple):
     answer: int
 
 
-class Client(Protocol):
-    """What is asked of `knowledge.ollama_client.Ollama`."""
-
-    def chat(
-        self,
-        model: str,
-        messages: Sequence[Mapping[str, str]],
-        schema: Mapping[str, Any] | None,
-        options: Mapping[str, Any],
-        keep_alive: str | float | None,
-        told: Callable[[int], None] | None = None,
-        stream: bool = False,
-    ) -> Chat: ...
-
-    def show(self, model: str) -> ModelInfo: ...
-
-
 class OllamaModel:
     """The model `name` of one Ollama. `keep_alive` is how long it stays loaded after an answer,
     as Ollama takes it ("15m", seconds, -1 for ever)."""
 
     def __init__(
         self,
-        client: Client,
+        client: Ollama,
         name: str,
         *,
         keep_alive: str | float = "15m",
