@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psycopg
@@ -25,7 +26,7 @@ from knowledge.stores.postgres import PostgresStore
 from knowledge.stores.postgres_engine import Database as Engine
 from knowledge.stores.postgres_schema import migrate
 from tests import claim_worker
-from tests.postgres_database import APP, PASSWORD, Database, made, make_roles, new_name
+from tests.postgres_database import APP, PASSWORD, Database, answer, made, make_roles, new_name
 from tests.postgres_server import PostgresServer, Run, own_server
 from tests.samples import added, incident
 
@@ -240,21 +241,26 @@ def _cut(engine: Engine) -> None:
         line.shutdown(socket.SHUT_RDWR)
 
 
-def test_ctrl_c_while_a_statement_runs(store: PostgresStore) -> None:
-    def interrupted() -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
-        store._db.rows("SELECT pg_sleep(60)")
-
+def test_ctrl_c_while_a_statement_runs(store: PostgresStore, database: Database) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    def once_it_runs() -> None:
+        running = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+        while not answer(database.admin, running):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)  # SIGALRM belongs to the tests' own timeout
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
     started = time.monotonic()
+    somebody = Thread(target=once_it_runs)
+    somebody.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            write(store, 1, interrupted)
+            write(store, 1, partial(store._db.rows, "SELECT pg_sleep(60)"))
     finally:
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGUSR1, before)
+        somebody.join()
     assert time.monotonic() - started < SECONDS / 2
     write(store, 2)
     assert names(store) == ["i2"]
