@@ -72,6 +72,7 @@ class OllamaServer:
     answer: Callable[[Request], Reply | Mapping[str, Any] | str] = lambda request: "{}"
     vector: Callable[[str, int], list[float]] = vector
     loading: float = 0.0
+    redirect: str = "/elsewhere"  # where the fault of that name leads
     prefix: str = ""  # a path that it is served under
     version: str = "0.12.6"
     requests: list[Request] = field(default_factory=list)
@@ -361,7 +362,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         if status == 307:
-            self.send_header("Location", f"{self.world_served.url}/elsewhere")
+            self.send_header("Location", self.world_served.redirect)
         self.end_headers()
         self.wfile.write(body[: len(body) - missing])
 
