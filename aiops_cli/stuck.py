@@ -4,19 +4,23 @@ do not, and why, as far as Airflow can tell. Acts on nothing.
 What is too long is measured against the task itself: three times the longest of its last runs
 and at least ten minutes. Where it has no history, six hours of running or a quarter of an hour
 of waiting.
+
+When a scheduler hangs, thousands of tasks wait, and Airflow is ill already: histories and reasons
+are read ahead politely, and only of so many, the longest stuck first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from aiops_cli.context import Snapshot
 from aiops_cli.errors import AirflowForbidden, AirflowNotFound
-from aiops_cli.incidents import Dag, DagRun, Pool, TaskInstance
+from aiops_cli.incidents import Dag, DagRun, Pool, TaskInstance, TaskRef
+from aiops_cli.pace import ahead
 from aiops_cli.published import utc
 from aiops_cli.seams import Airflow
 
@@ -29,6 +33,15 @@ LATE = timedelta(minutes=15)  # a scheduler that is only busy makes its runs wit
 WAITING = frozenset({"scheduled", "queued"})
 HISTORY = 10
 ENOUGH = 3  # runs that tell what is usual
+# A request each. Who has more than this does not read them one by one either.
+MOST_HISTORIES = 300
+MOST_REASONS = 20
+
+K = TypeVar("K")
+R = TypeVar("R")
+
+Tick = Callable[[int, int | None], None]
+History = tuple[str, str, bool]  # of a DAG, a task in it, and whether waiting is meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,13 @@ class Stuck:
     usual: float | None = None
 
 
+class Found(NamedTuple):
+    """What is stuck, the longest first, and a sentence for each thing that was left out."""
+
+    stuck: list[Stuck]
+    notes: list[str]
+
+
 @dataclass
 class _Facts:
     """What all of them share, each asked for once and only if needed."""
@@ -56,7 +76,7 @@ class _Facts:
     snapshot: Snapshot
     _pools: Mapping[str, Pool] | None = None
     _active: Sequence[DagRun] | None = None
-    _usual: dict[tuple[str, str, bool], float | None] = field(default_factory=dict)
+    _dags: Mapping[str, Dag] | None = None
 
     @property
     def airflow(self) -> Airflow:
@@ -76,18 +96,14 @@ class _Facts:
             self._active = tuple(self.airflow.active_runs())
         return self._active
 
-    def usual(self, task: TaskInstance) -> float | None:
-        """The longest that the task's last runs took, or waited where this one waits."""
-        ref, waits = task.ref, task.state in WAITING
-        key = (ref.dag_id, ref.task_id, waits)
-        if key not in self._usual:
-            rows = self.airflow.history(
-                ref.dag_id, ref.task_id, map_index=ref.map_index, limit=HISTORY + 1
-            )
-            spans = [_waited(row) if waits else row.duration for row in rows if row.end_date]
-            known = [span for span in spans if span is not None]
-            self._usual[key] = max(known) if len(known) >= ENOUGH else None
-        return self._usual[key]
+    def dags(self) -> Mapping[str, Dag]:
+        """Those that are not paused."""
+        if self._dags is None:
+            self._dags = {dag.dag_id: dag for dag in self.airflow.dags()}
+        return self._dags
+
+    def dag(self, dag_id: str) -> Dag | None:
+        return self.dags().get(dag_id) or self.snapshot.dag(dag_id)
 
     def broken(self, dag: Dag | None) -> bool:
         failures = self.snapshot.import_errors() or ()
@@ -97,39 +113,101 @@ class _Facts:
 
 
 def find(
-    airflow: Airflow, now: datetime, *, dag_id: str | None = None, after: timedelta | None = None
-) -> list[Stuck]:
-    """Everything that is stuck, the longest first. `dag_id` may be a glob. `after` holds all of
-    it against one span of time instead of its own history."""
+    airflow: Airflow,
+    now: datetime,
+    *,
+    dag_id: str | None = None,
+    after: timedelta | None = None,
+    at_once: int = 1,
+    tick: Tick = lambda _done, _of: None,
+) -> Found:
+    """Everything that is stuck. `dag_id` may be a glob. `after` holds all of it against one span
+    of time instead of its own history. `at_once` questions are asked at once at most; `tick` is
+    told how many of how many were answered."""
     facts = _Facts(Snapshot(airflow))
+    notes: list[str] = []
     found = [
-        *_tasks(facts, now, dag_id, after),
+        *_tasks(facts, now, dag_id, after, _Asking(at_once, tick, notes)),
         *_queued_runs(facts, now, dag_id, after),
         *_missing_runs(facts, now, dag_id, after),
     ]
-    return sorted(found, key=lambda one: -one.seconds)
+    return Found(sorted(found, key=lambda one: -one.seconds), notes)
+
+
+class _Asking(NamedTuple):
+    """How much is asked at once, and who is told."""
+
+    at_once: int
+    tick: Tick
+    notes: list[str]
+
+    def each(self, keys: Iterable[K], ask: Callable[[K], R], most: int, left: str) -> dict[K, R]:
+        """The answers for the first `most` different keys; how many are `left` is noted."""
+        all_keys = list(dict.fromkeys(keys))
+        asked = all_keys[:most]
+        if len(all_keys) > most:
+            self.notes.append(left.format(asked=len(asked), all=len(all_keys)))
+        answers = {}
+        for key, answer in ahead(asked, ask, self.at_once):
+            answers[key] = answer.result()
+            self.tick(len(answers), len(asked))
+        return answers
 
 
 def _tasks(
-    facts: _Facts, now: datetime, dag_id: str | None, after: timedelta | None
+    facts: _Facts, now: datetime, dag_id: str | None, after: timedelta | None, asking: _Asking
 ) -> Iterator[Stuck]:
+    old: list[tuple[datetime, TaskInstance]] = []
     for task in facts.airflow.unfinished(dag_id=dag_id):
         since = _since(task)
-        if since is None or now - since <= (LEAST if after is None else after):
-            continue  # nothing is asked for what is young
-        usual = facts.usual(task)
-        limit = _limit(task, usual) if after is None else after
-        if now - since > limit:
-            yield Stuck(
-                dag_id=task.ref.dag_id,
-                state=str(task.state),
-                since=since,
-                seconds=(now - since).total_seconds(),
-                limit=limit.total_seconds(),
-                reasons=tuple(_why(facts, task)),
-                task=task,
-                usual=usual,
-            )
+        if since and now - since > (LEAST if after is None else after):
+            old.append((since, task))  # nothing is asked for what is young
+    old.sort(key=lambda one: one[0])
+    # Of a mapped task the index that is stuck longest stands for all.
+    indexes = {_history_of(task): task.ref.map_index for _, task in reversed(old)}
+    usual = asking.each(
+        (_history_of(task) for _, task in old),
+        lambda key: _usual(facts.airflow, key, indexes[key]),
+        MOST_HISTORIES,
+        "{asked} of {all} tasks were held against their own history, the longest stuck; for the "
+        "others the bounds of a task without history stand",
+    )
+    held = [
+        (task, since, usual.get(_history_of(task)), limit)
+        for since, task in old
+        for limit in [_limit(task, usual.get(_history_of(task))) if after is None else after]
+        if now - since > limit
+    ]
+    blockers = asking.each(
+        (task.ref for task, *_ in held if task.state == "scheduled" and not _full(facts, task)),
+        lambda ref: _blockers(facts.airflow, ref),
+        MOST_REASONS,
+        "Airflow was asked what blocks {asked} of {all} scheduled tasks, the longest stuck",
+    )
+    for task, since, known, limit in held:
+        yield Stuck(
+            dag_id=task.ref.dag_id,
+            state=str(task.state),
+            since=since,
+            seconds=(now - since).total_seconds(),
+            limit=limit.total_seconds(),
+            reasons=tuple(_why(facts, task, blockers.get(task.ref, ()))),
+            task=task,
+            usual=known,
+        )
+
+
+def _history_of(task: TaskInstance) -> History:
+    return task.ref.dag_id, task.ref.task_id, task.state in WAITING
+
+
+def _usual(airflow: Airflow, history: History, map_index: int) -> float | None:
+    """The longest that the task's last runs took, or waited where this one waits."""
+    dag_id, task_id, waits = history
+    rows = airflow.history(dag_id, task_id, map_index=map_index, limit=HISTORY + 1)
+    spans = [_waited(row) if waits else row.duration for row in rows if row.end_date]
+    known = [span for span in spans if span is not None]
+    return max(known) if len(known) >= ENOUGH else None
 
 
 def _since(task: TaskInstance) -> datetime | None:
@@ -153,26 +231,32 @@ def _limit(task: TaskInstance, usual: float | None) -> timedelta:
     return max(LEAST, FACTOR * timedelta(seconds=usual))
 
 
-def _why(facts: _Facts, task: TaskInstance) -> Iterator[str]:
+def _full(facts: _Facts, task: TaskInstance) -> Pool | None:
+    """The pool that has no slot for a task that waits for one."""
+    pool = facts.pools().get(task.pool or "")
+    waits = task.state in WAITING and pool and pool.open is not None and pool.open <= 0
+    return pool if waits else None
+
+
+def _why(facts: _Facts, task: TaskInstance, blockers: Sequence[str]) -> Iterator[str]:
     """Why it does not go on, as far as Airflow can tell; what is most telling first."""
-    dag = facts.snapshot.dag(task.ref.dag_id)
+    dag = facts.dag(task.ref.dag_id)
     if dag and dag.is_paused:
         yield "the DAG is paused"
     if facts.broken(dag):
         yield f"{dag.file if dag else 'its file'} cannot be imported"
-    pool = facts.pools().get(task.pool or "")
-    if task.state in WAITING and pool and pool.open is not None and pool.open <= 0:
-        yield f"pool {pool.name} has no free slot of {pool.slots}"
-    elif task.state == "scheduled":
-        yield from _blockers(facts, task)
+    full = _full(facts, task)
+    if full:
+        yield f"pool {full.name} has no free slot of {full.slots}"
+    yield from blockers
     yield from _ill(facts, "triggerer" if task.state == "deferred" else "scheduler")
-    if task.state == "queued" and not (pool and pool.open is not None and pool.open <= 0):
+    if task.state == "queued" and not full:
         yield f"no worker has taken it from queue {task.queue or 'default'}"
 
 
-def _blockers(facts: _Facts, task: TaskInstance) -> Sequence[str]:
+def _blockers(airflow: Airflow, ref: TaskRef) -> Sequence[str]:
     try:
-        return facts.airflow.blockers(task.ref)
+        return airflow.blockers(ref)
     except (AirflowForbidden, AirflowNotFound):
         return ()
 
@@ -194,7 +278,7 @@ def _queued_runs(
         if run.state != "queued" or since is None or now - since <= limit:
             continue
         if fnmatchcase(run.dag_id, dag_id or "*"):
-            dag = facts.snapshot.dag(run.dag_id)
+            dag = facts.dag(run.dag_id)
             yield Stuck(
                 dag_id=run.dag_id,
                 state="queued",
@@ -210,7 +294,7 @@ def _missing_runs(
     facts: _Facts, now: datetime, dag_id: str | None, after: timedelta | None
 ) -> Iterator[Stuck]:
     limit = LATE if after is None else after
-    for dag in facts.airflow.dags():
+    for dag in facts.dags().values():
         due = dag.next_run
         if due is None or now - due <= limit or not fnmatchcase(dag.dag_id, dag_id or "*"):
             continue

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
+from aiops_cli import stuck as rules
+from aiops_cli.airflow.questions import Questions
 from tests.airflow_beside import stamp
+from tests.airflow_world import RUN
 from tests.cli import Cli
 
 
@@ -27,7 +31,8 @@ def unfinished(cli: Cli, state: str, since: timedelta, **fields: Any) -> dict[st
         times["queued_when"] = begun
     if state not in ("scheduled", "queued"):
         times["start_date"] = begun
-    return cli.server.add_instance("orders", "load", state, **{**times, **fields})
+    task_id = fields.pop("task_id", "load")
+    return cli.server.add_instance("orders", task_id, state, **{**times, **fields})
 
 
 def past(cli: Cli, *, lasted: float, waited: float = 1.0, times: int = 4) -> None:
@@ -113,6 +118,63 @@ def test_young_tasks_cost_one_request(cli: Cli) -> None:
     stuck(cli)
     lists = [r for r in cli.server.sent("GET") if r.path.endswith("/taskInstances")]
     assert len(lists) == 1
+
+
+def test_hundreds_are_read_ahead_politely_and_only_so_many(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scheduler that hangs: all wait, each in a DAG of its own, the first ones longest."""
+    monkeypatch.setattr(rules, "MOST_HISTORIES", 30)
+    monkeypatch.setattr(rules, "MOST_REASONS", 5)
+    for number in range(40):
+        begun = ago(hours=10, minutes=-number)
+        cli.server.add_instance(
+            *(f"dag{number:02}", "load", "scheduled"),
+            scheduled_when=begun,
+            queued_when=None,
+            start_date=None,
+        )
+    cli.server.blockers[("dag04", RUN, "load", -1)] = ["Trigger rule not met"]
+    said = cli.ok("stuck", "--json")
+    assert len(said.json["stuck"]) == 40
+    assert said.json["stuck"][4]["reasons"] == ["Trigger rule not met"]
+    assert "30 of 40 tasks were held against their own history, the longest stuck" in said.err
+    assert "asked what blocks 5 of 40 scheduled tasks, the longest stuck" in said.err
+    paths = [request.path for request in cli.server.sent("GET")]
+    assert sum(path.endswith("/dependencies") for path in paths) == 5
+    assert sum(path.endswith("/details") for path in paths) == 0
+    assert len(paths) < 30 + 5 + 12
+
+
+def test_few_are_all_asked_for_and_nothing_is_said_of_it(cli: Cli) -> None:
+    unfinished(cli, "scheduled", timedelta(hours=1))
+    assert cli.ok("stuck").err == ""
+
+
+def test_at_most_concurrency_questions_at_once(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(12):
+        unfinished(cli, "running", timedelta(hours=9), task_id=f"t{number}")
+    (cli.home / "aiops.yaml").write_text("concurrency: 3\n")
+    together, now, most, calls = threading.Barrier(3), [0], [0], list[str]()
+    history, lock = Questions.history, threading.Lock()
+
+    def counted(self: Questions, *args: Any, **options: Any) -> Any:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            calls.append(args[1])
+            first = len(calls) <= 3
+        if first:
+            together.wait(20)  # three do come together, or this breaks
+        try:
+            return history(self, *args, **options)
+        finally:
+            with lock:
+                now[0] -= 1
+
+    monkeypatch.setattr(Questions, "history", counted)
+    assert len(stuck(cli)) == 12
+    assert (most[0], len(calls)) == (3, 12)
 
 
 def test_a_pool_without_slots(cli: Cli) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from aiops_cli.commands import settings
-from aiops_cli.commands.output import console, page, print_json
+from aiops_cli.commands.output import console, page, print_json, progress
 
 
 def stuck(
@@ -24,10 +24,22 @@ def stuck(
     from aiops_cli.config import typed_duration
     from aiops_cli.stuck import document, find
 
-    airflow = services.airflow(settings(ctx))
+    chosen = settings(ctx)
+    airflow = services.airflow(chosen)
     limit = None if after is None else typed_duration(after)
-    found = find(airflow, services.SystemClock().now(), dag_id=dag, after=limit)
-    documents = [document(one, airflow) for one in found]
+    talk = console(stderr=True)
+    with progress("asking Airflow") as tick:
+        found = find(
+            airflow,
+            services.SystemClock().now(),
+            dag_id=dag,
+            after=limit,
+            at_once=chosen.concurrency,
+            tick=tick,
+        )
+    for note in found.notes:
+        talk.print(note)
+    documents = [document(one, airflow) for one in found.stuck]
     if json:
         print_json({"stuck": documents})
     elif documents:
@@ -35,4 +47,4 @@ def stuck(
 
         page(stuck_table(documents))
     else:
-        console(stderr=True).print("nothing is stuck")
+        talk.print("nothing is stuck")
