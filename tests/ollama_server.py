@@ -17,6 +17,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -71,6 +72,7 @@ class OllamaServer:
     library: dict[str, Model] = field(default_factory=lambda: {"qwen3:latest": CHAT_MODEL})
     answer: Callable[[Request], Reply | Mapping[str, Any] | str] = lambda request: "{}"
     vector: Callable[[str, int], list[float]] = vector
+    count: Callable[[str], int] = tokens
     loading: float = 0.0
     redirect: str = "/elsewhere"  # where the fault of that name leads
     prefix: str = ""  # a path that it is served under
@@ -138,6 +140,10 @@ class _Handler(BaseHTTPRequestHandler):
     world_served: OllamaServer
     connection: socket.socket
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # the client left before it asked again
+            super().handle()
+
     def do_GET(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -199,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Problem(400, f'"{name}" does not support chat')
         load = self._load(name, request)
         window = int(request.options.get("num_ctx") or DEFAULT_CONTEXT)
-        asked = tokens(request.prompt)
+        asked = self.world_served.count(request.prompt)
         base = {"model": request.body["model"], "created_at": MADE}
         if not request.prompt:
             self._json({**base, **said(request, "", ""), "done_reason": "load", "done": True})
@@ -247,7 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
         old = request.path == "/api/embeddings"
         given = request.body.get("prompt" if old else "input") or []
         texts = [given] if isinstance(given, str) else list(given)
-        if any(tokens(text) > model.context_length for text in texts):
+        if any(0 < model.context_length < self.world_served.count(text) for text in texts):
             # Also with truncate=true: ignored since 0.13.5 (ollama#14186).
             raise _Problem(400, "the input length exceeds the context length")
         made: list[object] = [
@@ -260,7 +266,10 @@ class _Handler(BaseHTTPRequestHandler):
         if old:
             self._json({"embedding": made[0] if made else []})
             return
-        counts = {"prompt_eval_count": sum(map(tokens, texts)), "load_duration": load}
+        counts = {
+            "prompt_eval_count": sum(map(self.world_served.count, texts)),
+            "load_duration": load,
+        }
         self._json({"model": request.body["model"], "embeddings": made, **counts})
 
     def _show(self, request: Request, mode: str) -> None:
@@ -270,10 +279,11 @@ class _Handler(BaseHTTPRequestHandler):
             "general.architecture": model.family,
             "general.parameter_count": 8030261248,
             f"{model.family}.attention.head_count": 32,
-            f"{model.family}.context_length": model.context_length,
             f"{model.family}.embedding_length": model.embedding_length,
             "tokenizer.ggml.tokens": None,
         }
+        if model.context_length:
+            facts[f"{model.family}.context_length"] = model.context_length
         self._json(
             {
                 "license": "",

@@ -53,7 +53,7 @@ class Reply:
 class Model:
     """An installed model, or one that can be pulled."""
 
-    context_length: int = 8192
+    context_length: int = 8192  # 0: it does not say
     embedding_length: int = 4096
     capabilities: tuple[str, ...] = ("completion",)
     family: str = "llama"

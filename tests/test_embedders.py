@@ -1,4 +1,4 @@
-"""The built-in vectors: unit length, the same everywhere, alike for what is alike."""
+"""Vectors: unit length, the same everywhere, alike for what is alike."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import math
 import subprocess
 import sys
 from array import array
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge.embedders import BuiltinEmbedder, Embedder, cosine, features
+from knowledge.ollama_client import connect
+from knowledge.ollama_embedder import OllamaEmbedder
+from tests.ollama_server import OllamaServer
 
 REFUSED = "ConnectionRefusedError: [Errno 111] Connection refused"
 
@@ -20,10 +24,50 @@ def embed(text: str) -> array[float]:
     return BuiltinEmbedder().embed([text])[0]
 
 
-def test_it_is_an_embedder_with_its_bound() -> None:
+def test_it_is_calibrated() -> None:
     embedder: Embedder = BuiltinEmbedder()
     assert (embedder.name, embedder.dimensions) == ("builtin", 1024)
+    assert embedder.calibrated
+
+
+# --- what every embedder promises ----------------------------------------------------------
+
+
+@pytest.fixture(params=["builtin", "ollama"])
+def embedder(request: pytest.FixtureRequest) -> Iterator[Embedder]:
+    if request.param == "builtin":
+        yield BuiltinEmbedder()
+        return
+    with OllamaServer() as server, connect(server.url, read_seconds=30) as client:
+        yield OllamaEmbedder(client, "nomic-embed-text")
+
+
+def test_every_embedder_has_a_bound_and_a_name(embedder: Embedder) -> None:
+    assert embedder.name
     assert 0.0 < embedder.bound < 1.0
+
+
+def test_every_text_has_a_unit_vector_in_its_place(embedder: Embedder) -> None:
+    texts = ["a problem", "", REFUSED, "a problem", "\udcff half a character"]
+    vectors = embedder.embed(texts)
+    assert [vector.typecode for vector in vectors] == ["f"] * 5
+    assert [len(vector) for vector in vectors] == [embedder.dimensions] * 5
+    lengths = [math.hypot(*vector) for vector in vectors]
+    assert lengths == pytest.approx([1.0, 0.0, 1.0, 1.0, 1.0], abs=1e-5)
+    assert vectors[0] == vectors[3]
+    assert vectors == [embedder.embed([text])[0] for text in texts]
+    assert embedder.embed([]) == []
+
+
+def test_the_like_is_nearer_than_the_unlike(embedder: Embedder) -> None:
+    base, alike, unlike = embedder.embed(
+        [REFUSED, "URLError: Connection refused", "UniqueViolation: duplicate key value"]
+    )
+    assert cosine(base, base) == pytest.approx(1.0, abs=1e-5)
+    assert cosine(base, alike) > cosine(base, unlike) + 0.1
+
+
+# --- the built-in one ----------------------------------------------------------------------
 
 
 @given(st.text(max_size=300))
@@ -39,12 +83,6 @@ def test_vectors_are_of_unit_length_or_zero(text: str) -> None:
 def test_a_text_without_words_has_the_zero_vector(text: str) -> None:
     assert not any(embed(text))
     assert cosine(embed(text), embed(REFUSED)) == 0.0
-
-
-def test_one_vector_a_text_in_their_order() -> None:
-    texts = ["a problem", "", REFUSED]
-    vectors = BuiltinEmbedder().embed(texts)
-    assert vectors == [embed(text) for text in texts]
 
 
 def test_another_process_makes_the_same_vector() -> None:
