@@ -169,8 +169,8 @@ ATTACKS: Mapping[str, str] = {
 
 
 def obeyed(name: str, action: str = "retry") -> str:
-    """The answer of a model that does all that an attack could ask for, quoting what the log
-    really says as well as it can."""
+    """The answer of a model that does all that an attack could ask for, and quotes the longest
+    line of the log, which is mostly the attack itself."""
     quote = max(ATTACKS[name].splitlines(), key=len)
     return json.dumps(
         {

@@ -23,17 +23,21 @@ _MAX_QUOTE = 2000
 _MAX_QUOTES = 20
 _HEADER = "Traceback (most recent call last):"
 
-# How models end their thinking, where Ollama has not taken it out: the tags, Kimi, Magistral,
-# Cohere, gpt-oss, and the form of Ollama's own command line.
-_NAMES = r"(?:think|thinking|thoughts?|reasoning|reflection|seed:think)"
+# How models think aloud where Ollama has not taken it out: tags, Kimi, Magistral, Cohere, gpt-oss,
+# and the form of Ollama's own command line.
+_TAG = r"<(?P<tag>think|thinking|thoughts?|reasoning|reflection|seed:think)>"
+_PAIRS = (
+    (_TAG, r"</(?P=tag)>"),
+    ("◁think▷", "◁/think▷"),
+    (r"\[THINK\]", r"\[/THINK\]"),
+    (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),
+    (r"<\|channel\|>analysis", r"<\|channel\|>final"),
+    (r"Thinking\.\.\.\n", r"\.\.\.done thinking\."),
+)
 _THOUGHT = re.compile(
-    rf"(?i:</{_NAMES}>)|◁/think▷|\[/THINK\]|<\|END_THINKING\|>"
-    r"|<\|channel\|>final(?:<\|constrain\|>\w+)?<\|message\|>|\.\.\.done thinking\."
+    r"\s*(?:" + "|".join(f"{begin}.*?{end}" for begin, end in _PAIRS) + ")", re.I | re.S
 )
-_THINKS = re.compile(
-    rf"\s*(?:(?i:<{_NAMES}>)|◁think▷|\[THINK\]|<\|START_THINKING\|>|<\|channel\|>analysis"
-    r"|Thinking\.\.\.)"
-)
+_THINKS = re.compile(r"\s*(?:" + "|".join(begin for begin, _ in _PAIRS) + ")", re.I)
 
 
 class BadAnswer(ValueError):
@@ -81,9 +85,12 @@ def _folded(text: str) -> str:
 
 
 def _spoken(text: str) -> str:
-    """What was said after thinking. Nothing that was only thought of may count as the answer."""
-    ends = [found.end() for found in _THOUGHT.finditer(text)]
-    spoken = text[ends[-1] :] if ends else text
+    """What was said after thinking: what was only thought of is no answer. An end of thinking
+    that has no beginning may be a quote of the log, so nothing before it is taken away."""
+    end = 0
+    while thought := _THOUGHT.match(text, end):
+        end = thought.end()
+    spoken = text[end:]
     if _THINKS.match(spoken):
         raise BadAnswer("it stopped while it was still thinking")
     if not spoken.strip():
