@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
 import webbrowser
 from typing import Any
 
 import pytest
 
-from aiops_cli import decide
-from aiops_cli.commands import triage
+from aiops_cli import decide, respond
+from aiops_cli.commands import deeds, triage
 from knowledge.errors import StoreUnusable
 from tests.airflow_server import exception
 from tests.cli import BUG, Cli
@@ -447,6 +448,42 @@ def test_approve_of_a_group_shows_every_plan_and_asks_once(cli: Cli) -> None:
     assert "retry orders.load" in said.err
     assert "retry sales.load" in said.err
     assert statuses(cli, ids) == ["acting", "acting"]
+
+
+def test_of_a_large_group_so_many_are_approved_at_once(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deeds, "AT_ONCE", 2)
+    cli.mended("orders")
+    ids = storm(cli, "orders", "sales", "prices", "rates")[:4]
+    cli.server.fault(f"POST .*/{dag_of(cli, ids[1])}/clear", status=409, body=b'{"detail":"no"}')
+    said = cli.type("triage", keys="a\ny\ns\nr\nno\n")
+    assert "the newest 2 of 4; the others are asked for after them" in said.err
+    assert "3 left  [a approve" in said.err  # what was refused, by itself
+    assert "2 left  [all: a approve" in said.err
+    assert statuses(cli, ids) == ["acting", "pending", "rejected", "rejected"]
+
+
+def dag_of(cli: Cli, incident: str) -> str:
+    return str(cli.ok("incidents", "show", incident, "--json").json["dag_id"])
+
+
+def test_the_plans_of_a_group_are_asked_for_a_few_at_a_time(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.mended("orders")
+    storm(cli, "orders", "sales", "prices", "rates")
+    together, preview = threading.Barrier(4), respond.preview
+
+    def counted(*args: Any) -> Any:
+        together.wait(20)  # the four of the default do come together, or this breaks
+        return preview(*args)
+
+    monkeypatch.setattr(respond, "preview", counted)
+    said = cli.type("triage", keys="a\nn\nq\n")
+    for dag in ("orders", "sales", "prices", "rates"):
+        assert f"retry {dag}.load" in said.err
+    assert cli.cleared() == [["load"]]  # of what mended it before
 
 
 def test_what_is_refused_of_a_group_is_told_and_asked_for_by_itself(cli: Cli) -> None:

@@ -13,15 +13,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from aiops_cli.commands.keys import Ended, Interrupted, ask_line, ask_yes
-from aiops_cli.commands.output import console
+from aiops_cli.commands.output import console, page, progress
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, Refused, UsageError
 from knowledge.errors import DoorClosed
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from aiops_cli.decide import Proposal
     from aiops_cli.examine import Desk
+    from aiops_cli.incidents import Plan
     from knowledge.records import Case, Entry
 
+AT_ONCE = 100  # of a group are approved with one yes: so many plans can still be looked through
 NOTHING = "-"  # typed for "leave it empty" where Enter means what is shown
 
 
@@ -83,8 +87,11 @@ Deeds = list[Deed]
 
 
 def approve(desk: Desk, _item: Item, cases: list[Case], deeds: Deeds) -> bool:
-    """Do what is proposed; False where the person thought better of it."""
-    return _act(desk, cases, deeds, None, {}, None)
+    """Do what is proposed, for AT_ONCE of them; False where the person thought better of it."""
+    if len(cases) > AT_ONCE:
+        told = f"the newest {AT_ONCE} of {len(cases)}; the others are asked for after them"
+        console(stderr=True).print(told)
+    return _act(desk, cases[:AT_ONCE], deeds, None, {}, None)
 
 
 def edit(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
@@ -136,22 +143,35 @@ def _act(
 ) -> bool:
     """Show every plan, ask once, carry them out. What is refused of several is told, and the
     others are done."""
+    from rich.console import Group  # as `console`
+    from rich.text import Text
+
     from aiops_cli import decide, respond
+    from aiops_cli.pace import ahead
     from aiops_cli.published import plan_document
     from aiops_cli.render import plan_text
 
+    def planned(case: Case) -> tuple[Proposal, Plan | None]:
+        proposed = decide.proposal(case, action, params, cause)
+        if proposed.action == "none":
+            return proposed, None
+        return proposed, respond.preview(desk, case.incident, proposed.action, proposed.params)
+
     out = console(stderr=True)
     plans = []
-    for case in cases:
-        with _Telling(case, alone=len(cases) == 1):
-            proposed = decide.proposal(case, action, params, cause)
-            plan = None
-            if proposed.action != "none":
-                plan = respond.preview(desk, case.incident, proposed.action, proposed.params)
-                if warning := decide.warning(case):
-                    out.print(warning, style="bold")
-                out.print(plan_text(plan_document(plan)))
-            plans.append((case, proposed, plan))
+    shown: list[RenderableType] = []
+    with progress("looking at what it would do") as tick:
+        for case, ready in ahead(cases, planned, desk.settings.concurrency):
+            with _Telling(case, alone=len(cases) == 1):
+                proposed, plan = ready.result()
+                plans.append((case, proposed, plan))
+                if plan is not None:
+                    warning = decide.warning(case)
+                    shown += [Text(warning, "bold")] if warning else []
+                    shown.append(plan_text(plan_document(plan)))
+            tick(len(plans), len(cases))
+    if shown:
+        page(Group(*shown), stderr=True)
     fixing = "nothing is run again: a person fixes it. Right?"
     question = "do this?" if any(plan for _, _, plan in plans) else fixing
     if not plans or not ask_yes(question):

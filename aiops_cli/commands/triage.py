@@ -134,7 +134,7 @@ def _walk(desk: Desk, queue: deque[Item], done: Deeds) -> None:
                 raise Ended
             if key == "s" or (key in DECIDES and _allowed(key, cases)):
                 if key == "s" or DECIDES[key](desk, item, cases, done):
-                    _leave(desk, queue, skipped=key == "s")
+                    _leave(desk, queue, key)
                     return
             elif key in ADDS and _allowed(key, cases):
                 if ADDS[key](desk, item, cases, done) and key == "n":
@@ -182,14 +182,17 @@ def _allowed(key: str, cases: list[Case]) -> bool:
     raise UsageError("that is said of one failure at a time", "x walks the group one by one")
 
 
-def _leave(desk: Desk, queue: deque[Item], *, skipped: bool) -> None:
+def _leave(desk: Desk, queue: deque[Item], key: str) -> None:
     """Go on to the next item. Of a group, what was refused and waits still is asked for by
-    itself."""
+    itself; what was too many to be approved at once stays a group."""
     item = queue.popleft()
-    if skipped:
+    if key == "s":
         item.tell_typed()
-    if skipped or len(item.ids) == 1:
+    if key == "s" or len(item.ids) == 1:
         return
+    if key == "a" and (later := item.ids[deeds.AT_ONCE :]):
+        item.ids = item.ids[: deeds.AT_ONCE]
+        queue.appendleft(Item(later, dict(item.typed)))
     rest = [case.incident.id for case in _waiting(desk, item) if case.snoozed_until is None]
     queue.extendleft(reversed(item.one_by_one(rest)))
 
