@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from aiops_cli.config import AirflowSettings, Settings
     from aiops_cli.diagnosis.advisor import Advisor, Waiting, When
     from aiops_cli.examine import Desk
-    from aiops_cli.seams import Model
     from knowledge.base import KnowledgeBase
     from knowledge.embedders import Embedder
     from knowledge.ollama_client import Ollama
@@ -60,21 +59,26 @@ def store(settings: Settings) -> Iterator[LastingStore]:
 @contextmanager
 def knowledge_base(settings: Settings) -> Iterator[KnowledgeBase]:
     """The knowledge base with its embedder and the starter entries."""
-    with store(settings) as opened:
-        yield knowledge(settings, opened)
+    with store(settings) as opened, knowledge(settings, opened) as made:
+        yield made
 
 
-def knowledge(settings: Settings, opened: Store) -> KnowledgeBase:
+@contextmanager
+def knowledge(settings: Settings, opened: Store) -> Iterator[KnowledgeBase]:
     """The knowledge base that an open store is."""
     from knowledge.base import KnowledgeBase
     from knowledge.errors import ModelUnavailable
 
-    made = KnowledgeBase(opened, embedder(settings))
+    chosen = embedder(settings)
+    made = KnowledgeBase(opened, chosen)
     try:
         made.seed_starter(SystemClock().now())
     except ModelUnavailable as error:
         _warn(f"what comes with aiops is not in this knowledge base yet: {error.message}")
-    return made
+    try:
+        yield made
+    finally:
+        chosen.close()
 
 
 def embedder(settings: Settings) -> Embedder:
@@ -85,7 +89,7 @@ def embedder(settings: Settings) -> Embedder:
     from knowledge.ollama_embedder import OllamaEmbedder
 
     name = settings.embedder.removeprefix("ollama:")
-    return OllamaEmbedder(_ollama(settings, name), name)
+    return OllamaEmbedder(ollama(settings, name), name)
 
 
 def airflow(settings: Settings, name: str | None = None) -> Gateway:
@@ -125,37 +129,37 @@ def desk(
     from aiops_cli.examine import Desk
 
     gateway = airflow(settings)
-    with knowledge_base(settings) as known:
+    with knowledge_base(settings) as known, _advisor(settings, known.store, asks, waiting) as asked:
         known.store.bind_instance(gateway.name, gateway.url)
-        advisor = _advisor(settings, known.store, asks, waiting)
-        yield Desk(gateway, known, settings, SystemClock(), advisor)
+        yield Desk(gateway, known, settings, SystemClock(), asked)
 
 
-def model(settings: Settings) -> Model | None:
-    """The model that the settings name. Nothing is sent before the first question."""
-    if settings.llm == "none":
-        return None
-    from aiops_cli.diagnosis.model import OllamaModel
-
-    name = settings.llm.removeprefix("ollama:")
-    return OllamaModel(_ollama(settings, name), name)
-
-
+@contextmanager
 def _advisor(
     settings: Settings, store: Store, asks: When, waiting: Waiting | None
-) -> Advisor | None:
-    chosen = model(settings)
-    if chosen is None:
-        return None
+) -> Iterator[Advisor | None]:
+    """The model that the settings name. Nothing is sent before the first question."""
+    if settings.llm == "none":
+        yield None
+        return
     from aiops_cli.diagnosis.advisor import Advisor, asker
+    from aiops_cli.diagnosis.model import OllamaModel
     from aiops_cli.diagnosis.prompt import PROMPT_VERSION
 
-    return Advisor(chosen.name, PROMPT_VERSION, asker(chosen, waiting), store, asks)
+    name = settings.llm.removeprefix("ollama:")
+    client = ollama(settings, name)
+    model = OllamaModel(client, name)
+    advisor = Advisor(model, PROMPT_VERSION, asker(model, waiting), store, asks)
+    try:
+        yield advisor
+    finally:
+        if not advisor.waiting:  # its thread may be at it still
+            client.close()
 
 
-def _ollama(settings: Settings, name: str) -> Ollama:
-    """Ollama as the settings have it. Raises ConfigError where logs would leave this machine and
-    nobody has allowed it."""
+def ollama(settings: Settings, name: str) -> Ollama:
+    """Ollama as the settings have it, to be closed after use. Raises ConfigError where logs would
+    leave this machine for the model of this name and nobody has allowed it."""
     from knowledge.ollama_client import connect
     from knowledge.ollama_host import refusal
 

@@ -37,6 +37,9 @@ class OllamaEmbedder:
         self._dimensions = 0  # not known yet
         self._room = 0  # bytes of a text; not known yet
 
+    def close(self) -> None:
+        self._client.close()
+
     @property
     def dimensions(self) -> int:
         """As many as the first vector has; the model is asked for one if none came yet."""

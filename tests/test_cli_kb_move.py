@@ -119,6 +119,7 @@ class Letters:
     name = "letters"
     dimensions = 26
     bound = 0.9
+    calibrated = True
 
     def __init__(self, fail_after: int = 1_000) -> None:
         self.left = fail_after
@@ -128,6 +129,8 @@ class Letters:
         if self.left < 0:
             raise KeyboardInterrupt
         return [self._vector(text.lower()) for text in texts]
+
+    def close(self) -> None: ...
 
     def _vector(self, text: str) -> list[float]:
         counts = [float(text.count(letter)) for letter in "abcdefghijklmnopqrstuvwxyz"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiops_cli import gate
-from aiops_cli.incidents import Dag, DagRun, Health
+from aiops_cli.incidents import Dag, DagRun, Health, Opinion, Suggestion
 from knowledge.records import ActsAlone, Evidence, Pause
 from tests.builders import (
     NOW,
@@ -56,6 +56,14 @@ def near(similarity: float, lead: float | None = 0.5) -> dict[str, Any]:
     }
 
 
+def heard(*, unheard: str = "", quotes_stand: bool = True, **said: Any) -> dict[str, Any]:
+    """A near match on which a model has an opinion."""
+    known = {"action": "retry", "cause": "a restart", "confidence": 0.95, "explanation": ""}
+    suggestion = Suggestion(**{**known, **said}, quotes=(), model="m", prompt_version="v")
+    opinion = Opinion("m", None if unheard else suggestion, quotes_stand, unheard)
+    return {"diagnosis": replace(near(0.99)["diagnosis"], opinion=opinion)}
+
+
 RUN = DagRun("orders_etl", "scheduled__2026-03-01", "failed", "scheduled")
 
 CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
@@ -69,12 +77,16 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ),
     ("too far", near(0.92), "similarity", "novel", "0.92"),
     ("no lead", near(0.95, lead=0.01), "margin", "ask", "answered differently"),
+    ("unsure model", heard(confidence=0.79), "confidence", "ask", "0.79"),
+    ("model that says otherwise", heard(action="none"), "confidence", "ask", "proposes none"),
+    ("made-up quotes", heard(quotes_stand=False), "confidence", "ask", "not in the log"),
+    ("model away", heard(unheard="refused"), "confidence", "ask", "model unavailable: refused"),
     (
-        "unsure model",
-        {"diagnosis": diagnosis(by="model", confidence=0.79)},
-        "confidence",
+        "embedder nobody measured",
+        {**near(0.99), "bounds": gate.Bounds(0.9, 0.05, calibrated=False)},
+        "action_allowed",
         "ask",
-        "0.79",
+        "suggests only",
     ),
     ("no outcome yet", {"evidence": Evidence("none")}, "evidence", "ask", "0 of 1"),
     (

@@ -42,6 +42,7 @@ DIAGNOSIS = {
     "confidence": (*NUMBER, NoneType),
     "by": {"exact", "near", "model", "nobody"},
     "quotes": [str],
+    "opinion": NoneType,
     "entry": OPTIONAL_TEXT,
 }
 CHECK = {

@@ -106,7 +106,6 @@ def diagnose(
 def _ask_model(desk: Desk, document: dict[str, Any], suggest: bool, show_prompt: bool) -> None:
     """Add to a document what a model makes of a failure that is like nothing known, and what it
     was shown."""
-    from aiops_cli import services
     from aiops_cli.examine import suggest as ask
     from aiops_cli.examine import what_is_asked
     from aiops_cli.published import opinion_document
@@ -117,9 +116,8 @@ def _ask_model(desk: Desk, document: dict[str, Any], suggest: bool, show_prompt:
     by = (document["diagnosis"] or {}).get("by")
     if suggest and by == "nobody" and document["status"] == "pending":
         document["suggestion"] = opinion_document(ask(desk, incident))
-    model = services.model(desk.settings)
-    if show_prompt and model is not None:
-        shown = model.prompt(what_is_asked(desk, incident))
+    if show_prompt:
+        shown = desk.advisor.prompt(what_is_asked(desk, incident))
         document["prompt"] = [dict(message) for message in shown.messages]
 
 

@@ -76,8 +76,7 @@ def import_(
 
     chosen = settings(ctx)
     lines = _Lines(file)
-    with services.store(chosen) as store:
-        knowledge = services.knowledge(chosen, store)
+    with services.store(chosen) as store, services.knowledge(chosen, store) as knowledge:
         try:
             done = take_in(
                 knowledge, store, lines.documents(), chosen.user, services.SystemClock().now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -21,8 +22,8 @@ def reindex(
 
     chosen = settings(ctx)
     now = services.SystemClock().now()
-    with services.store(chosen) as store:
-        knowledge = KnowledgeBase(store, services.embedder(chosen))
+    with services.store(chosen) as store, closing(services.embedder(chosen)) as embedder:
+        knowledge = KnowledgeBase(store, embedder)
         was = store.vector_space()
         total = sum(len(entry.symptoms) for entry in store.entries())
         with progress("vectors made") as told:

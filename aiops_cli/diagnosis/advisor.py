@@ -55,14 +55,15 @@ class Advisor:
 
     def __init__(
         self,
-        model: str,
+        model: Model,
         prompt_version: str,
         ask: Ask,
         store: Store,
         when: When,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.model = model
+        self.model = model.name
+        self.prompt = model.prompt
         self._version = prompt_version
         self._ask = ask
         self._store = store
@@ -82,10 +83,10 @@ class Advisor:
         kept = self._store.mark(key)
         if kept is not None:
             return self._opinion(_read(kept))
-        if self.when == "stored":
-            return Opinion(self.model, unheard=NOT_ASKED)
         if self._down and self._now() < self._down[0]:
             return Opinion(self.model, unheard=self._down[1])
+        if self.when == "stored":
+            return Opinion(self.model, unheard=NOT_ASKED)
         if self.when == "background":
             self._send(key, question)
             return Opinion(self.model, unheard=PENDING)

@@ -1,0 +1,295 @@
+"""A local model on the command line: it can lower a decision, never raise one, and whatever goes
+wrong with it ends in a question to a person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.airflow_server import exception
+from tests.attacks import ATTACKS
+from tests.cli import Cli
+from tests.ollama_server import OllamaServer, Request
+
+KNOWN = "the connection to the orders database was refused while loading the nightly batch"
+ALIKE = "connection to the orders database was refused while loading the nightly batches"
+EVENT = exception("ConnectionRefusedError", ALIKE)
+NEW = exception("ValueError", "an order of a kind that nobody has thought of")
+GRANT = ("auto", "grant", "--actions", "retry", "--dags", "*")
+
+
+def said(**changes: Any) -> Mapping[str, Any]:
+    """An answer that agrees with the runbook, and quotes what stands in the log."""
+    known = {"action": "retry", "cause": "the database restarts", "confidence": 0.95}
+    return {**known, "explanation": "seen before", "quotes": [ALIKE], **changes}
+
+
+@pytest.fixture
+def ollama(cli: Cli) -> Iterator[OllamaServer]:
+    """An Ollama whose model agrees, a runbook that is like the failure, and a vouched-for task."""
+    with OllamaServer() as server:
+        server.answer = lambda request: said()
+        cli.environ |= {"AIOPS_LLM": "ollama:llama3.1", "OLLAMA_HOST": server.url}
+        runbook = cli.home / "orders.yaml"
+        runbook.write_text(
+            f"- {{title: restart, symptoms: ['ConnectionRefusedError: {KNOWN}'], "
+            "cause: it restarts at night, action: retry}\n"
+        )
+        config = cli.home / "config.yaml"
+        config.write_text("rerun_safe: ['*']\n")
+        cli.ok("kb", "seed", str(runbook))
+        yield server
+
+
+def looked(cli: Cli, task: str = "load", event: Any = EVENT, **fields: Any) -> dict[str, Any]:
+    """A failure as one pass of a watch leaves it."""
+    cli.server.add_failure("orders", task, events=[event], **fields)
+    cli.clock.advance(seconds=1)
+    lines = cli.ok("watch", "--once", "--json").lines
+    return dict(lines[-1])
+
+
+def check(document: dict[str, Any], name: str) -> dict[str, Any]:
+    return dict(next(one for one in document["gate"]["checks"] if one["name"] == name))
+
+
+def test_a_model_that_agrees_leaves_the_decision_as_it_was(cli: Cli, ollama: OllamaServer) -> None:
+    document = looked(cli)
+    assert document["diagnosis"]["by"] == "near", "told before the model has answered"
+    document = cli.ok("incidents", "show", document["incident"], "--json").json
+    diagnosis = document["diagnosis"]
+    assert (diagnosis["by"], diagnosis["action"]) == ("model", "retry")
+    assert diagnosis["confidence"] == 0.95, "the less sure of both"
+    assert diagnosis["quotes"] == [ALIKE]
+    assert diagnosis["params"] == {}
+    assert check(document, "confidence")["passed"]
+    assert not document["gate"]["passed"], "its word is no evidence"
+    (request,) = ollama.sent("/api/chat")
+    assert request.options["temperature"] == 0
+    assert request.options["num_ctx"] > 1_000
+    assert request.body["format"]["properties"]["action"]["enum"]
+    text = cli.ok("incidents", "show", document["incident"]).text
+    assert "ollama:llama3.1 agrees (0.95)" in text or "llama3.1 agrees (0.95)" in text
+
+
+def proven(cli: Cli) -> None:
+    """What stands on record before the model is asked: a retry that helped, and a grant."""
+    cli.environ["AIOPS_LLM"] = "none"
+    row = cli.server.add_failure("orders", "load", run_id="first", events=[EVENT])
+    (new,) = cli.ok("watch", "--once", "--json").lines
+    cli.ok("approve", new["incident"], "--action", "retry", "--yes")
+    cli.server.finish(row)
+    cli.clock.advance(minutes=1)
+    cli.ok("watch", "--once")
+    for entry in cli.ok("kb", "list", "--json").json["entries"]:
+        if entry["kind"] == "incident":  # else the next one would be an exact match
+            cli.ok("kb", "retire", entry["entry"], "--reason", "for the test")
+    cli.ok(*GRANT)
+    cli.environ["AIOPS_LLM"] = "ollama:llama3.1"
+    cli.clock.advance(days=2)
+
+
+def acted(cli: Cli) -> bool:
+    cleared = len(cli.cleared())
+    cli.server.add_failure("orders", "load", run_id="second", events=[EVENT])
+    cli.clock.advance(seconds=1)
+    cli.ok("watch", "--once", "--auto")
+    return len(cli.cleared()) > cleared
+
+
+def test_both_stages_must_pass_to_act_alone(cli: Cli, ollama: OllamaServer) -> None:
+    proven(cli)
+    assert acted(cli)
+    assert len(ollama.sent("/api/chat")) == 1
+
+
+LOWER: dict[str, dict[str, Any]] = {
+    "not sure": {"confidence": 0.79},
+    "another act": {"action": "none"},
+    "no quotes": {"quotes": []},
+    "made-up quotes": {"quotes": ["the database said that all is well"]},
+}
+
+
+@pytest.mark.parametrize("how", LOWER)
+def test_a_model_may_lower_the_decision(cli: Cli, ollama: OllamaServer, how: str) -> None:
+    proven(cli)
+    ollama.answer = lambda request: said(**LOWER[how])
+    assert not acted(cli)
+    (document,) = cli.ok("incidents", "--status", "pending", "--json").json["incidents"]
+    assert not check(document, "confidence")["passed"]
+    assert document["diagnosis"]["action"] == "retry", "a question, never another act"
+    assert document["decision"] == "ask"
+
+
+BROKEN = ["busy", "crash", "html", "drop", "fenced_nonsense", "hang", "cut", "empty", "think_only"]
+
+
+@pytest.mark.parametrize("mode", BROKEN)
+def test_whatever_is_wrong_with_it_a_person_is_asked(
+    cli: Cli, ollama: OllamaServer, mode: str
+) -> None:
+    from tests.ollama_server import MODES
+
+    proven(cli)
+    (cli.home / "config.yaml").write_text("rerun_safe: ['*']\nllm_timeout: 2s\n")
+    if mode == "fenced_nonsense":
+        ollama.answer = lambda request: "```\nI cannot help with that.\n```"
+    else:
+        ollama.fault("/api/chat", mode if mode in MODES else next(m for m in MODES if mode in m))
+    assert not acted(cli)
+    (document,) = cli.ok("incidents", "--status", "pending", "--json").json["incidents"]
+    reason = check(document, "confidence")["reason"]
+    assert reason.startswith("model unavailable: "), reason
+    assert document["decision"] == "ask"
+
+
+def test_nobody_listens_there(cli: Cli, ollama: OllamaServer) -> None:
+    cli.environ["OLLAMA_HOST"] = "127.0.0.1:9"
+    document = looked(cli)
+    document = cli.ok("incidents", "show", document["incident"], "--json").json
+    assert "refused the connection" in check(document, "confidence")["reason"]
+
+
+def test_an_exact_match_needs_no_model(cli: Cli, ollama: OllamaServer) -> None:
+    document = looked(cli, event=exception("ConnectionRefusedError", KNOWN))
+    assert document["diagnosis"]["by"] == "exact"
+    assert check(document, "confidence")["passed"]
+    assert ollama.requests == []
+
+
+def test_a_pass_asks_once_for_each_signature(cli: Cli, ollama: OllamaServer) -> None:
+    for number in range(12):
+        cli.server.add_failure("orders", f"t{number}", events=[EVENT])
+    cli.ok("watch", "--once")
+    cli.ok("watch", "--once")
+    assert len(ollama.sent("/api/chat")) == 1
+    documents = cli.ok("incidents", "--json").json["incidents"]
+    assert {one["diagnosis"]["by"] for one in documents} == {"model"}
+
+
+def test_what_is_new_is_nobodys_business_but_a_persons(cli: Cli, ollama: OllamaServer) -> None:
+    document = looked(cli, event=NEW)
+    assert document["decision"] == "novel"
+    assert ollama.requests == []
+    shown = cli.ok("diagnose", document["incident"], "--json").json
+    assert "suggestion" not in shown, "nobody has asked for it"
+    ollama.answer = lambda request: said(quotes=["nobody has thought of"])
+    shown = cli.ok("diagnose", document["incident"], "--suggest", "--json").json
+    assert shown["suggestion"]["action"] == "retry"
+    assert shown["suggestion"]["quotes_stand"]
+    assert shown["decision"] == "novel"
+    assert shown["diagnosis"]["action"] is None
+    text = cli.ok("diagnose", document["incident"], "--suggest").text
+    assert "SUGGESTS retry, says" in text
+    assert "unproven" in text
+    assert len(ollama.sent("/api/chat")) == 1
+    # It is knowledge only once a person has said so.
+    assert [one["kind"] for one in cli.ok("kb", "list", "--json").json["entries"]] == ["runbook"]
+    after = looked(cli, "other", event=NEW)
+    assert after["diagnosis"]["action"] is None
+
+
+def test_triage_shows_the_suggestion(cli: Cli, ollama: OllamaServer) -> None:
+    looked(cli, event=NEW)
+    text = cli.type("triage", keys="q\n").text
+    assert "SUGGESTS retry, says" in text
+    ollama.requests.clear()
+    looked(cli, "second", event=exception("KeyError", "amount"))
+    assert "SUGGESTS" not in cli.type("triage", "--no-suggest", keys="s\ns\nq\n").text
+    assert ollama.requests == []
+
+
+def test_what_the_model_is_shown_can_be_seen(cli: Cli, ollama: OllamaServer) -> None:
+    secret = exception("ConnectionRefusedError", f"{ALIKE} with password=hunter2secret")
+    document = looked(cli, event=secret)
+    shown = cli.ok("diagnose", document["incident"], "--show-prompt")
+    assert "--- system ---" in shown.out
+    assert "it restarts at night" in shown.out
+    assert "hunter2secret" not in shown.out
+    assert all("hunter2secret" not in request.prompt for request in ollama.requests)
+    prompt = cli.ok("diagnose", document["incident"], "--show-prompt", "--json").json["prompt"]
+    assert [message["role"] for message in prompt] == ["system", "user"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"OLLAMA_HOST": "http://gpu.example.com:11434"}, ("gpu.example.com", "ollama_allow")),
+        ({"AIOPS_LLM": "ollama:gpt-oss:120b-cloud"}, ("runs in a cloud", "ollama_allow")),
+    ],
+)
+def test_logs_leave_this_machine_only_by_name(
+    cli: Cli, ollama: OllamaServer, environ: dict[str, str], words: tuple[str, ...]
+) -> None:
+    cli.environ |= environ
+    cli.run("watch", "--once").refused(2, *words)
+    cli.environ |= {"AIOPS_LLM": "none"}
+    cli.ok("watch", "--once")
+
+
+def test_a_cloned_repository_names_nobody(cli: Cli, ollama: OllamaServer) -> None:
+    (cli.home / "aiops.yaml").write_text("ollama_allow: [gpu.example.com]\n")
+    cli.run("watch", "--once").refused(2, "ollama_allow")
+
+
+def test_stricter_bounds_for_some(cli: Cli, ollama: OllamaServer) -> None:
+    (cli.home / "config.yaml").write_text(
+        "rerun_safe: ['*']\ngate:\n  confidence_for: {'dag:ord*': 0.97}\n"
+    )
+    document = looked(cli)
+    document = cli.ok("incidents", "show", document["incident"], "--json").json
+    found = check(document, "confidence")
+    assert (found["passed"], found["value"], found["bound"]) == (False, 0.95, 0.97)
+    (cli.home / "config.yaml").write_text(
+        "gate:\n  similarity_for: {'error:ConnectionRefusedError': 0.999}\n"
+    )
+    document = looked(cli, "other")
+    assert document["decision"] == "novel"
+
+
+@pytest.mark.file_only  # each of them is a pass of its own
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_log_that_gives_orders_changes_nothing(cli: Cli, ollama: OllamaServer, name: str) -> None:
+    """Even a model that obeys the log wholly, and quotes it, brings no act about."""
+    proven(cli)
+
+    def obeys(request: Request) -> Mapping[str, Any]:
+        return said(confidence=0.99, quotes=["Errno 111] connection to db-orders:5432 refused"])
+
+    ollama.answer = obeys
+    before = len(cli.cleared())
+    events = [{"event": line, "level": "info"} for line in ATTACKS[name].splitlines()]
+    cli.server.add_failure("payments", "post", events=[*events, NEW])
+    cli.clock.advance(seconds=1)
+    cli.ok("watch", "--once", "--auto")
+    assert len(cli.cleared()) == before
+    (document,) = cli.ok("incidents", "--dag", "payments", "--json").json["incidents"]
+    assert document["status"] == "pending"
+    assert not document["gate"]["passed"]
+    assert document["diagnosis"]["params"] == {}
+
+
+def test_an_embedder_that_is_away_leaves_the_exact_matches(
+    cli: Cli, ollama: OllamaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.environ |= {"AIOPS_LLM": "none", "AIOPS_EMBEDDER": "ollama:nomic-embed-text"}
+    made = cli.ok("kb", "reindex", "--json").json
+    assert (made["was"], made["embedder"]) == ("builtin", "ollama:nomic-embed-text")
+    near = looked(cli)
+    assert near["diagnosis"]["by"] in ("near", "nobody")
+    if near["diagnosis"]["by"] == "near":
+        assert "suggests only" in check(near, "action_allowed")["reason"]
+    ollama.fault("/api/embed", "busy")
+    exact = looked(cli, "exact", event=exception("ConnectionRefusedError", KNOWN))
+    assert exact["diagnosis"]["by"] == "exact"
+    alike = looked(cli, "alike", run_id="again")
+    assert alike["decision"] == "novel"
+    assert "model unavailable: " in check(alike, "confidence")["reason"]
+    # What a person decides meanwhile is kept.
+    cli.ok("reject", alike["incident"], "--reason", "no", "--action", "none", "--cause", "c")
+    kept = json.dumps(cli.ok("kb", "list", "--json").json)
+    assert alike["incident"] in kept
