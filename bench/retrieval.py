@@ -15,7 +15,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -177,6 +177,12 @@ def accuracy(rows: Sequence[Row], queries: Sequence[int], search: Search) -> Non
     def right(query: int, what: Callable[[Entry], str | None], truth: str) -> bool:
         return bool(found[query]) and what(found[query][0].entry) == truth
 
+    wrong = [
+        match.similarity
+        for query in queries
+        for match in found[query]
+        if label[match.entry.id] != rows[query].label
+    ]
     classes = {q: right(q, lambda entry: label[entry.id], rows[q].label) for q in queries}
     actions = {q: right(q, lambda entry: entry.action, rows[q].action) for q in queries}
     tell("full pipeline: class", share(list(classes.values())))
@@ -186,6 +192,7 @@ def accuracy(rows: Sequence[Row], queries: Sequence[int], search: Search) -> Non
     tell("coverage", share([query in set(through) for query in queries]))
     tell("precision: class", share([classes[query] for query in through]))
     tell("precision: action", share([actions[query] for query in through]))
+    tell("likeliest wrong match", f"{max(wrong):.3f}")
     exact = [q for q in queries if found[q] and found[q][0].found == "exact"]
     tell("exact stage: coverage", share([query in set(exact) for query in queries]))
     tell("exact stage: precision, class", share([classes[query] for query in exact]))
@@ -194,14 +201,40 @@ def accuracy(rows: Sequence[Row], queries: Sequence[int], search: Search) -> Non
 
 def held_out(rows: Sequence[Row], search: Search) -> None:
     """A failure whose class nobody has seen should match nothing."""
-    matched, misled = [], []
+    matched, misled, likeliest = [], [], 0.0
     for row in rows:
         among = [index for index, other in enumerate(rows) if other.label != row.label]
         matches = search.matches(row, among)
         matched.append(passes(matches))
+        likeliest = max([likeliest, *(match.similarity for match in matches[:1])])
         misled.append(matched[-1] and matches[0].entry.action != row.action)
     tell("class held out: matched all the same", share(matched))
     tell("class held out: with another action", share(misled))
+    tell("class held out: likeliest match", f"{likeliest:.3f}")
+
+
+def shown_lines(rows: Sequence[Row]) -> None:
+    """Runbooks whose symptom is the one line that a person is shown of a failure."""
+    embedder = BuiltinEmbedder()
+    runbooks = []
+    for row in rows:
+        symptom = Symptom(row.signature.headline, sign(row.signature.headline))
+        entry = replace(row.entry, kind="runbook", symptoms=(symptom,))
+        vector = embedder.embed([symptom.signature.text])[0]
+        runbooks.append(replace(row, entry=entry, vector=vector))
+    search = Search(runbooks)
+    found = [search.matches(row, [index]) for index, row in enumerate(rows)]
+    tell("the failure that was shown is found", share([passes(matches) for matches in found]))
+    label = {row.entry.id: row.label for row in rows}
+    others = [
+        search.matches(row, [i for i in range(len(rows)) if i != index])
+        for index, row in enumerate(rows)
+    ]
+    through = [(row, ms[0].entry) for row, ms in zip(rows, others, strict=True) if passes(ms)]
+    tell("another failure's: coverage", share([passes(matches) for matches in others]))
+    tell("precision: class", share([label[entry.id] == row.label for row, entry in through]))
+    tell("precision: action", share([entry.action == row.action for row, entry in through]))
+    held_out(rows, search)
 
 
 def milliseconds(work: Callable[[], object], times: int) -> float:
@@ -254,6 +287,8 @@ def main() -> None:
     nearest(rows, queries, [row.signature.text for row in rows], "signature, vectors alone")
     accuracy(rows, queries, search)
     held_out(rows, search)
+    print("\nrunbooks of the line that is shown")
+    shown_lines(rows)
     print("\ncost")
     speed(rows, search)
 

@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from knowledge.embedders import BUILTIN_BOUND, features
 from knowledge.records import Candidate, Entry, Match, Signature, Symptom
-from knowledge.signature import inner_lines, sign
+from knowledge.signature import sign
+from knowledge.wrappers import inner_lines
 
 __all__ = ["BUILTIN_BOUND", "BUILTIN_MARGIN", "lead", "rank", "similarity"]
 
@@ -25,10 +26,9 @@ _URL_PATH = re.compile(r"<url>(?:/(?:[A-Za-z][\w.~-]*|<id>))+")
 # Two failures whose codes contradict each other are not the same, however alike their words.
 _CONTRADICTION = 0.75
 
-# A runbook's symptom is often the one line that a person is shown of a failure. Being that line
-# counts as less than being all of the failure: what says more stands first, by more than
-# BUILTIN_MARGIN, and what is only like it stays below BUILTIN_BOUND.
-_SHOWN_ALONE = 0.9
+# What a runbook's symptom counts for that is only the newest lines of a failure: less than one
+# that is all of it, by more than BUILTIN_MARGIN, so that what says more stands first.
+_NEWEST_ALONE = 0.9
 
 # A kind of code → how signatures write it; one of the groups is the code.
 _CODES = (
@@ -108,15 +108,14 @@ def rank(
     `<name>` or `<url>`, the failure may have any name or URL there.
     """
     best: dict[str, Match] = {}
-    shown = _signed(signature.headline)
     if signature.fingerprint:
         for candidate in exact:
             _keep(best, Match(candidate.entry, 1.0, "exact", candidate.symptom))
     for candidate in near:
         symptom = candidate.entry.symptoms[candidate.symptom]
         score = _likeness(signature.text, symptom)
-        if candidate.entry.kind == "runbook":
-            score = max(score, _SHOWN_ALONE * _likeness(shown, symptom))
+        if candidate.entry.kind == "runbook" and _is_newest(signature, symptom):
+            score = max(score, _NEWEST_ALONE * _agreement(signature.text, symptom.signature.text))
         if score > 0.0:
             _keep(best, Match(candidate.entry, score, "near", candidate.symptom))
     ranked = sorted(best.values(), key=lambda match: _order(match, signature), reverse=True)
@@ -133,6 +132,17 @@ def _likeness(text: str, symptom: Symptom) -> float:
     if (inner, known_inner) == (text, known):
         return whole
     return max(whole, _cosine(inner, known_inner) * _agreement(text, known))
+
+
+def _is_newest(signature: Signature, symptom: Symptom) -> bool:
+    """Whether a symptom is the line that a person is shown of a failure (perhaps cut), or the
+    newest lines of it. It must be the very same: lines that are cut, and single ones of many,
+    say too little for those that are merely alike."""
+    known = _known_inner(symptom)
+    texts = (_signed(signature.headline), inner_lines(signature.text))
+    return bool(known) and any(
+        f"{_left_open(symptom, text)}\n".startswith(f"{known}\n") for text in texts
+    )
 
 
 def _known_inner(symptom: Symptom) -> str:

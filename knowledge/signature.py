@@ -11,13 +11,13 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from knowledge.chains import Chain, Raised, find_chains
 from knowledge.loglines import Line, read_lines
 from knowledge.masking import mask
 from knowledge.messages import clean_message
 from knowledge.records import Signature
+from knowledge.wrappers import outer_line, wraps
 
 SIGNATURE_VERSION = 1
 
@@ -30,26 +30,6 @@ _MAX_INNER_LINES = 6
 _MAX_MASKED = 300  # characters of one masked exception
 _MAX_HEADLINE = 120
 
-_WRAPPER_TYPES = frozenset(
-    ("ExceptionGroup", "BaseExceptionGroup", "Py4JJavaError", "SystemExit", "CalledProcessError",
-     "RetryError", "PapermillExecutionError", "UndeclaredThrowableException")
-)  # fmt: skip
-# Messages that say only that something inside failed.
-_WRAPPER = re.compile(
-    r"(?i)^(?:bash command (?:has )?failed|.{0,80}returned a non-?zero (?:exit|status)|"
-    r"(?:the )?command .{0,300}(?:returned|exited|died) with|"
-    r".{0,80}exited with (?:return |exit )?code|cannot execute: |pod .{0,200}returned a failure|"
-    r"pod launching failed|(?:the )?(?:docker )?container (?:failed|exited)|"
-    r"ssh (?:command|operator) .{0,20}exit status|error while running command|"
-    r"task received sigterm|this task is not in success state|an error occurred while calling|"
-    r"(?:dataflow|sqoop|hive|pig|dbt|spark|beam)\b.{0,40}\b(?:failed|exited)"
-    r"(?: with (?:return|exit)? ?code.{0,10})?\.?$|"
-    r"(?:the )?(?:task|job|process|command|script|subprocess)(?: has)? failed[.!]?$|"
-    r"python script failed|failed to execute job)"
-)
-# … unless they say why all the same, as a pod's do.
-_SAYS_WHY = re.compile(r"(?i)\b(?:reason|message)['\"]?[:=] ?['\"]?[A-Za-z]")
-_EXIT = re.compile(r"(?i)(?:exit|return|error)[ _]?(?:code|status)\D{0,8}(-?\d{1,6})\b")
 # Exceptions of telling people about a failure, after it: alert mail and callbacks.
 _ALERT_FUNCTIONS = frozenset(
     ("email_alert", "handle_failure", "_handle_failure", "_run_finished_callback",
@@ -158,11 +138,11 @@ def _tell(lines: Sequence[Line]) -> _Told:
     if chain is None:
         return killed or _from_lines(lines)
     exceptions = _distinct(reversed(chain.raised))
-    real = [told for told in exceptions if not _wraps(told)]
+    real = [told for told in exceptions if not wraps(told)]
     if killed and not (real and _reported(chain)):
         return killed  # an exception that was only logged does not explain a death after it
     if real:
-        return _from_exceptions(_newest(real, chain), [t for t in exceptions if _wraps(t)][:1])
+        return _from_exceptions(_newest(real, chain), [t for t in exceptions if wraps(t)][:1])
     return _opened(lines, chains, chain, exceptions)
 
 
@@ -206,12 +186,6 @@ def _reported(chain: Chain) -> bool:
     )
 
 
-def _wraps(told: Raised) -> bool:
-    if told.type in _WRAPPER_TYPES:
-        return True
-    return bool(_WRAPPER.match(told.message)) and not _SAYS_WHY.search(told.message)
-
-
 def _distinct(raised: Iterable[Raised]) -> list[Raised]:
     """Libraries wrap an error and repeat its message: the newest of those that say the same."""
     seen: set[str] = set()
@@ -237,41 +211,10 @@ def _masked(told: Raised) -> str:
     return mask(f"{kind}: {told.message}" if told.message else kind)[:_MAX_MASKED]
 
 
-def _outer(wrapper: Raised) -> str:
-    """What is left of a wrapper once it is opened: its exit code. The rest is the same for every
-    failure of its kind and would make them all alike."""
-    code = _EXIT.search(wrapper.message)
-    return f"{wrapper.type}: exit code {code[1]}" if code else wrapper.type
-
-
-# The line that `_outer` writes. A type alone is one only where it is known for it: others are
-# exceptions that were raised without a message.
-_OUTER_LINE = re.compile(
-    r"\w+: exit code -?\d+|AirflowException|AirflowFailException|AirflowTaskTerminated|"
-    rf"DockerContainerFailedException|{'|'.join(sorted(_WRAPPER_TYPES))}"
-)
-_TYPED = re.compile(r"(?:(?:\w+\.)*(?P<type>[A-Za-z_]\w*): )?(?P<message>.*)")
-
-
-@lru_cache(maxsize=4_096)
-def inner_lines(text: str) -> str:
-    """A text (a signature's, or one that a person wrote) without the lines that only say that
-    something inside failed, which are the same for every failure of their kind. A text of
-    nothing else is left as it is."""
-    lines = text.split("\n")
-    inner = [line for line in lines if not (_OUTER_LINE.fullmatch(line) or _is_wrapper(line))]
-    return "\n".join(inner) if any(line.strip() for line in inner) else text
-
-
-def _is_wrapper(line: str) -> bool:
-    typed = _TYPED.match(line)
-    return typed is not None and _wraps(Raised(typed["type"] or "", typed["message"], 0))
-
-
 def _from_exceptions(real: Sequence[Raised], wrappers: Sequence[Raised]) -> _Told:
     chosen = _most_telling(real)
     return _Told(
-        [*map(_masked, real), *map(_outer, wrappers)],
+        [*map(_masked, real), *map(outer_line, wrappers)],
         real[0].type.lstrip("_"),
         frame=_user_frame(real),
         headline=_headline(chosen),
@@ -326,7 +269,7 @@ def _opened(
     for inner in reversed(chains):
         if inner is chain or inner.first > chain.last:
             continue
-        real = [told for told in _distinct(reversed(inner.raised)) if not _wraps(told)]
+        real = [told for told in _distinct(reversed(inner.raised)) if not wraps(told)]
         if real:
             return _from_exceptions(_newest(real, inner), wrappers[:1])
     known = {number for told in chains for number in range(told.first, told.last + 1)}
@@ -338,7 +281,7 @@ def _opened(
         outer = [_masked(told) for told in wrappers[:_MAX_EXCEPTIONS]]
         return _Told(outer, wrapper=True, headline=_headline(told), line=told.line)
     return _Told(
-        [*dict.fromkeys(reversed(masked)), _outer(told)],
+        [*dict.fromkeys(reversed(masked)), outer_line(told)],
         headline=_short(found[-1].text),
         line=found[-1].number,
     )
@@ -369,7 +312,7 @@ def _error_lines(lines: Sequence[Line], *, grave_first: bool) -> list[Line]:
 
 def _killed(lines: Sequence[Line], chain: Chain | None) -> _Told | None:
     """The process was killed or lost, and no exception after it says more."""
-    after = chain.last if chain and not all(map(_wraps, chain.raised)) else 0
+    after = chain.last if chain and not all(map(wraps, chain.raised)) else 0
     for kind, pattern in ((KILLED, _KILLED), (LOST, _LOST)):
         for line in reversed(lines):
             if line.number > after and pattern.search(line.text[:1000]):

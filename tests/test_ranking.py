@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from knowledge.embedders import BuiltinEmbedder
 from knowledge.ranking import BUILTIN_BOUND, BUILTIN_MARGIN, lead, rank, similarity
-from knowledge.records import Candidate, Entry, Signature, Symptom
+from knowledge.records import Candidate, Entry, EntryKind, Signature, Symptom
 from knowledge.signature import sign
 from knowledge.tokens import tokenize
 
@@ -123,6 +124,160 @@ def test_the_limit_and_what_shares_nothing() -> None:
 def test_an_empty_signature_equals_nothing() -> None:
     empty = candidate("a", "")
     assert rank(sign(""), [empty], [empty]) == ()
+
+
+# --- wrappers ----------------------------------------------------------------------------------
+
+STAMP = "[2024-02-01T07:44:10.220+0000]"
+RAISED = f"{STAMP} {{taskinstance.py:3313}} ERROR - Task failed with exception\n" + (
+    'Traceback (most recent call last):\n  File "/x/airflow/operators/a.py", line 7, in execute\n'
+)
+EXCEPTION = "airflow.exceptions.AirflowException: "
+# What the operator raises when its child process fails.
+WRAPPERS = {
+    "bash": f"{EXCEPTION}Bash command failed. The command returned a non-zero exit code 1.",
+    "spark": f"{EXCEPTION}Cannot execute: spark-submit --master yarn /a.py. Error code is: 1.",
+    "ssh": f"{EXCEPTION}SSH operator error: exit status = 1",
+    "sigterm": f"{EXCEPTION}Task received SIGTERM signal",
+    "pod": f"{EXCEPTION}Pod train-x8k2q returned a failure.",
+    "docker": f"{EXCEPTION}Docker container failed: {{'StatusCode': 1}}",
+    "dbt": f"{EXCEPTION}dbt command failed",
+    "python": "subprocess.CalledProcessError: Command '['a']' returned non-zero exit status 1.",
+    "py4j": "py4j.protocol.Py4JJavaError: An error occurred while calling o40.save.",
+}
+# What the child said, oldest line first.
+INNER = {
+    "refused": ['psql: error: connection to server at "db" (10.0.0.5) failed: Connection refused'],
+    "gone": ["fatal error: An error occurred (404) when calling HeadObject: Key does not exist"],
+    "forbidden": ["fatal error: An error occurred (403) when calling HeadObject: Forbidden"],
+    "disk": ["cp: error writing '/data/out.parquet': No space left on device"],
+    "rights": ["/opt/jobs/load.sh: line 4: /data/in: Permission denied"],
+    "traceback": [
+        "Traceback (most recent call last):",
+        '  File "/opt/a.py", line 3, in <module>',
+        "ModuleNotFoundError: No module named 'pandas'",
+    ],
+    "lookup": [
+        "WARN could not resolve host api.vendor.com, will retry",
+        "ERROR 3 attempts failed for https://api.vendor.com/v1/prices",
+        "curl: (6) Could not resolve host: api.vendor.com",
+    ],
+    "compiler": ["gcc: fatal error: no input files", "make: *** [Makefile:12: all] Error 1"],
+    "linker": ["ld: cannot find -lpq", "make: *** [Makefile:12: all] Error 1"],
+    "long": ["ERROR: cannot load analytics.orders: " + "the file's columns differ from it, " * 5],
+}
+
+
+def log(wrapper: str, inner: str) -> str:
+    child = [f"{STAMP} {{subprocess.py:93}} INFO - {line}" for line in ["begin", *INNER[inner]]]
+    return "\n".join(child) + f"\n{RAISED}{WRAPPERS[wrapper]}\n"
+
+
+signed = lru_cache(maxsize=None)(sign)  # the same logs over and over
+
+
+def found(text: str, symptom: str, kind: EntryKind = "runbook") -> float:
+    """How like the failure of the log `text` an entry with this symptom is."""
+    failure, known = signed(text), Symptom(symptom, signed(symptom))
+    entry = replace(candidate("a").entry, kind=kind, symptoms=(known,))
+    exact = failure.fingerprint == known.signature.fingerprint
+    near = [Candidate(entry, 0)]
+    return max(
+        (match.similarity for match in rank(failure, near if exact else [], near)), default=0
+    )
+
+
+@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_what_people_paste_of_a_wrapped_failure_finds_it(wrapper: str, inner: str) -> None:
+    text, said, raised = log(wrapper, inner), "\n".join(INNER[inner]), WRAPPERS[wrapper]
+    shown = sign(text).headline
+    pasted = {
+        "the line that is shown": shown,
+        "the child's last line": INNER[inner][-1],
+        "all the child's lines": said,
+        "its last line and the wrapper": f"{INNER[inner][-1]}\n{raised}",
+        "its lines and the wrapper": f"{said}\n{raised}",
+        "the whole log": text,
+    }
+    likeness = {name: found(text, symptom) for name, symptom in pasted.items()}
+    assert {name for name, score in likeness.items() if score < BUILTIN_BOUND} == set()
+    assert likeness["the whole log"] == 1.0
+    # The same under another operator, unless its code says otherwise.
+    other = "pod" if wrapper != "pod" else "sigterm"
+    assert found(text, log(other, inner), "incident") >= BUILTIN_BOUND
+
+
+@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_wrapper_makes_no_two_failures_alike(wrapper: str, inner: str) -> None:
+    text, raised = log(wrapper, inner), WRAPPERS[wrapper]
+    alone = RAISED + raised
+    assert found(text, raised) < BUILTIN_BOUND
+    assert found(alone, text, "incident") < BUILTIN_BOUND
+    assert found(alone, "\n".join(INNER[inner])) < BUILTIN_BOUND
+    for other in INNER.keys() - {inner}:
+        assert found(text, log(wrapper, other), "incident") < BUILTIN_BOUND, other
+        assert found(text, log("pod", other), "incident") < BUILTIN_BOUND, other
+        assert found(text, "\n".join([*INNER[other], raised])) < BUILTIN_BOUND, other
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_wrapper_with_nothing_inside_is_only_itself(wrapper: str) -> None:
+    alone = RAISED + WRAPPERS[wrapper]
+    assert found(alone, WRAPPERS[wrapper]) == 1.0
+    for other in WRAPPERS.keys() - {wrapper}:
+        assert found(alone, WRAPPERS[other]) < BUILTIN_BOUND, other
+
+
+def test_a_wrapper_written_above_what_was_inside_is_read_too() -> None:
+    written = f"{WRAPPERS['bash']}\n{INNER['disk'][0]}"
+    assert found(log("bash", "disk"), written) >= BUILTIN_BOUND
+    assert found(log("bash", "rights"), written) < BUILTIN_BOUND
+    assert found(RAISED + WRAPPERS["bash"], written) < BUILTIN_BOUND
+
+
+def test_the_wrapper_s_exit_code_still_tells_failures_apart() -> None:
+    text, symptom = log("bash", "compiler"), f"{INNER['compiler'][-1]}\n{WRAPPERS['bash']}"
+    assert found(text, symptom) >= BUILTIN_BOUND
+    assert found(text.replace("code 1.", "code 137."), symptom) < BUILTIN_BOUND
+    assert found(text.replace("code 1.", "code 137."), text, "incident") < BUILTIN_BOUND
+
+
+def test_the_last_line_of_a_failure_is_not_all_of_it() -> None:
+    """`make: *** Error 1` may end any build: a runbook that says no more is found, behind one
+    that says more, and an incident is never taken for another one of the same last line."""
+    text, last = log("bash", "compiler"), INNER["compiler"][-1]
+    assert BUILTIN_BOUND <= found(text, last) <= 1.0 - BUILTIN_MARGIN
+    assert found(text, "\n".join(INNER["compiler"])) > found(text, last) + BUILTIN_MARGIN
+    assert found(
+        text, f"{STAMP} {{a.py:9}} INFO - {last}\n{RAISED}{WRAPPERS['bash']}", "incident"
+    ) < (BUILTIN_BOUND)
+    assert found(text, INNER["compiler"][0]) < BUILTIN_BOUND
+
+
+def test_lines_that_are_shown_cut_are_the_same_only_where_they_agree_to_the_end() -> None:
+    head = "OperationalError: connection failed: server on '/var/run/postgresql/.s.PGSQL.5432': "
+    one, two = (
+        head + "FATAL: there is no database named analytics",
+        head + "FATAL: too many clients already",
+    )
+    shown = sign(one).headline
+    assert shown.endswith("…")
+    assert found(one, shown) >= BUILTIN_BOUND
+    assert found(two, shown) < BUILTIN_BOUND
+    assert found(two, shown) == similarity(sign(two).text, sign(shown).text)
+
+
+def test_an_exception_that_was_raised_without_a_message_wraps_nothing() -> None:
+    load = (
+        "Traceback (most recent call last):\nKeyError\n\nDuring handling of the above exception, "
+    )
+    load += (
+        "another exception occurred:\n\nTraceback (most recent call last):\nRuntimeError: load\n"
+    )
+    assert sign(load).text == "RuntimeError: load\nKeyError"
+    assert found(load, load.replace("KeyError", "StopIteration"), "incident") < BUILTIN_BOUND
 
 
 # --- lead --------------------------------------------------------------------------------------

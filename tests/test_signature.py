@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from aiops_cli.airflow.logs import read_excerpt
 from knowledge.signature import KILLED, LOST, SIGNATURE_VERSION, sign
+from knowledge.wrappers import inner_lines
 
 STAMP = "[2024-02-01T07:44:10.220+0000]"
 CHILD = f"{STAMP} {{subprocess.py:93}} INFO - "
@@ -334,6 +335,34 @@ def test_a_pod_s_reason_is_read_out_of_the_pod() -> None:
     assert "137" in signature.text
     assert "metadata" not in signature.text
     assert not signature.wrapper
+
+
+def test_what_is_inside_stands_without_its_wrapper() -> None:
+    inner = "psql: error: connection refused"
+    assert inner_lines(sign(f"{CHILD}{inner}\n{BASH}").text) == inner
+    # As people write it down: with the type or without, above or below what was inside.
+    wrapper = BASH.splitlines()[-1]
+    for outer in (wrapper, wrapper.partition(": ")[2], "CalledProcessError: it returned 1"):
+        assert inner_lines(f"{inner}\n{outer}") == inner_lines(f"{outer}\n{inner}") == inner
+        assert inner_lines(outer) == outer
+    why = "AirflowException: Pod <id> returned a failure. reason: OOMKilled, exit_code: 137"
+    for told in (f"{inner}\n{why}", f"{inner}\nKeyError", f"{inner}\nAirflowTaskTimeout"):
+        assert inner_lines(told) == told
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from([*BASH.splitlines(), "AirflowException: exit code 1", ""]), st.text()
+        )
+    ).map("\n".join)
+)
+def test_inner_lines_are_some_of_the_lines_in_their_order(text: str) -> None:
+    inner = inner_lines(text)
+    every = iter(text.split("\n"))
+    assert all(line in every for line in inner.split("\n"))
+    assert inner_lines(inner) == inner
+    assert bool(inner.strip()) == bool(text.strip())
 
 
 # --- no exception ------------------------------------------------------------------------------
