@@ -199,9 +199,15 @@ class Ollama:
         # Dear: 319 ms, and a failure that is known needs no model. On import the package makes a
         # client of its own from the environment, which fails with a proxy that it cannot use.
         try:
+            import ssl
+
             import httpx
             import ollama
 
+            local = is_local(self.url)
+            # Reading the trusted CAs takes 27 ms a client, and is of no use to plain HTTP.
+            trusts_nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            bare = local and self.url.startswith("http:")
             # The key goes to this host only: redirects are not followed. The package would take
             # it from the same variable.
             key = os.environ.get("OLLAMA_API_KEY")
@@ -210,13 +216,14 @@ class Ollama:
                 "headers": {"Authorization": f"Bearer {key}"} if key else {},
                 "follow_redirects": False,
                 # HTTP_PROXY would be asked even for this machine, and does not find it.
-                "trust_env": not is_local(self.url),
+                "trust_env": not local,
+                "verify": trusts_nobody if bare else httpx.create_ssl_context(),
             }
             return ollama.Client(self.url, **ways), httpx.Client(base_url=self.url, **ways)
         except (ImportError, OSError, ValueError) as error:
             raise self._unavailable(
                 f"cannot be asked: {_words(str(error))}",
-                "look at HTTP_PROXY, ALL_PROXY and NO_PROXY",
+                "look at HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE and OLLAMA_API_KEY",
             ) from error
 
     @contextmanager

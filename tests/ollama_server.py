@@ -245,6 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._whole(200, JSON, json.dumps(last).encode(), missing=20)
         else:
+            last["done"] = mode != "unfinished"
             self._json({**last, **said(request, reply.text, reply.thinking)})
 
     def _embed(self, request: Request, mode: str) -> None:

@@ -114,8 +114,8 @@ SAID: dict[str, Callable[[Reply], Reply]] = {
     "dup_brace": lambda r: replace(r, text="{" + r.text),
 }
 SENT = (
-    "drop", "hang", "stream_error", "stream_cut", "stream_hang", "trickle", "whitespace",
-    "truncated", "pull_fail", "fewer",
+    "drop", "hang", "unfinished", "stream_error", "stream_cut", "stream_hang", "trickle",
+    "whitespace", "truncated", "pull_fail", "fewer",
 )  # fmt: skip
 VECTORS: dict[str, Callable[[list[float]], object]] = {
     "zero": lambda v: [0.0] * len(v),
@@ -160,7 +160,7 @@ def pieces(
             yield {**base, **said(request, *shown), "done": False}
             if mode == "stream_error":
                 yield {"error": "an error was encountered while running the model: unexpected EOF"}
-            if mode in ("stream_error", "stream_cut", "stream_hang"):
+            if mode in ("stream_error", "stream_cut", "stream_hang", "unfinished"):
                 return
     yield {**last, **said(request, "", "")}
 

@@ -108,9 +108,10 @@ def test_an_interrupt_while_it_answers_ends_the_answer(
     def interrupt(count: int) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         ask(client, told=interrupt, stream=True)
     assert server.gone.acquire(timeout=30)  # the server was told by closing the connection
+    assert caught.tb  # which holds on to all that was not closed
 
 
 @both
@@ -192,6 +193,7 @@ FAULTS = [
     ("drop", "broke the connection off"),
     ("stream_cut", "broke the connection off"),
     ("stream_error", "its runner crashed"),
+    ("unfinished", "broke its answer off"),
 ]
 
 
@@ -285,6 +287,21 @@ def test_failures_of_the_network(
     monkeypatch.setattr(httpx.Client, "request", fail)
     assert why(lambda: ask(client)) == reason
     assert why(client.version) == reason
+
+
+def test_connecting_may_take_less_time_than_an_answer(
+    monkeypatch: pytest.MonkeyPatch, client: Ollama
+) -> None:
+    seen: list[httpx.Timeout] = []
+
+    def look(self: httpx.Client, *args: object, **options: object) -> None:
+        seen.append(self.timeout)
+        raise httpx.ConnectTimeout("timed out")
+
+    monkeypatch.setattr(httpx.Client, "request", look)
+    why(client.models)
+    why(client.version)
+    assert [(timeout.connect, timeout.read) for timeout in seen] == [(5.0, 30)] * 2
 
 
 def test_a_servers_words_are_one_short_line() -> None:

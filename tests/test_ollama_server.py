@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import ssl
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,11 @@ from tests.ollama_server import CLOUD_MODEL, MODES, OllamaServer, Reply
 from tests.ollama_world import SAID, SENT, VECTORS, WHOLE
 
 ANSWER = {"cause": "the database was restarted", "confidence": 0.7}
+# Reading the CAs takes 27 ms a client.
+LOCAL: dict[str, Any] = {
+    "trust_env": False,
+    "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+}
 ASKED = [{"role": "user", "content": "What failed?"}]
 
 
@@ -31,7 +37,7 @@ def server() -> Iterator[OllamaServer]:
 
 @pytest.fixture
 def client(server: OllamaServer) -> Iterator[ollama.Client]:
-    with ollama.Client(server.url, timeout=30, trust_env=False) as client:
+    with ollama.Client(server.url, timeout=30, **LOCAL) as client:
         yield client
 
 
@@ -202,7 +208,8 @@ def seen(client: ollama.Client, mode: str, stream: bool) -> object:
             return [step.status for step in client.pull("qwen3", stream=True)]
         parts = chat(client, stream)
         text = "".join(part.message.content or "" for part in parts)
-        return text, parts[-1].done_reason, parts[-1].prompt_eval_count
+        last = parts[-1]
+        return text, last.done, last.done_reason, last.prompt_eval_count
     except (ollama.ResponseError, httpx.HTTPError, ValueError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
 
@@ -239,7 +246,7 @@ def test_each_mode_is_of_one_kind() -> None:
 def test_silence_lasts_until_the_client_leaves(server: OllamaServer, mode: str) -> None:
     server.fault("/api/chat", mode)
     with (
-        ollama.Client(server.url, timeout=0.2, trust_env=False) as client,
+        ollama.Client(server.url, timeout=0.2, **LOCAL) as client,
         pytest.raises(httpx.ReadTimeout),
     ):
         list(client.chat("llama3.1", ASKED, stream=True))
@@ -249,14 +256,14 @@ def test_silence_lasts_until_the_client_leaves(server: OllamaServer, mode: str) 
 def test_closing_the_connection_aborts_the_load(server: OllamaServer) -> None:
     server.loading = 3600
     with (
-        ollama.Client(server.url, timeout=0.2, trust_env=False) as client,
+        ollama.Client(server.url, timeout=0.2, **LOCAL) as client,
         pytest.raises(httpx.ReadTimeout),
     ):
         client.chat("llama3.1", ASKED)
     assert server.gone.acquire(timeout=30)
     assert server.loaded == set()
     server.loading = 0.02
-    with ollama.Client(server.url, timeout=30, trust_env=False) as client:
+    with ollama.Client(server.url, timeout=30, **LOCAL) as client:
         client.chat("llama3.1", ASKED)
     assert server.loaded == {"llama3.1:latest"}
 
@@ -267,7 +274,7 @@ def test_it_ends_while_somebody_waits() -> None:
         left: list[object] = []
 
         def ask() -> None:
-            with ollama.Client(server.url, timeout=60, trust_env=False) as client:
+            with ollama.Client(server.url, timeout=60, **LOCAL) as client:
                 left.append(seen(client, "hang", stream=False))
 
         waiting = threading.Thread(target=ask)
