@@ -12,7 +12,7 @@ import pytest
 
 from aiops_cli.diagnosis.answer import quotes_stand
 from aiops_cli.diagnosis.model import MAX_CONTEXT, OllamaModel
-from aiops_cli.diagnosis.prompt import ask_about, tokens
+from aiops_cli.diagnosis.prompt import ask_about, build, tokens
 from aiops_cli.errors import ModelError
 from aiops_cli.seams import Model as ModelSeam
 from knowledge.ollama_client import Chat, Ollama, connect
@@ -105,7 +105,9 @@ def test_the_window_is_the_models_own_and_bounded(
     model.suggest(LONG)
     (request,) = asked(server)
     assert (request.options["num_ctx"], request.options["num_predict"]) == (num_ctx, num_predict)
-    assert tokens(request.prompt) <= num_ctx - num_predict
+    # 512 are for a repair, 64 for the model's template.
+    prompt = build(LONG, num_ctx - num_predict - 512 - 64)
+    assert request.body["messages"] == [dict(message) for message in prompt.messages]
     assert FAILURE in request.prompt
 
 

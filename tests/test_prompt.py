@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import unicodedata
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,13 @@ def test_each_cut_is_marked_with_the_lines_left_out() -> None:
     assert left_out + len(shown) - len(marks) == 3000
 
 
+def test_the_marks_count_too() -> None:
+    asked = long_log(150, count=300)
+    for budget in range(1500, 1530):
+        messages = build(asked, budget).messages
+        assert sum(tokens(message["content"]) for message in messages) <= budget
+
+
 def test_a_log_without_a_telling_line_is_kept_at_its_end() -> None:
     asked = Question(long_log(1).excerpt, None, {}, (), ACTIONS)
     assert build(asked, BUDGET).shown.endswith("loaded batch 2999")
@@ -179,14 +187,30 @@ def test_a_line_longer_than_all_the_room_is_cut_itself() -> None:
 
 def test_long_matches_leave_room_for_the_log() -> None:
     long = match(similarity=0.95, title="t " * 500, cause="c " * 3000, explanation="e " * 3000)
-    made = build(question(long_log(5).excerpt, 5, known=(Known(long, "r " * 900),) * 9), 2500)
-    assert FAILURE in made.shown
-    assert made.messages[1]["content"].count("similarity 0.95") <= 3
+    asked = question(long_log(5).excerpt, 5, known=(Known(long, "r " * 900),) * 9)
+    _, inside, _ = parts(asked, 4500)
+    assert FAILURE in inside["log"]
+    assert inside["known"].startswith("1. t t t")
+    assert tokens(inside["known"]) < tokens(inside["log"])
 
 
-def test_a_context_that_is_too_small_is_refused() -> None:
-    with pytest.raises(NoRoom, match="1,000 tokens"):
-        build(question(), 1000)
+def test_no_more_than_three_matches_are_told() -> None:
+    asked = question(known=(Known(match(similarity=0.95)),) * 9)
+    assert parts(asked)[1]["known"].count("similarity 0.95") == 3
+
+
+def test_a_context_that_is_too_small_is_refused_and_one_that_just_suffices_is_kept_to() -> None:
+    asked = question("\n".join([f"{FAILURE} {'ab1 ' * 300}"] * 9), 4, known=())
+    with pytest.raises(NoRoom, match="800 tokens"):
+        build(asked, 800)
+    fits = []
+    for budget in range(800, 1300, 7):
+        with suppress(NoRoom):
+            made = build(asked, budget)
+            fits.append(budget)
+            assert FAILURE[:20] in made.shown
+            assert sum(tokens(message["content"]) for message in made.messages) <= budget
+    assert fits == list(range(fits[0], 1300, 7))
 
 
 @given(
@@ -260,6 +284,12 @@ def test_what_is_sent_back_for_repair_is_harmless_and_bounded(name: str) -> None
     assert harmless(said["content"])
     assert harmless(told["content"])
     assert tokens(said["content"]) + tokens(told["content"]) <= 400
+
+
+def test_a_long_reason_leaves_room_for_what_was_said() -> None:
+    said, told = repair("retry it", "ह" * 400, 300)
+    assert said["content"] == "retry it"
+    assert tokens(said["content"]) + tokens(told["content"]) <= 300
 
 
 def test_the_code_cannot_be_known_beforehand() -> None:
