@@ -6,10 +6,12 @@ A fault is of a kind, and a command touches kinds: where both meet, the command 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiops_cli.airflow import transport
 from aiops_cli.airflow.transport import Timeouts
@@ -36,21 +38,51 @@ class Fault:
 @dataclass(frozen=True)
 class Command:
     """`args` are those after its name; `touches` says which kinds of fault reach it: (a)irflow,
-    the (s)tore read, the store (w)ritten, (i)ncidents named by an id. The settings are read and
-    the output is written by all."""
+    the (s)tore read, the store (w)ritten, (i)ncidents named by an id. The settings (c) are read
+    by all. `code` is how it ends where all is well; `spared` are faults that are none for it."""
 
     touches: str
     args: Callable[[Cli, str], list[str]]
+    code: int = 0
+    json: bool = True
+    keys: str = ""  # typed, where it talks
+    spared: tuple[Callable[[Cli], None], ...] = ()
 
 
 # ---- Airflow ----
 
 
 def no_airflow(cli: Cli) -> None:
-    cli.environ["AIOPS_AIRFLOW_URL"] = "http://127.0.0.1:9"
-    with closing(cli.store()) as store:  # the name must not be bound to another address
-        store.bind_instance("elsewhere", "http://127.0.0.1:9")
-    cli.environ["AIOPS_INSTANCE"] = "elsewhere"
+    _elsewhere(cli, "http://127.0.0.1:9")
+
+
+def unknown_host(cli: Cli) -> None:
+    def nobody(host: str, *_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    _elsewhere(cli, "http://airflow.invalid:8080")
+    cli.monkeypatch.setattr(socket, "getaddrinfo", nobody)
+
+
+def no_tls(cli: Cli) -> None:
+    """An https:// address at which plain HTTP is spoken."""
+    _elsewhere(cli, cli.server.url.replace("http:", "https:"))
+
+
+def ctrl_c_at_airflow(cli: Cli) -> None:
+    _interrupts(cli, transport.Transport, "_send")
+
+
+def _elsewhere(cli: Cli, url: str) -> None:
+    """The instance's name must not be bound to another address."""
+    cli.environ |= {"AIOPS_AIRFLOW_URL": url, "AIOPS_INSTANCE": "elsewhere"}
+
+
+def _interrupts(cli: Cli, owner: object, name: str) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    cli.monkeypatch.setattr(owner, name, interrupted)
 
 
 def wrong_password(cli: Cli) -> None:
@@ -154,8 +186,39 @@ def locked(cli: Cli) -> None:
     cli.monkeypatch.setattr(cli, "holder", holder, raising=False)  # kept open with the test
 
 
+def full_disk(cli: Cli) -> None:
+    """No room for a row, whatever room the file has left in its pages."""
+    import apsw
+
+    _at_a_new_row(cli, apsw.FullError("database or disk is full"))
+
+
+def ctrl_c_at_a_write(cli: Cli) -> None:
+    """In the middle of the first transaction that writes anything."""
+    _at_a_new_row(cli, KeyboardInterrupt())
+
+
+def _at_a_new_row(cli: Cli, error: BaseException) -> None:
+    from knowledge.stores import sqlite_engine
+
+    rows = sqlite_engine.Database.rows
+
+    def refused(self: sqlite_engine.Database, sql: str, values: Any = ()) -> Any:
+        if sql.lstrip().startswith("INSERT"):
+            raise error
+        return rows(self, sql, values)
+
+    cli.monkeypatch.setattr(sqlite_engine.Database, "rows", refused)
+
+
+def ctrl_c_at_the_base(cli: Cli) -> None:
+    from knowledge.stores import sqlite
+
+    _interrupts(cli, sqlite, "open_database")
+
+
 def postgres(cli: Cli) -> None:
-    cli.environ["AIOPS_KB"] = "postgresql://me:hunter2pass@db/aiops"
+    cli.environ["AIOPS_KB"] = "postgresql://me:hunter2pass@127.0.0.1:9/aiops"
 
 
 def _execute(cli: Cli, statement: str) -> None:
@@ -198,6 +261,9 @@ def unknown_id(cli: Cli) -> None:
 
 FAULTS: tuple[Fault, ...] = (
     Fault("a", no_airflow, 3, "airflow_unreachable", "connection refused"),
+    Fault("a", unknown_host, 3, "airflow_unreachable", "name"),
+    Fault("a", no_tls, 3, "airflow_unreachable", "no secure connection"),
+    Fault("a", ctrl_c_at_airflow, 130, "interrupted", "nothing was lost"),
     Fault("a", wrong_password, 3, "airflow_auth", "refused the login of oncall"),
     Fault("a", no_login, 3, "airflow_auth", "AIOPS_AIRFLOW_PASSWORD"),
     Fault("a", wrong_token, 3, "airflow_auth", "refused the token"),
@@ -213,13 +279,20 @@ FAULTS: tuple[Fault, ...] = (
     Fault("s", no_database, 4, "knowledge_base", "is not a knowledge base"),
     Fault("s", newer, 4, "knowledge_base", "was written by a newer aiops"),
     Fault("s", foreign, 4, "knowledge_base", "is the database of another program"),
-    Fault("s", a_folder, 4, "knowledge_base", ""),
+    Fault("s", a_folder, 4, "knowledge_base", "cannot be opened"),
     Fault("s", below_a_file, 4, "knowledge_base", "is not a folder"),
     *(() if ROOT else (Fault("s", unwritable, 4, "knowledge_base", "the folder and its rights"),)),
-    *((Fault("s", in_proc, 4, "knowledge_base", ""),) if Path("/proc/self").exists() else ()),
-    Fault("s", postgres, 4, "knowledge_base", ""),
+    *(
+        (Fault("s", in_proc, 4, "knowledge_base", "cannot be made"),)
+        if Path("/proc/self").exists()
+        else ()
+    ),
+    Fault("s", postgres, 4, "knowledge_base", "me@127.0.0.1:9/aiops"),
+    Fault("s", ctrl_c_at_the_base, 130, "interrupted", "nothing was lost"),
     Fault("w", locked, 4, "knowledge_base", "is locked by another"),
     Fault("w", unwritable_file, 4, "knowledge_base", "cannot be written"),
+    Fault("w", full_disk, 4, "knowledge_base", "the disk is full"),
+    Fault("w", ctrl_c_at_a_write, 130, "interrupted", "nothing was lost"),
     Fault("c", broken_settings, 2, "config", "config.yaml:3: broken YAML"),
     Fault("c", unknown_setting, 2, "config", "did you mean mode?"),
     Fault("c", absent_settings, 2, "config", "does not exist"),
@@ -234,9 +307,19 @@ def _runbook(cli: Cli, _id: str) -> list[str]:
     return [str(file)]
 
 
-# All but init, which asks for what is wrong again (test_init.py), doctor, whose findings are its
-# data (test_cli_doctor.py), and triage, which talks (below).
+def _export(cli: Cli, _id: str) -> list[str]:
+    return [str(cli.home / "export.jsonl")]
+
+
 COMMANDS: dict[str, Command] = {
+    "init": Command(
+        "cas",
+        lambda cli, id_: ["--yes"],
+        # It tries the rights one by one, and makes the settings that are not there.
+        spared=(unconfigured, forbidden, absent_settings),
+    ),
+    "doctor": Command("cas", lambda cli, id_: [], spared=(forbidden,)),
+    "triage": Command("cas", lambda cli, id_: [], json=False, keys="s\n"),
     "failures": Command("ca", lambda cli, id_: []),
     "diagnose": Command("casw", lambda cli, id_: []),
     "diagnose ID": Command("cas", lambda cli, id_: [id_]),
@@ -255,25 +338,35 @@ COMMANDS: dict[str, Command] = {
     "hold list": Command("cs", lambda cli, id_: []),
     "snooze": Command("cswi", lambda cli, id_: [id_, "2h"]),
     "note": Command("cswi", lambda cli, id_: [id_, "the vendor is called"]),
-    "wrong": Command("csi", lambda cli, id_: [id_, "--reason=it paid twice"]),
-    "undo": Command("csi", lambda cli, id_: [id_]),
+    "wrong": Command("csi", lambda cli, id_: [id_, "--reason=it paid twice"], code=2),
+    "undo": Command("csi", lambda cli, id_: [id_], code=5),
     "handover": Command("cs", lambda cli, id_: []),
     "pause": Command("csw", lambda cli, id_: []),
     "resume": Command("csw", lambda cli, id_: []),
     "auto grant": Command("csw", lambda cli, id_: ["--actions=retry", "--dags=*"]),
     "auto list": Command("cs", lambda cli, id_: []),
-    "auto revoke": Command("csi", lambda cli, id_: [id_]),
+    "auto revoke": Command("csi", lambda cli, id_: [id_], code=2),
+    "audit": Command("cs", lambda cli, id_: []),
+    "audit verify": Command("cs", lambda cli, id_: []),
     "kb seed": Command("csw", _runbook),
+    "kb seed dry": Command("cs", lambda cli, id_: [*_runbook(cli, id_), "--dry-run"]),
     "kb add": Command("csw", lambda cli, id_: ["--title=t", "--error=ValueError: x", "--cause=c"]),
     "kb list": Command("cs", lambda cli, id_: []),
-    "kb show": Command("csi", lambda cli, id_: [id_]),
+    "kb show": Command("csi", lambda cli, id_: [id_], code=2),
     "kb search": Command("cs", lambda cli, id_: ["ValueError: x"]),
-    "kb retire": Command("csi", lambda cli, id_: [id_, "--reason=no longer"]),
+    "kb retire": Command("csi", lambda cli, id_: [id_, "--reason=no longer"], code=2),
+    "kb lint": Command("cs", lambda cli, id_: []),
+    "kb export": Command("cs", lambda cli, id_: [], json=False),
+    "kb import": Command("csw", _export),
+    "kb reindex": Command(
+        "csw", lambda cli, id_: [], spared=(unwritable_file, full_disk, ctrl_c_at_a_write)
+    ),  # it asks for the right to write, and finds nothing to make
+    "kb migrate": Command("cs", lambda cli, id_: []),
     "kb stats": Command("cs", lambda cli, id_: []),
 }
 CELLS = [
     (fault, name)
     for fault in FAULTS
     for name, command in COMMANDS.items()
-    if fault.kind in command.touches
+    if fault.kind in command.touches and fault.wrong not in command.spared
 ]
