@@ -19,8 +19,21 @@ from typer._click.exceptions import ClickException
 
 from aiops_cli import __version__
 from aiops_cli.commands.output import print_json
-from aiops_cli.errors import AiopsError, ConfigError, KnowledgeBaseError, Refused, UsageError
-from knowledge.errors import DoorClosed, KnowledgeError, NotFound, RunbookError
+from aiops_cli.errors import (
+    AiopsError,
+    ConfigError,
+    KnowledgeBaseError,
+    ModelError,
+    Refused,
+    UsageError,
+)
+from knowledge.errors import (
+    DoorClosed,
+    KnowledgeError,
+    ModelUnavailable,
+    NotFound,
+    RunbookError,
+)
 
 
 class Failure(NamedTuple):
@@ -45,6 +58,7 @@ _WRITE_IT = "correct it there, or have the settings written: aiops init"
 _KNOWLEDGE = {
     NotFound: ("not_found", UsageError.exit_code),
     RunbookError: ("runbook", UsageError.exit_code),
+    ModelUnavailable: (ModelError.code, ModelError.exit_code),
     DoorClosed: (Refused.code, Refused.exit_code),
 }
 

@@ -71,6 +71,8 @@ class GateSettings:
     attempts_per_day: int
     max_per_hour: int
     max_per_dag_hour: int
+    max_per_storm: int
+    recent: timedelta
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ class Settings:
     give_up: timedelta
     lease: timedelta
     concurrency: int
+    notify_grace: timedelta
     gate: GateSettings
+    notify: tuple[str, ...] = field(repr=False)
     kb: str = field(repr=False)
     config_file: Path  # the user's file, whether it exists or not
     instances: Mapping[str, AirflowSettings]
@@ -324,6 +328,7 @@ def _setting(keys: tuple[str, ...], where: str) -> tuple[str, Setting]:
 
 _SHAPES: Mapping[Any, tuple[type, str]] = {
     values.patterns: (tuple, "a list such as [orders_*]"),
+    values.services: (tuple, "a list of addresses"),
     values.headers: (dict, "names with values, such as {X-Team: data}"),
     values.bounds_for: (dict, "names with bounds, such as {error:TimeoutError: 0.9}"),
 }
@@ -373,7 +378,7 @@ def _airflow(environment: _Source, user: _Source, name: str) -> dict[str, _Found
 
 def _warnings(user_file: Path, user: _Source, environ: Mapping[str, str]) -> tuple[str, ...]:
     warnings = []
-    hidden = {setting.name.partition(".")[2] for setting in SETTINGS if setting.secret}
+    hidden = {setting.name.rpartition(".")[2] for setting in SETTINGS if setting.secret}
     secret = any(
         name.rpartition(".")[2] in hidden - {"token_command"} or "@" in str(found.value)
         for name, found in user.items()

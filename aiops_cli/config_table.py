@@ -86,6 +86,9 @@ SETTINGS: tuple[Setting, ...] = (
     # Longer than one changing call with its timeouts and the look at what became of it.
     Setting("lease", values.duration, timedelta(seconds=300), project=True),
     Setting("concurrency", values.at_once, 4, project=True),
+    # Addresses of pagers and chats hold their keys; and a project must not send messages.
+    Setting("notify", values.services, (), secret=True),
+    Setting("notify_grace", values.duration, timedelta(minutes=5), project=True),
     Setting("gate.similarity", values.share, project=True),  # not set: the embedder's own bound
     Setting("gate.margin", values.share, project=True),
     Setting("gate.confidence", values.share, 0.80),
@@ -95,6 +98,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("gate.attempts_per_day", values.whole, 1),
     Setting("gate.max_per_hour", values.whole, 10),
     Setting("gate.max_per_dag_hour", values.whole, 3),
+    Setting("gate.max_per_storm", values.whole, 4),
+    Setting("gate.recent", values.duration, timedelta(hours=6)),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 AIRFLOW_KEYS = tuple(n.partition(".")[2] for n in BY_NAME if n.startswith("airflow."))

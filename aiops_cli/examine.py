@@ -249,6 +249,8 @@ def _circumstances(
         attempts_per_day=settings.gate.attempts_per_day,
         max_per_hour=settings.gate.max_per_hour,
         max_per_dag_hour=settings.gate.max_per_dag_hour,
+        per_storm=settings.gate.max_per_storm,
+        recent=settings.gate.recent,
         protected=settings.protected,
         holds=store.holds_on(incident.id),
         base_id=store.base_id(),

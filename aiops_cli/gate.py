@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
 from aiops_cli.incidents import Check, Dag, DagRun, Diagnosis, Health, TaskInstance, Verdict
 from knowledge import evidence as record
 from knowledge.records import ActsAlone, Evidence, Grant, Hold, Incident, Pause, Vouch
+from knowledge.stores.rules import storm_word
 
 NOBODY = "nobody has said"
 NO_GRANT = "no grant"  # the value of `action_allowed` where nothing but a grant is missing
@@ -76,6 +77,8 @@ class Circumstances:
     attempts_per_day: int = 1
     max_per_hour: int = 10
     max_per_dag_hour: int = 3
+    per_storm: int = 4
+    recent: timedelta = timedelta(hours=6)
     protected: Sequence[str] = ()
     holds: Sequence[Hold] = ()
     base_id: str = ""
@@ -318,6 +321,9 @@ def _budget(c: Circumstances, grant: Grant | None) -> Check:
 
 
 def _breaker(c: Circumstances) -> Check:
+    storm = storm_word(c.usage, c.per_storm)
+    if storm:  # it is only a question of time, but for one that did not end well
+        return Check("breaker", False, c.usage.storm_running, c.per_storm, storm)
     if c.usage.wrong_signature_day >= BREAKER_SIGNATURE:
         value, bound = c.usage.wrong_signature_day, BREAKER_SIGNATURE
         reason = "acting alone on this failure went wrong in the last day"
@@ -333,6 +339,10 @@ def _live_state(c: Circumstances) -> Check:
     reason = changed_since(c.incident, c.live)
     if reason:
         return Check("live_state", False, c.live.state, "failed", reason, blocks=True)
+    if c.now - c.incident.failed_at > c.recent:
+        hours = round((c.now - c.incident.failed_at).total_seconds() / 3600)
+        reason = f"it failed {hours} h ago: only what is recent is done alone"
+        return Check("live_state", False, f"{hours}h", "failed", reason)
     if c.dag is None or c.run is None:
         what = "DAG" if c.dag is None else "run"
         return Check("live_state", False, None, "failed", f"its {what} cannot be read")

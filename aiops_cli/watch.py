@@ -26,8 +26,10 @@ from aiops_cli.respond import Warn
 from aiops_cli.settle import settle
 from knowledge.errors import DoorClosed
 from knowledge.records import Case, Decision, Grant, Limits, short_hash
+from knowledge.stores.rules import storm_word
 
 Mode = Literal["off", "ask", "shadow", "auto"]
+Able = tuple[Case, capture.Failure | None]  # what may be done alone, as Airflow has it now
 
 # Looked at again on every pass: clocks differ, and Airflow writes an end date some time after
 # the end. What is known already costs no request.
@@ -56,6 +58,7 @@ def one_pass(
     known = store.known_incidents(failed)
     complete = True
     new = [failure for id_, failure in failed.items() if id_ not in known]
+    able: list[Able] = []
     readings = ahead(new, partial(read, desk, snapshot), desk.settings.concurrency)
     for number, (failure, reading) in enumerate(readings):
         tick(number, len(new))
@@ -67,18 +70,24 @@ def one_pass(
             complete = False
             warn(f"{capture.name_of(failure)}: not read yet: {error.message}")
             continue
-        if case is not None:
-            yield _follow_up(desk, mode, case, warn)
+        if case is not None and _may_act(mode, case):
+            able.append((case, failure))
+        elif case is not None:
+            yield _shadowed(desk, mode, case)
     rests_on = _rests_on(desk)
     news = store.mark(f"judged {desk.instance}") != rests_on
     for case in pending:
         if case.incident.id in failed and not news and _waits_for_news(case):
             continue
         changed = _look_again(desk, snapshot, case, failed.get(case.incident.id), warn)
-        if changed is not None:
-            after = _follow_up(desk, mode, changed, warn)
+        if changed is not None and _may_act(mode, changed):
+            able.append((changed, failed.get(case.incident.id)))
+        elif changed is not None:
+            after = _shadowed(desk, mode, changed)
             if after.status != case.status or _answer(after) != _answer(case):
                 yield after
+    for case, seen in _canaries_first(able):
+        yield _act(desk, snapshot, case, seen, warn)
     store.set_mark(f"judged {desk.instance}", rests_on)
     if complete:
         _advance(desk, failed.values())
@@ -154,26 +163,67 @@ def _look_again(
         return None
 
 
-def _follow_up(desk: Desk, mode: Mode, case: Case, warn: Warn) -> Case:
-    """Act alone where the verdict and the mode say so, or note what would have been done."""
-    if case.status != "pending" or case.judgement is None:
+def _shadowed(desk: Desk, mode: Mode, case: Case) -> Case:
+    """In shadow, write down what would have been done."""
+    if mode != "shadow" or case.status != "pending" or case.judgement is None:
         return case
     document = case.judgement.document
-    diagnosis, grant_id = document["diagnosis"], document["gate"]["grant"]
-    if mode == "shadow" and case.decision is None and _would_act(document):
-        decision = Decision(
-            case.incident.id,
-            "shadow",
-            desk.clock.now(),
-            by=desk.settings.user,
-            action=diagnosis["action"],
-            params=diagnosis["params"],
-            cause=diagnosis["cause"],
-            grant=grant_id,
-        )
-        return respond.decide(desk.knowledge, decision)
-    if mode != "auto" or document["decision"] != "auto":
+    if case.decision is not None or not _would_act(document):
         return case
+    decision = Decision(
+        case.incident.id,
+        "shadow",
+        desk.clock.now(),
+        by=desk.settings.user,
+        action=document["diagnosis"]["action"],
+        params=document["diagnosis"]["params"],
+        cause=document["diagnosis"]["cause"],
+        grant=document["gate"]["grant"],
+    )
+    return respond.decide(desk.knowledge, decision)
+
+
+def _may_act(mode: Mode, case: Case) -> bool:
+    return (
+        mode == "auto"
+        and case.status == "pending"
+        and case.judgement is not None
+        and case.judgement.document["decision"] == "auto"
+    )
+
+
+def _canaries_first(able: Sequence[Able]) -> list[Able]:
+    """Of each storm the one first whose failing once more costs least: what blocks nothing, and
+    of those the shortest. Storms and single failures keep their order."""
+    first_of: dict[str, int] = {}
+    for place, (case, _) in enumerate(able):
+        first_of.setdefault(case.incident.group or case.incident.id, place)
+
+    def order(one: Able) -> tuple[int, int, float]:
+        incident = one[0].incident
+        context = incident.context
+        storm = first_of[incident.group or incident.id]
+        return storm, len(context.get("blocks") or ()), context.get("duration") or 0.0
+
+    return sorted(able, key=order)
+
+
+def _act(
+    desk: Desk,
+    snapshot: Snapshot,
+    case: Case,
+    failure: capture.Failure | None,
+    warn: Warn,
+) -> Case:
+    """Act alone, unless another of its storm has to be waited for: then that is written down."""
+    store = desk.knowledge.store
+    if storm_word(store.acts_alone(case.incident.id), desk.settings.gate.max_per_storm):
+        live = failure if isinstance(failure, TaskInstance) else None
+        return judge(desk, snapshot, case.incident, live)
+    if case.judgement is None:
+        raise AssertionError(f"{case.incident.id} is to be acted on without a judgement")
+    document = case.judgement.document
+    diagnosis, grant_id = document["diagnosis"], document["gate"]["grant"]
     grant = next(grant for grant in desk.knowledge.store.grants() if grant.id == grant_id)
     try:
         return respond.act(
@@ -212,4 +262,5 @@ def _limits(desk: Desk, grant: Grant) -> Limits:
         per_hour=min(grant.max_per_hour, settings.max_per_hour),
         per_dag_hour=min(grant.max_per_dag_hour, settings.max_per_dag_hour),
         per_task_instance_day=settings.attempts_per_day,
+        per_storm=settings.max_per_storm,
     )

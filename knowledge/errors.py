@@ -58,7 +58,7 @@ class ModelUnavailable(KnowledgeError):
 
 class DoorClosed(KnowledgeError):
     """A decision may not be carried out now. `check` names the gate's check that refused:
-    "claim", "attempts", "budget", "action_allowed", "protected" or "paused"."""
+    "claim", "attempts", "budget", "breaker", "action_allowed", "protected" or "paused"."""
 
     def __init__(self, check: str, message: str, hint: str = "") -> None:
         super().__init__(message, hint)

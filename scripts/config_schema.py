@@ -54,6 +54,8 @@ DOES: Mapping[str, str] = {
     "give_up": "An act whose end is not known after this time is given to a person.",
     "lease": "How long one watcher holds an incident.",
     "concurrency": "How much is asked of Airflow at once at most; less while it answers slowly.",
+    "notify": "Whom watch tells what waits for a person: addresses as apprise has them.",
+    "notify_grace": "An incident that is over within this time wakes nobody.",
     "gate.similarity": "The least similarity of a match; not set, the embedder's own.",
     "gate.margin": "The least lead over the best match with another action.",
     "gate.confidence": "The least confidence of a model. It may only lower a decision.",
@@ -63,6 +65,8 @@ DOES: Mapping[str, str] = {
     "gate.attempts_per_day": "Acts alone per task instance and day.",
     "gate.max_per_hour": "Acts alone per hour.",
     "gate.max_per_dag_hour": "Acts alone per DAG and hour.",
+    "gate.max_per_storm": "Members of one storm that run again at once, after its canary is fixed.",
+    "gate.recent": "What failed longer ago than this is not acted on alone.",
 }
 
 # An unquoted 0123 or off is a number or a truth to an editor, and read as its text by the program.
@@ -92,6 +96,10 @@ _SHAPES: Mapping[Callable[[Any], Any], Schema] = {
         "enum": [True, False, "true", "false", "yes", "no", "on", "off", 0, 1, None],
     },
     values.patterns: {"type": ["array", "null"], "items": {"type": "string", "pattern": "\\S"}},
+    values.services: {
+        "type": ["array", "null"],
+        "items": {"type": "string", "pattern": "^ *[a-z][a-z0-9+.-]*://"},
+    },
     values.duration: {"type": ["string", "integer", "null"], "pattern": _DURATION, "minimum": 1},
     values.share: {"type": ["number", "null"], "minimum": 0, "maximum": 1},
     values.whole: {"type": ["integer", "null"], "minimum": 0},

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.airflow_server import exception
-from tests.attacks import ATTACKS
+from tests.attacks import ATTACKS, obeyed
 from tests.cli import Cli
-from tests.ollama_server import OllamaServer, Request
+from tests.ollama_server import OllamaServer
 
 KNOWN = "the connection to the orders database was refused while loading the nightly batch"
 ALIKE = "connection to the orders database was refused while loading the nightly batches"
@@ -94,7 +94,8 @@ def proven(cli: Cli) -> None:
 
 def acted(cli: Cli) -> bool:
     cleared = len(cli.cleared())
-    cli.server.add_failure("orders", "load", run_id="second", events=[EVENT])
+    now = cli.clock.now()
+    cli.server.add_failure("orders", "load", run_id="second", events=[EVENT], ended=now)
     cli.clock.advance(seconds=1)
     cli.ok("watch", "--once", "--auto")
     return len(cli.cleared()) > cleared
@@ -257,10 +258,7 @@ def test_a_log_that_gives_orders_changes_nothing(cli: Cli, ollama: OllamaServer,
     """Even a model that obeys the log wholly, and quotes it, brings no act about."""
     proven(cli)
 
-    def obeys(request: Request) -> Mapping[str, Any]:
-        return said(confidence=0.99, quotes=["Errno 111] connection to db-orders:5432 refused"])
-
-    ollama.answer = obeys
+    ollama.answer = lambda request: obeyed(name)
     before = len(cli.cleared())
     events = [{"event": line, "level": "info"} for line in ATTACKS[name].splitlines()]
     cli.server.add_failure("payments", "post", events=[*events, NEW])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -448,7 +449,7 @@ class TestAlone:
         self.proven(at_work)
         at_work.grant(max_per_dag_hour=2)
         at_work.clock.advance(hours=25)
-        for number in range(4):
+        rows = [
             at_work.server.add_failure(
                 "orders",
                 "load",
@@ -456,9 +457,73 @@ class TestAlone:
                 events=[REFUSED],
                 ended=at_work.clock.now(),
             )
+            for number in range(4)
+        ]
         before = len(at_work.cleared())
+        for row in rows:  # one at a time, being a storm
+            at_work.watch("auto")
+            if row["state"] != "failed":
+                at_work.finish(row)
         at_work.watch("auto")
         assert len(at_work.cleared()) - before == 2
+
+    def storm(self, at: Bench, count: int = 5) -> list[dict[str, Any]]:
+        """So many runs of the task that fail within minutes; the third had failed soonest."""
+        at.clock.advance(hours=25)
+        return [
+            at.server.add_failure(
+                "orders",
+                "load",
+                run_id=f"storm-{number}",
+                events=[REFUSED],
+                ended=at.clock.now() - number * timedelta(minutes=1),
+                duration=1.0 if number == 2 else 60.0,
+            )
+            for number in range(count)
+        ]
+
+    def test_of_a_storm_the_shortest_is_tried_first_and_the_rest_follow_when_it_is_fixed(
+        self, at_work: Bench
+    ) -> None:
+        self.proven(at_work)
+        at_work.grant(max_per_hour=50, max_per_dag_hour=50)
+        rows = self.storm(at_work)
+        statuses = {case.incident.run_id: case.status for case in at_work.watch("auto")}
+        acting = [run for run, status in statuses.items() if status == "acting"]
+        assert acting == ["storm-2"]
+        assert at_work.warnings == []
+        waiting = at_work.store.cases(status=["pending"])
+        assert len(waiting) == 4
+        for case in waiting:
+            assert case.judgement is not None
+            assert "another of this storm is tried first" in str(case.judgement.document["gate"])
+        assert at_work.watch("auto") == [], "while the canary runs"
+        at_work.finish(rows[2])
+        followed = [case for case in at_work.watch("auto") if case.status == "acting"]
+        assert len(followed) == 2, "the DAG's own limit of three an hour holds as well"
+
+    def test_when_the_canary_fails_none_follows(self, at_work: Bench) -> None:
+        self.proven(at_work)
+        at_work.grant(max_per_hour=50, max_per_dag_hour=50)
+        rows = self.storm(at_work)
+        at_work.watch("auto")
+        at_work.finish(rows[2], "failed", [REFUSED])
+        before = len(at_work.cleared())
+        for _ in range(3):
+            at_work.watch("auto")
+        assert len(at_work.cleared()) == before
+        statuses = [case.status for case in at_work.store.cases(since=at_work.clock.now())]
+        assert "acting" not in statuses
+
+    def test_what_is_old_is_left_to_people(self, at_work: Bench) -> None:
+        self.proven(at_work)
+        at_work.grant()
+        row = self.again(at_work)
+        row["end_date"] = (at_work.clock.now() - timedelta(hours=7)).isoformat()
+        (case,) = at_work.watch("auto")
+        assert case.status == "pending"
+        assert case.judgement is not None
+        assert "only what is recent is done alone" in str(case.judgement.document["gate"])
 
     def test_a_try_is_acted_on_once_and_its_next_failure_waits_for_a_person(
         self, at_work: Bench

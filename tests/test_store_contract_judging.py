@@ -5,15 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from knowledge.errors import NotFound
+from knowledge.errors import DoorClosed, NotFound
 from knowledge.records import (
     ActsAlone,
     Grant,
     Hold,
+    Incident,
     Judgement,
+    Limits,
     Outcome,
     OutcomeName,
     Pause,
@@ -217,3 +220,80 @@ def test_wrong_acts_are_counted_by_signature_and_day(store: Store, store_clock: 
     store_clock.advance(TICK)
     store.call_wrong(same.id, "me", store_clock.now(), "seen only today")
     assert store.acts_alone(me.id) == ActsAlone()
+
+
+def test_the_others_of_its_storm_are_counted(store: Store, store_clock: SetClock) -> None:
+    group: dict[str, Any] = {"group": "s7storm234", "group_key": "db"}
+    me, one, two, three, four = (incident(number, **group) for number in range(5))
+    stranger = incident(5, group="s7other678", group_key="x")
+    alone = incident(6)
+    added(store, me, one, two, three, four, stranger, alone)
+    for other in (stranger, alone):
+        acted(store, other, "failed", kind="auto")
+
+    def storm() -> tuple[int, int, int]:
+        found = store.acts_alone(me.id)
+        return found.storm_running, found.storm_fixed, found.storm_failed
+
+    assert storm() == (0, 0, 0)
+    acted(store, one)  # a person's
+    assert storm() == (0, 0, 0)
+    token, made = opened(store, two, "auto")
+    assert storm() == (1, 0, 0)
+    store.settle(two.id, token, "done", Outcome(two.id, made.seq, NOW, "fixed"))
+    assert storm() == (0, 1, 0)
+    acted(store, three, "superseded", kind="auto")
+    assert storm() == (0, 1, 0)
+    token, _ = opened(store, four, "auto")
+    store_clock.advance(2 * DAY)
+    assert storm() == (1, 1, 0), "a storm has no end of its day"
+    store.release(four.id, token)
+    assert storm() == (0, 1, 0)
+    store.add_outcome(Outcome(two.id, made.seq, NOW, "relapsed"))
+    assert storm() == (0, 0, 1)
+    assert store.acts_alone(alone.id).storm_failed == 0
+
+
+@pytest.mark.parametrize("outcome", ["failed", "relapsed", "unknown", "harm"])
+def test_after_a_canary_that_did_not_end_well_the_door_is_shut(store: Store, outcome: Any) -> None:
+    group: dict[str, Any] = {"group": "s7storm234", "group_key": "db"}
+    me, canary = incident(0, **group), incident(1, **group)
+    added(store, me, canary)
+    acted(store, canary, "fixed" if outcome == "harm" else outcome, kind="auto")
+    if outcome == "harm":
+        store.call_wrong(canary.id, "me", NOW, "paid twice")
+    token = store.claim(me.id, me.ti_id, "w", LEASE)
+    assert token
+    wanted = decision(me, "auto")
+    shut = refused("breaker", lambda: store.open_door(me.id, token, wanted, limits=Limits(9, 9, 9)))
+    assert "did not end well" in shut.message
+    opened_by_a_person = store.open_door(me.id, token, decision(me))
+    assert opened_by_a_person.seq
+
+
+def test_of_a_storm_one_goes_first_and_then_so_many_at_a_time(store: Store) -> None:
+    group: dict[str, Any] = {"group": "s7storm234", "group_key": "db"}
+    several = [incident(number, **group) for number in range(5)]
+    added(store, *several)
+    limits = Limits(99, 99, 9, per_storm=2)
+
+    def try_door(one: Incident) -> str:
+        token = store.claim(one.id, one.ti_id, "w", LEASE)
+        assert token
+        try:
+            store.open_door(one.id, token, decision(one, "auto"), limits=limits)
+        except DoorClosed as shut:
+            store.release(one.id, token)
+            return shut.message
+        return "open"
+
+    assert try_door(several[0]) == "open"
+    assert "tried first" in try_door(several[1])
+    (claim,) = store.claims(["acting"])
+    fixed = Outcome(several[0].id, claim.decision or 0, NOW, "fixed")
+    store.settle(several[0].id, claim.token, "done", fixed)
+    assert [try_door(one) for one in several[1:4]] == [
+        "open",
+        "open",
+        "2 of this storm run again already",
+    ]

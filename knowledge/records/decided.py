@@ -197,25 +197,31 @@ class Limits:
     """Brakes checked in the same transaction that opens the door to act (0 means none may).
 
     Acts of the tool alone are counted: per hour in all, per DAG and hour, and per task instance
-    (dag, run, task, map index) and day.
+    (dag, run, task, map index) and day. Of a storm one is done first, the canary; once it is
+    fixed so many at a time, and none where one did not end well.
     """
 
     per_hour: int = 10
     per_dag_hour: int = 3
     per_task_instance_day: int = 1
+    per_storm: int = 4
 
 
 @dataclass(frozen=True, slots=True)
 class ActsAlone:
     """How often the tool acted alone near an incident: on its task instance in the last 24 h, in
-    all in the last hour, and in its DAG in the last hour; and how many of those of the last 24 h
-    went wrong, for its fingerprint and in all."""
+    all in the last hour, and in its DAG in the last hour; how many of those of the last 24 h went
+    wrong, for its fingerprint and in all; and of its storm, the other members of its group, how
+    many acts are not settled yet, were fixed, and did not end well."""
 
     task_instance_day: int = 0
     hour: int = 0
     dag_hour: int = 0
     wrong_signature_day: int = 0
     wrong_day: int = 0
+    storm_running: int = 0
+    storm_fixed: int = 0
+    storm_failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

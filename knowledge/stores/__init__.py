@@ -288,7 +288,7 @@ class Store(Protocol):
         is not held; for a decision of kind auto, "paused" while acting alone is, "protected"
         while a hold covers the incident, "claim" where a decision stands already and
         "action_allowed" where its grant is not in force any more; and where `limits` are given,
-        "attempts" and "budget", by what `acts_alone` counts."""
+        "attempts", "breaker" (the rest of its storm) and "budget", by what `acts_alone` counts."""
 
     def acts_alone(self, incident_id: str) -> ActsAlone:
         """Decisions of kind auto that are not void and not about this incident itself, counted
@@ -394,6 +394,10 @@ class Store(Protocol):
         """The value set last, None where there is none."""
 
     def set_mark(self, name: str, value: str) -> None: ...
+
+    def swap_mark(self, name: str, before: str | None, value: str) -> bool:
+        """Set it if its value is `before` (None: there is none); of several who try at once from
+        the same value one does. Returns whether it was set."""
 
     def watermark(self, instance: str) -> datetime | None: ...
 

@@ -265,7 +265,25 @@ class MemoryStore(MemoryEntries, MemoryLeave):
         ]
         hour = [one for one, this_hour, _ in day if this_hour]
         wrong = [one.signature.fingerprint for one, _, wrong in day if wrong]
+        storm = [
+            (self._newest_outcome(one), self._called_wrong(one))
+            for one in self._not_voided()
+            if one.kind == "auto"
+            and one.incident_id != me.id
+            and me.group is not None
+            and self._incidents[one.incident_id].group == me.group
+        ]
+        bad = ("failed", "relapsed", "unknown")
         return ActsAlone(
+            storm_running=sum(outcome is None for outcome, _ in storm),
+            storm_fixed=sum(
+                outcome is not None and outcome.outcome == "fixed" and not harmed
+                for outcome, harmed in storm
+            ),
+            storm_failed=sum(
+                harmed or (outcome is not None and outcome.outcome in bad)
+                for outcome, harmed in storm
+            ),
             task_instance_day=sum(task_instance(one) == task_instance(me) for one, _, _ in day),
             hour=len(hour),
             dag_hour=sum((one.instance, one.dag_id) == (me.instance, me.dag_id) for one in hour),

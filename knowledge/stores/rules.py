@@ -261,10 +261,24 @@ def check_limits(limits: Limits, done: ActsAlone) -> None:
             f"(limit {limits.per_task_instance_day})",
             "a person may still approve it",
         )
+    storm = storm_word(done, limits.per_storm)
+    if storm:
+        raise DoorClosed("breaker", storm, "a person may still approve it")
     if done.dag_hour >= limits.per_dag_hour:
         raise _over_budget(f"in this DAG {done.dag_hour}", limits.per_dag_hour)
     if done.hour >= limits.per_hour:
         raise _over_budget(str(done.hour), limits.per_hour)
+
+
+def storm_word(done: ActsAlone, per_storm: int) -> str:
+    """Why the next member of a storm is not acted on alone now, or ""."""
+    if done.storm_failed:
+        return "acting alone on this storm did not end well: none of the others follows"
+    if done.storm_running and not done.storm_fixed:
+        return "another of this storm is tried first"
+    if done.storm_running >= per_storm:
+        return f"{done.storm_running} of this storm run again already"
+    return ""
 
 
 def _over_budget(count: str, limit: int) -> DoorClosed:

@@ -39,6 +39,16 @@ WITH lately AS MATERIALIZED (
     FROM standing_decisions AS d
     WHERE d.kind = 'auto' AND d.recorded_at > :day AND d.incident_id <> :id
 ),
+storm AS (
+    SELECT (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
+            ORDER BY o.seq DESC LIMIT 1) AS outcome,
+        d.seq IN (SELECT decision FROM harms) AS harmed
+    FROM incidents AS me
+    CROSS JOIN incidents AS i
+    CROSS JOIN standing_decisions AS d
+    WHERE me.id = :id AND i.group_id = me.group_id AND i.id <> :id
+      AND d.incident_id = i.id AND d.kind || '' = 'auto'
+),
 told AS (
     SELECT this_hour, wrong, i.fingerprint = me.fingerprint AS same_signature,
         i.instance = me.instance AND i.dag_id = me.dag_id AS same_dag
@@ -59,7 +69,11 @@ SELECT
     count(*) FILTER (WHERE this_hour) AS hour,
     count(*) FILTER (WHERE this_hour AND same_dag) AS dag_hour,
     count(*) FILTER (WHERE wrong AND same_signature) AS wrong_signature_day,
-    count(*) FILTER (WHERE wrong) AS wrong_day
+    count(*) FILTER (WHERE wrong) AS wrong_day,
+    (SELECT count(*) FROM storm WHERE outcome IS NULL) AS storm_running,
+    (SELECT count(*) FROM storm WHERE outcome = 'fixed' AND NOT harmed) AS storm_fixed,
+    (SELECT count(*) FROM storm WHERE outcome IN ('failed', 'relapsed', 'unknown') OR harmed)
+        AS storm_failed
 FROM told
 """
 
