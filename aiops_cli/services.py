@@ -168,7 +168,11 @@ def ollama(settings: Settings, name: str) -> Ollama:
         raise ConfigError(
             refused, "name it in ollama_allow of your own settings, if logs may go there"
         )
-    return connect(settings.ollama_host, read_seconds=settings.llm_timeout.total_seconds())
+    return connect(
+        settings.ollama_host,
+        read_seconds=settings.llm_timeout.total_seconds(),
+        allowed=settings.ollama_allow,
+    )
 
 
 def _login(chosen: AirflowSettings) -> Login:

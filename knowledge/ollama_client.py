@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from knowledge.errors import ModelUnavailable
-from knowledge.ollama_host import ModelInfo, base_url, is_local
+from knowledge.ollama_host import ModelInfo, base_url, is_cloud, is_local
 
 if TYPE_CHECKING:
     import httpx
@@ -42,20 +42,21 @@ class Chat:
     done_reason: str
 
 
-def connect(host: str, *, read_seconds: float) -> Ollama:
+def connect(host: str, *, read_seconds: float, allowed: Collection[str] = ()) -> Ollama:
     """An Ollama at `host` (a value of OLLAMA_HOST); nothing is sent yet. `read_seconds` is how
-    long an answer may take, loading the model included; connecting may take 5 s.
-    Raises ModelUnavailable for what is no address."""
-    return Ollama(base_url(host), read_seconds)
+    long an answer may take, loading the model included; connecting may take 5 s. `allowed` names
+    the models that may run in a cloud. Raises ModelUnavailable for what is no address."""
+    return Ollama(base_url(host), read_seconds, allowed)
 
 
 class Ollama:
     """One Ollama server, to be closed after use. Every question raises ModelUnavailable, and
     nothing else, where no usable answer came."""
 
-    def __init__(self, url: str, read_seconds: float) -> None:
+    def __init__(self, url: str, read_seconds: float, allowed: Collection[str] = ()) -> None:
         self.url = url
         self.read_seconds = read_seconds
+        self.allowed = allowed
 
     def __enter__(self) -> Ollama:
         return self
@@ -141,17 +142,23 @@ class Ollama:
         return vectors
 
     def show(self, model: str) -> ModelInfo:
+        """What Ollama knows of a model: asked before the model is shown anything. A model that
+        runs in a cloud under a name of this machine's is refused here, unless it is allowed."""
         told = self._plain("POST", "/api/show", model, {"model": model})
         facts = told.get("model_info")
         facts = facts if isinstance(facts, dict) else {}
         wish = re.search(r"(?m)^num_ctx\s+([0-9]+)\s*$", str(told.get("parameters") or ""))
-        return ModelInfo(
+        info = ModelInfo(
             context_length=_whole(facts, ".context_length"),
             num_ctx=int(wish[1]) if wish else None,
             embedding_length=_whole(facts, ".embedding_length"),
             capabilities=tuple(str(word) for word in told.get("capabilities") or ()),
             remote_host=str(told.get("remote_host") or "") or None,
         )
+        if is_cloud(model, info) and model not in self.allowed:
+            why = f"{model} runs in a cloud, and the settings do not allow it by name"
+            raise self._unavailable(why, "name it in ollama_allow, if logs may go there")
+        return info
 
     def models(self) -> tuple[str, ...]:
         """The names of the installed models, tag included: see `tagged`."""

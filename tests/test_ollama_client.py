@@ -127,8 +127,12 @@ def test_facts_about_a_model(server: OllamaServer, client: Ollama) -> None:
     assert (shown.context_length, shown.num_ctx, shown.embedding_length) == (2048, 8192, 64)
     assert (shown.capabilities, shown.remote_host) == (("embedding",), None)
     server.models["mine:latest"] = CLOUD_MODEL
-    assert client.show("mine").remote_host == "https://ollama.com:443"
-    assert client.show("mine").num_ctx is None
+    with pytest.raises(ModelUnavailable, match="mine runs in a cloud") as caught:
+        client.show("mine")
+    assert "ollama_allow" in caught.value.hint
+    with connect(server.url, read_seconds=30, allowed=["mine"]) as allowed:
+        assert allowed.show("mine").remote_host == "https://ollama.com:443"
+        assert allowed.show("mine").num_ctx is None
     assert client.models() == ("llama3.1:latest", "nomic-embed-text:latest", "mine:latest")
     assert client.version() == "0.12.6"
 

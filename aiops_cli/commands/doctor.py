@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from aiops_cli.commands import settings
+from aiops_cli.commands.findings import Finding, guarded
 from aiops_cli.commands.output import console, print_json
-from aiops_cli.errors import AiopsError, KnowledgeBaseError, ModelError
-from knowledge.errors import KnowledgeError
 
 if TYPE_CHECKING:
     from aiops_cli.airflow.rights import Right
     from aiops_cli.config import AirflowSettings, Settings
 
 
-class Finding(NamedTuple):
-    """One check: ok, info, warn or fail; what was found; what to do about it."""
-
-    status: str
-    name: str
-    found: str
-    todo: str = ""
-    exit_code: int = 0
-
-
 def doctor(
     ctx: typer.Context,
+    pull: Annotated[
+        bool, typer.Option("--pull", help="Fetch the models of the settings that are missing.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check Airflow, the login and its rights, the knowledge base, the embedder and the settings;
-    say what to do."""
+    """Check Airflow, the login and its rights, the knowledge base, the embedder, the model and the
+    settings; say what to do. A model is asked a fixed question, twice."""
     chosen = settings(ctx)
-    health = examine(chosen)
+    health = examine(chosen, pull=pull)
     if json:
         print_json(
             {
@@ -75,16 +67,21 @@ class Checked(NamedTuple):
         }
 
 
-def examine(chosen: Settings) -> Checked:
-    """Every check, each one made whatever came of those before it."""
+def examine(chosen: Settings, *, pull: bool = False) -> Checked:
+    """Every check, each one made whatever came of those before it. With `pull`, models that are
+    missing are fetched."""
     from aiops_cli.actions import CATALOGUE
+    from aiops_cli.commands import doctor_models
 
     actions: dict[str, bool | None] = dict.fromkeys(CATALOGUE)
+    embedder = guarded("embedder", lambda: doctor_models.embedder(chosen, pull=pull))
+    works = all(finding.status != "fail" for finding in embedder)
     findings = [
-        *_guarded("airflow", lambda: _airflow(chosen, actions)),
+        *guarded("airflow", lambda: _airflow(chosen, actions)),
         *_way(chosen.instances.get(chosen.instance)),
-        *_guarded("knowledge base", lambda: _knowledge_base(chosen)),
-        *_guarded("model", lambda: _model(chosen)),
+        *guarded("knowledge base", lambda: _knowledge_base(chosen, embedder=works)),
+        *embedder,
+        *guarded("model", lambda: doctor_models.model(chosen, pull=pull)),
         *(Finding("warn", "settings", warning) for warning in chosen.warnings),
     ]
     return Checked(findings, actions)
@@ -122,16 +119,6 @@ def _show(chosen: Settings, health: Checked) -> None:
     out = console()
     out.print()
     out.print(fields(told or [("settings", "all default")]))
-
-
-def _guarded(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
-    """A check that fails is a finding, and the next one still runs."""
-    try:
-        return check()
-    except AiopsError as error:
-        return [Finding("fail", name, error.message, error.hint, error.exit_code)]
-    except KnowledgeError as error:
-        return [Finding("fail", name, error.message, error.hint, KnowledgeBaseError.exit_code)]
 
 
 def _airflow(chosen: Settings, actions: dict[str, bool | None]) -> list[Finding]:
@@ -212,29 +199,27 @@ def _right(right: Right) -> Finding:
     return Finding(status, "rights", f"may not {right.name}", todo)
 
 
-def _knowledge_base(chosen: Settings) -> list[Finding]:
+def _knowledge_base(chosen: Settings, *, embedder: bool) -> list[Finding]:
+    """The store and, where the `embedder` works, whether the vectors in it are its own; then what
+    ships with aiops is in it, too."""
     from aiops_cli import services
+    from aiops_cli.commands import doctor_models
+    from knowledge.base import KnowledgeBase
 
-    with services.knowledge_base(chosen) as knowledge:
-        count = len(knowledge.store.entries())
-        space = knowledge.store.vector_space()
-        pause = knowledge.store.pause()
-        findings = [Finding("ok", "knowledge base", f"{knowledge.store.location}, {count} entries")]
-        if not count:
-            todo = "aiops kb seed PATH reads your runbooks"
-            findings.append(Finding("warn", "knowledge base", "knows nothing yet", todo))
-        if space is not None and space != knowledge.space:
-            raise KnowledgeBaseError(
-                f"its vectors come from {space.embedder}, not from {knowledge.space.embedder}",
-                f"set AIOPS_EMBEDDER={space.embedder}",
-            )
-    findings.append(Finding("ok", "embedder", knowledge.space.embedder))
+    mismatch = []
+    with services.store(chosen) as store:
+        if embedder:
+            with closing(services.embedder(chosen)) as made:
+                ours = KnowledgeBase(store, made).space
+            mismatch = doctor_models.matching(store.vector_space(), ours)
+            if not mismatch:
+                with services.knowledge(chosen, store):
+                    pass
+        count, pause = len(store.entries()), store.pause()
+        findings = [Finding("ok", "knowledge base", f"{store.location}, {count} entries")]
+    if not count:
+        todo = "aiops kb seed PATH reads your runbooks"
+        findings.append(Finding("warn", "knowledge base", "knows nothing yet", todo))
     if pause.paused:
         findings.append(Finding("warn", "pause", f"paused by {pause.by}", "aiops resume"))
-    return findings
-
-
-def _model(chosen: Settings) -> list[Finding]:
-    if chosen.llm == "none":
-        return [Finding("ok", "model", "none: failures are recognised, not guessed at")]
-    raise ModelError(f"{chosen.llm} is not available in this version", "set AIOPS_LLM=none")
+    return [*findings, *mismatch]

@@ -54,6 +54,11 @@ class OllamaModel:
         self._keep_alive = keep_alive
         self._max_context = max_context
 
+    @property
+    def context(self) -> int:
+        """The tokens of context that Ollama is asked for. Raises ModelError."""
+        return self._window.context
+
     def prompt(self, question: Question) -> Prompt:
         """What `suggest` sends. Raises ModelError."""
         window = self._window
