@@ -82,7 +82,10 @@ _TELLING = re.compile(
     r"could ?n[o']t|not found|no such|kill|abort|invalid|out ?of ?memory|oom|exceed|panic|"
     r"unexpected|missing|undefined|evict|unauthori|forbidden|lost|permission|sigterm|terminating|unreachable|unknown|"
     r"insufficient|backoff|too many|not (?:exist|defined|running|available|permitted)|segmentation|"
-    r"conflict|quota|unhealthy|zombie|does not|doesn't|terminated|expired|limit"
+    r"conflict|quota|unhealthy|zombie|does not|doesn't|terminated|expired|limit|no route to|"
+    r"broken pipe|connection reset|(?:network|host) is down|unavailable|"
+    r"\b(?:http|status|response)(?:/\d(?:\.\d)?)?(?: ?(?:status|response))?(?:[ _]?code)?[ :=]{1,2}"
+    r"[45]\d\d\b"
 )
 _GRAVE = frozenset(("ERROR", "CRITICAL", "FATAL", "SEVERE"))
 

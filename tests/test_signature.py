@@ -193,6 +193,24 @@ def test_airflow_3_as_its_user_interface_shows_it() -> None:
     assert signature.frame == "prices.py:fetch"
 
 
+def test_what_the_text_leaves_open_the_user_s_frame_tells() -> None:
+    """urllib's timeout names neither verb nor address: the caller's own function does."""
+
+    def timeout(function: str) -> str:
+        return (
+            FAILED + "Traceback (most recent call last):\n"
+            f'  File "/opt/airflow/dags/prices.py", line 21, in {function}\n'
+            "    urlopen(request, timeout=5)\n"
+            '  File "/usr/local/lib/python3.11/urllib/request.py", line 216, in urlopen\n'
+            '  File "/usr/local/lib/python3.11/socket.py", line 706, in readinto\n'
+            "TimeoutError: timed out\n"
+        )
+
+    read, pay = sign(timeout("read_prices")), sign(timeout("post_payment"))
+    assert read.text == pay.text == "TimeoutError: timed out"
+    assert (read.frame, pay.frame) == ("prices.py:read_prices", "prices.py:post_payment")
+
+
 # --- what is not the failure -------------------------------------------------------------------
 
 
@@ -251,6 +269,36 @@ def test_a_bash_failure_is_what_the_script_said() -> None:
     assert signature.headline == "psql: error: connection refused"
     assert signature.line == 2
     assert not signature.wrapper
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ssh: connect to host db port 22: No route to host",
+        "curl: (56) Received HTTP code 407 from proxy after CONNECT",
+        "GET prices: HTTP 503",
+        "upload ended, status_code=429",
+        "rsync: Broken pipe (32)",
+        "read: Connection reset by peer",
+    ],
+)
+def test_a_line_tells_of_an_error_without_the_word(said: str) -> None:
+    signature = sign(f"{CHILD}loading\n{CHILD}{said}\n{CHILD}bye\n{BASH}")
+    assert (signature.headline, signature.wrapper) == (said, False)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "GET prices: HTTP 200",
+        "status code: 204",
+        "HTTP/1.1 301 moved",
+        "status: 4040 rows",
+        "host 503",
+    ],
+)
+def test_a_good_answer_and_a_count_tell_of_none(said: str) -> None:
+    assert sign(f"{CHILD}{said}\n{BASH}").wrapper
 
 
 def test_a_wrapper_with_nothing_inside_says_so() -> None:
