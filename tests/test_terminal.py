@@ -122,7 +122,9 @@ def test_a_code_page_loses_characters_and_nothing_else(
 ) -> None:
     incident = cli.capture("orders", events=[exception("ValueError", f"{SCRIPTS} → ✓ end")])
     cli.environ["PYTHONIOENCODING"] = encoding
-    args = {"log": ["log", incident], "kb": ["kb", "list"]}.get(command, [command])
+    args = {"log": ["log", incident], "kb": ["kb", "list", "--source=starter/"]}.get(
+        command, [command]
+    )
     said = cli.process(*args, encoding=encoding)
     assert said.returncode == 0, said
     assert "Traceback" not in said.stderr
