@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from knowledge import evidence, ranking
-from knowledge.embedders import Embedder
+from knowledge.embedders import BuiltinEmbedder, Embedder
 from knowledge.errors import EmbedderMismatch, ModelUnavailable, NotFound
 from knowledge.records import Entry, Evidence, Incident, Match, Signature, Symptom, short_hash
 from knowledge.redact import clean, redact
@@ -71,11 +71,12 @@ class KnowledgeBase:
             )
         exact = self.store.find_exact(signature.fingerprint)
         vector = self.embedder.embed([signature.text])[0]
-        near = (
-            *self.store.find_vector(vector, VECTOR_CANDIDATES),
-            *self.store.find_text(tokenize(signature.text), TEXT_CANDIDATES),
-        )
-        return ranking.rank(signature, exact, near, limit=limit or len(exact) + len(near))
+        near = self.store.find_vector(vector, VECTOR_CANDIDATES)
+        by_cosine = self.embedder.name != BuiltinEmbedder.name
+        if not by_cosine:
+            near += self.store.find_text(tokenize(signature.text), TEXT_CANDIDATES)
+        limit = limit or len(exact) + len(near)
+        return ranking.rank(signature, exact, near, limit=limit, by_cosine=by_cosine)
 
     @property
     def margin(self) -> float:

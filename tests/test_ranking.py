@@ -367,3 +367,31 @@ def test_tokens_are_plain_and_found_again(text: str) -> None:
 def test_the_bounds_are_the_embedder_s() -> None:
     assert BuiltinEmbedder.bound == BUILTIN_BOUND
     assert 0.0 < BUILTIN_MARGIN < 1.0 - BUILTIN_BOUND
+
+
+# ---- another embedder's own similarity ----
+
+NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
+
+
+def test_vectors_of_another_embedder_are_compared_by_their_cosine() -> None:
+    asked = sign("requests.HTTPError: 404 Client Error: Not Found for url: https://a/b")
+    texts = {
+        "same words": ("requests.HTTPError: 404 Client Error: Not Found for url: https://a/c", 0.5),
+        "other words": ("the page is gone: HTTP 404", 0.93),
+        "another code": ("requests.HTTPError: 401 Client Error for url: https://a/b", 0.97),
+        "without a vector": ("requests.HTTPError: 404 Client Error: Not Found", None),
+        "opposite": ("all is well", -0.4),
+    }
+    near = [
+        Candidate(
+            Entry(name, "runbook", "test", name, (Symptom(text, sign(text)),), "", NOW), 0, cosine
+        )
+        for name, (text, cosine) in texts.items()
+    ]
+    found = rank(asked, (), near, by_cosine=True)
+    assert [(match.entry.id, round(match.similarity, 4)) for match in found] == [
+        ("other words", 0.93),
+        ("another code", round(0.97 * 0.75, 4)),
+        ("same words", 0.5),
+    ]
