@@ -69,6 +69,34 @@ class Times:
     def bare(self) -> list[float]:
         return [vector + text for vector, text in zip(self.vector, self.text, strict=True)]
 
+    @property
+    def ratio(self) -> float:
+        return p95(self.find) / p95(self.bare)
+
+
+@dataclass
+class Figures:
+    """What was measured at one size; lists have SQLite's first, then Postgres'."""
+
+    size: int
+    ingest: list[float]  # seconds
+    index: float | None  # seconds to make it, where there is one
+    memory: list[int]  # bytes
+    disk: list[int]
+    times: list[Times]
+    index_used: bool
+
+    @property
+    def recall(self) -> float:
+        """Of Postgres, beside SQLite, which looks at every vector."""
+        return hits(self.times[1].nearest, self.times[0].nearest)
+
+    @property
+    def agreeing(self) -> int:
+        """The queries whose best match in both is equally good."""
+        pairs = zip(*(times.best for times in self.times), strict=True)
+        return sum(abs(one - other) < 1e-9 for one, other in pairs)
+
 
 def main(arguments: Sequence[str] = ()) -> int:
     sizes = [int(size) for size in arguments] or SIZES
@@ -76,8 +104,10 @@ def main(arguments: Sequence[str] = ()) -> int:
     with postgres(max(sizes)) as admin, psycopg.connect(admin) as connection:
         tell_machine(connection)
         for size in sizes:
-            print(f"\n{size:,} entries{'':24}{'sqlite':>12}{'postgres':>12}")
-            broken += [f"{size:,} entries: {what}" for what in measure(size, admin)]
+            figures = measure(size, admin)
+            print(f"\n{f'{size:,} entries':<40}{'SQLite':>14}{'Postgres':>14}")
+            report(figures)
+            broken += out_of_bounds(figures)
     for what in broken:
         print(f"BROKEN: {what}")
     return int(bool(broken))
@@ -97,8 +127,8 @@ def postgres(size: int) -> Iterator[str]:
         yield dsn
 
 
-def measure(size: int, admin: str) -> list[str]:
-    """Fill both stores with `size` entries, print what they take; what is out of bounds."""
+def measure(size: int, admin: str) -> Figures:
+    """Fill both stores with `size` entries, and search them."""
     with (
         tempfile.TemporaryDirectory() as folder,
         template(admin, new_name(), lambda dsn: migrate(dsn, APP)) as name,
@@ -112,45 +142,53 @@ def measure(size: int, admin: str) -> list[str]:
             memory = pool.map(memory_of_finds, urls, chunksize=1)
         with ExitStack() as stack:
             stores = [stack.enter_context(closing(open_store(url))) for url in urls]
-            sqlite, postgres = search(stores)
+            times = search(stores)
         with psycopg.connect(base.admin) as connection:
-            [held] = connection.execute("SELECT pg_database_size(current_database())").fetchall()
-        disk = [file.stat().st_size, held[0]]
-    indexed = size >= INDEX_FROM
-    recall = hits(postgres.nearest, sqlite.nearest)
-    same = sum(abs(a - b) < 1e-9 for a, b in zip(sqlite.best, postgres.best, strict=True))
-    ratios = [p95(times.find) / p95(times.bare) for times in (sqlite, postgres)]
-    compared = size <= ONE_BY_ONE
-    tell("ingest, s" + ("" if compared else " (both at once)"), *(f"{s:.1f}" for s in ingest))
-    tell("index of the vectors, s", "-", f"{index:.1f}" if indexed else "-")
-    for what in ("vector", "text", "find"):
-        several = [getattr(times, what) for times in (sqlite, postgres)]
-        tell(
-            {"find": "whole find"}.get(what, f"bare {what} query") + ", ms p50/p95",
-            *(f"{median(one):.1f}/{p95(one):.1f}" for one in several),
-        )
-    tell("find to bare queries, p95", *(f"{ratio:.2f}x" for ratio in ratios))
-    tell("recall@5 of the index", "-", f"{recall:.3f}" if indexed else "-")
-    tell("best match as good as the other's", "-", f"{same}/{QUERIES}")
-    tell("on disk, MB", *(f"{size / 1e6:.0f}" for size in disk))
-    tell("a client's memory for finds, MB", *(f"{size / 1e6:.0f}" for size in memory))
-    return [
-        *(
-            f"find takes {ratio:.2f} times its queries on {name}, bound {MAX_FIND}"
-            for name, ratio in zip(("sqlite", "postgres"), ratios, strict=True)
-            if size == BOUNDED and ratio > MAX_FIND
-        ),
-        *(
-            [f"ingest into Postgres takes {ingest[1] / ingest[0]:.1f} times, bound {MAX_INGEST}"]
-            if size == BOUNDED and ingest[1] / ingest[0] > MAX_INGEST
-            else []
-        ),
-        *(
-            [f"recall@5 {recall:.3f}, bound {MIN_RECALL}"]
-            if indexed and recall < MIN_RECALL
-            else []
-        ),
-    ]
+            [[held]] = connection.execute("SELECT pg_database_size(current_database())")
+            scans = connection.execute(
+                "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname ^@ 'vectors_of_space'"
+            ).fetchall()
+        disk = [file.stat().st_size, held]
+    return Figures(
+        size, ingest, index if scans else None, memory, disk, times, bool(sum(scans, ()))
+    )
+
+
+def report(figures: Figures) -> None:
+    ingest = "ingest, s" if figures.size <= ONE_BY_ONE else "ingest of both at once, s"
+    tell(ingest, [f"{seconds:.1f}" for seconds in figures.ingest])
+    for what, kind in (
+        ("bare vector query", "vector"),
+        ("bare text query", "text"),
+        ("whole find", "find"),
+    ):
+        several = [getattr(times, kind) for times in figures.times]
+        tell(f"{what}, ms p50/p95", [f"{median(one):.1f}/{p95(one):.1f}" for one in several])
+    tell("find to bare queries, p95", [f"{times.ratio:.2f}x" for times in figures.times])
+    tell("best match as good as the other's", ["", f"{figures.agreeing}/{QUERIES}"])
+    tell("on disk, MB", [f"{size / 1e6:.0f}" for size in figures.disk])
+    tell("a client's memory for finds, MB", [f"{size / 1e6:.0f}" for size in figures.memory])
+    if figures.index is not None:
+        tell("making the index of the vectors, s", ["", f"{figures.index:.1f}"])
+        tell("recall@5 with it", ["", f"{figures.recall:.3f}"])
+
+
+def out_of_bounds(figures: Figures) -> list[str]:
+    wrong = []
+    if figures.size == BOUNDED:
+        wrong += [
+            f"a find takes {times.ratio:.2f} times its bare queries on {name}, bound {MAX_FIND}"
+            for name, times in zip(("SQLite", "Postgres"), figures.times, strict=True)
+            if times.ratio > MAX_FIND
+        ]
+        ratio = figures.ingest[1] / figures.ingest[0]
+        if ratio > MAX_INGEST:
+            wrong.append(f"ingest takes {ratio:.1f} times as long on Postgres, bound {MAX_INGEST}")
+    if figures.size >= INDEX_FROM and not figures.index_used:
+        wrong.append("there is no index of the vectors, or it is not used")
+    if figures.recall < MIN_RECALL:
+        wrong.append(f"recall@5 is {figures.recall:.3f}, bound {MIN_RECALL}")
+    return [f"{figures.size:,} entries: {what}" for what in wrong]
 
 
 # --- filling ---------------------------------------------------------------------------------
@@ -311,8 +349,8 @@ def p95(several: Sequence[float]) -> float:
     return sorted(several)[math.ceil(0.95 * len(several)) - 1]
 
 
-def tell(what: str, sqlite: str, postgres: str) -> None:
-    print(f"  {what:<38}{sqlite:>14}{postgres:>14}", flush=True)
+def tell(what: str, both: Sequence[str]) -> None:
+    print(f"  {what:<38}{both[0]:>14}{both[1]:>14}", flush=True)
 
 
 def tell_machine(connection: psycopg.Connection[tuple[str]]) -> None:
