@@ -59,7 +59,7 @@ DOES: Mapping[str, str] = {
     "gate.similarity": "The least similarity of a match; not set, the embedder's own.",
     "gate.margin": "The least lead over the best match with another action.",
     "gate.confidence": "The least confidence of a model. It may only lower a decision.",
-    "gate.similarity_for": "A higher bound for some: {error:TimeoutError: 0.9, dag:payments_*: 0.95}.",
+    "gate.similarity_for": "A higher bound for some failures, by error class or DAG glob.",
     "gate.confidence_for": "A higher bound for some, named as in similarity_for.",
     "gate.trust_retries": "Whether retries in Airflow say that a task may run twice.",
     "gate.attempts_per_day": "Acts alone per task instance and day.",
