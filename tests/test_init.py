@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aiops_cli.commands import init_models
 from aiops_cli.commands.init import _page_to_address
 from tests.cli import Cli, Said, make
 from tests.network import CA, TlsServer
+from tests.ollama_server import CLOUD_MODEL, Model, OllamaServer
+
+NOBODY = "127.0.0.1:9"  # whoever runs the tests may have an Ollama
 
 
 @pytest.fixture
@@ -19,6 +25,7 @@ def fresh(cli: Cli) -> Cli:
     file(cli).unlink()
     for name in ("KB", "AIRFLOW_URL", "AIRFLOW_USERNAME", "AIRFLOW_PASSWORD"):
         del cli.environ[f"AIOPS_{name}"]
+    cli.environ["OLLAMA_HOST"] = NOBODY
     return cli
 
 
@@ -196,6 +203,7 @@ def test_an_own_ca_is_asked_for_where_it_is_needed(
         cli = make(server, tmp_path, monkeypatch)
         for name in ("KB", "AIRFLOW_URL", "AIRFLOW_USERNAME", "AIRFLOW_PASSWORD"):
             del cli.environ[f"AIOPS_{name}"]
+        cli.environ["OLLAMA_HOST"] = NOBODY
         said = talk(cli, server.url, str(CA), "1", "echo t", str(cli.kb))
         assert said.code == 0, said
         assert "not trusted" in said.err
@@ -220,10 +228,107 @@ def test_a_named_instance_goes_under_its_name(fresh: Cli) -> None:
 
 
 def test_what_the_environment_sets_is_told(cli: Cli) -> None:
+    cli.environ["OLLAMA_HOST"] = NOBODY
     said = talk(cli, "", "0")
     assert said.code == 0, said
     assert "AIOPS_AIRFLOW_PASSWORD, AIOPS_AIRFLOW_URL" in said.err
     assert cli.server.password not in file(cli).read_text() + said.err
+
+
+# ---- models ----
+
+
+@pytest.fixture
+def ollama(fresh: Cli) -> Iterator[OllamaServer]:
+    """An Ollama with a model of each kind, and one that runs elsewhere."""
+    fresh.server.tokens["t"] = "oncall"
+    with OllamaServer() as server:
+        server.models["mine:latest"] = CLOUD_MODEL
+        server.models["old:7b"] = Model(capabilities=())
+        server.answer = lambda request: {
+            "action": "none", "cause": "c", "confidence": 0.5, "explanation": "e", "quotes": [],
+        }  # fmt: skip
+        fresh.environ["OLLAMA_HOST"] = server.url
+        yield server
+
+
+def asked(fresh: Cli, *answers: str, args: Any = ()) -> Said:
+    return talk(fresh, fresh.server.url, "1", "echo t", str(fresh.kb), *answers, args=args)
+
+
+def test_the_models_of_an_ollama_are_offered(fresh: Cli, ollama: OllamaServer) -> None:
+    said = asked(fresh, "1", "1")
+    assert said.code == 0, said
+    assert (
+        file(fresh)
+        .read_text()
+        .endswith(
+            f"kb: sqlite:///{fresh.kb}\nllm: ollama:llama3.1\nembedder: ollama:nomic-embed-text\n"
+        )
+    )
+    suggest, vectors = said.err.split("Similar failures")
+    assert "0  none\n  1  ollama:llama3.1\n  2  ollama:old:7b\n" in suggest
+    assert "0  builtin\n  1  ollama:nomic-embed-text\n  2  ollama:old:7b\n" in vectors
+    assert "mine" not in said.err, "it runs elsewhere"
+    assert "llama3.1 is installed" in said.out
+    assert "64 dimensions" in said.out
+
+
+def test_without_an_answer_no_model_is_set(fresh: Cli, ollama: OllamaServer) -> None:
+    said = asked(fresh, "9", "", "")
+    assert said.code == 0, said
+    assert "'9' is none of these" in said.err
+    assert "ollama:" not in file(fresh).read_text()
+    assert {request.path for request in ollama.requests} == {"/api/tags", "/api/show"}
+
+
+def test_what_is_set_stays_unless_another_is_chosen(fresh: Cli, ollama: OllamaServer) -> None:
+    file(fresh).write_text("llm: ollama:gone\nembedder: ollama:nomic-embed-text\n")
+    said = asked(fresh, "", "0", "y")
+    assert said.code == 4, "doctor tells that it is not installed"
+    assert "gone is not installed" in said.out
+    assert "3  ollama:gone\nWhich [3]" in said.err
+    assert file(fresh).read_text().startswith("llm: ollama:gone\nembedder: builtin\n")
+    assert "embedder: ollama:nomic-embed-text → builtin" in said.err
+
+
+def test_what_a_variable_sets_is_not_asked_for(fresh: Cli, ollama: OllamaServer) -> None:
+    fresh.environ |= {"AIOPS_LLM": "none", "AIOPS_EMBEDDER": "builtin"}
+    assert asked(fresh).code == 0
+    assert ollama.requests == []
+
+
+def test_an_ollama_elsewhere_is_not_asked_unless_it_is_allowed(fresh: Cli) -> None:
+    fresh.server.tokens["t"] = "oncall"
+    fresh.environ["OLLAMA_HOST"] = "http://gpu.example.com:11434"
+    said = asked(fresh)
+    assert said.code == 0, said
+    assert "Similar failures" not in said.err
+
+
+def test_an_ollama_that_hangs_is_not_waited_for(
+    fresh: Cli, ollama: OllamaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init_models, "_PATIENCE", timedelta(milliseconds=200))
+    ollama.fault("/api/tags", "hang")
+    assert asked(fresh).code == 0
+
+
+def test_models_as_options(fresh: Cli, ollama: OllamaServer) -> None:
+    script = ("init", "--yes", "--url", fresh.server.url, "--token-command", "echo t")
+    for option, value, code, words in (
+        ("--llm", "ollama:qwen3", 4, "ollama pull qwen3"),
+        ("--llm", "gpt-4", 2, "expected none or ollama:MODEL"),
+        ("--embedder", "ollama:gpt-oss:120b-cloud", 2, "ollama_allow"),
+        ("--embedder", "ollama:mine", 4, "runs in a cloud"),
+    ):
+        fresh.run(*script, "--kb", str(fresh.kb), option, value).refused(code, words)
+        assert not file(fresh).exists()
+    models = ("--llm", "ollama:llama3.1", "--embedder", "builtin")
+    said = fresh.ok(*script, "--kb", str(fresh.kb), *models, "--json").json
+    assert said["changed"][-2:] == ["llm", "embedder"]
+    assert "llm: ollama:llama3.1\nembedder: builtin\n" in file(fresh).read_text()
+    assert asked(fresh, "n", args=("--llm", "none", "--embedder", "builtin")).code == 0
 
 
 # ---- in a script ----

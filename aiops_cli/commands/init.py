@@ -1,27 +1,28 @@
-"""`aiops init`: ask for Airflow, the login and the knowledge base, try each, write the settings."""
+"""`aiops init`: ask for Airflow, the login, the knowledge base and the models, try each, write the
+settings."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aiops_cli.commands import Invocation, output
+from aiops_cli.commands.asking import ask, ask_secret, tell, until_it_works
 from aiops_cli.commands.output import print_json
-from aiops_cli.errors import AiopsError, AirflowAuth, AirflowUnreachable, UsageError
-from knowledge.errors import KnowledgeError
+from aiops_cli.errors import AirflowAuth, AirflowUnreachable, UsageError
 
 if TYPE_CHECKING:
     from aiops_cli.airflow.rights import Right
     from aiops_cli.config import AirflowSettings, Settings
 
-T = TypeVar("T")
-
 _LOGIN_KEYS = ("token", "token_command", "client_id", "client_secret", "username", "password")
+_OWN_KEYS = ("kb", "llm", "embedder")  # of no Airflow
 # What belongs to one address and must not be sent to another.
 _ADDRESS_KEYS = (*_LOGIN_KEYS, "headers", "cookie", "cert_file", "key_file")
 
@@ -77,10 +78,17 @@ def init(
         str | None, typer.Option(help="A command that prints a token; no shell runs it.")
     ] = None,
     kb: Annotated[str | None, typer.Option(help="The knowledge base: a file or its URL.")] = None,
+    llm: Annotated[
+        str | None, typer.Option(help="The model that may suggest: none or ollama:MODEL.")
+    ] = None,
+    embedder: Annotated[
+        str | None, typer.Option(help="What makes the vectors: builtin or ollama:MODEL.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; take the options.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Ask for Airflow's address, the login and the knowledge base; try each; write the settings.
+    """Ask for Airflow's address, the login, the knowledge base and, where an Ollama answers, its
+    models; try each; write the settings.
 
     Nothing is written before all of it works. The file is readable by its owner only.
     """
@@ -102,12 +110,14 @@ def init(
     draft = _Draft(known, now.kb)
     if yes:
         _take(draft, url, username, password_stdin, token_command, kb)
+        _take_models(draft, now, llm=llm, embedder=embedder)
     else:
-        _tell(f"This writes {path}.\nCtrl-C at any time leaves everything as it is.\n")
+        tell(f"This writes {path}.\nCtrl-C at any time leaves everything as it is.\n")
         _ask_url(draft, url)
         _ask_login(draft, username, token_command)
         if "AIOPS_KB" not in called.environ:
             _ask_kb(draft, kb, now)
+        _ask_models(draft, now, called.environ, llm=llm, embedder=embedder)
     written = _write(path, now, draft, ask=not yes)
     _tell_of_variables(called.environ)
 
@@ -119,7 +129,7 @@ def init(
         print_json({"config": str(path), "changed": written, **health.document()})
     else:
         show_checks(health)
-        _tell(
+        tell(
             "\nNext: aiops diagnose            what failed today, why, and what helped before"
             "\n      aiops kb seed PATH        read your runbooks"
             "\n      aiops watch --shadow      see what it would do, without doing it"
@@ -155,10 +165,25 @@ def _take(
         draft.set_login(username=username, password=password)
     elif username:  # the password comes from AIOPS_AIRFLOW_PASSWORD or stands in the file
         draft.set(username=username)
-    _tell(f"Airflow {_try_url(draft) or '(behind a sign-in page)'} at {draft.airflow.url}")
+    tell(f"Airflow {_try_url(draft) or '(behind a sign-in page)'} at {draft.airflow.url}")
     _tell_rights(_try_login(draft))
     if kb:
         _set_kb(draft, kb)
+
+
+def _take_models(draft: _Draft, now: Settings, **given: str | None) -> None:
+    """Take on models that are named, and see that they can be had."""
+    from aiops_cli.commands.init_models import must_be_installed
+    from aiops_cli.config_table import BY_NAME
+
+    for key, value in given.items():
+        if value is None:
+            continue
+        try:
+            draft.changes[key] = BY_NAME[key].parse(value)
+        except ValueError as error:
+            raise UsageError(f"{key}: {error}", "ollama list names the models") from None
+        must_be_installed(now, value)
 
 
 # ---- with questions ----
@@ -166,26 +191,26 @@ def _take(
 
 def _ask_url(draft: _Draft, url: str | None) -> None:
     def attempt() -> None:
-        draft.set_url(_page_to_address(_ask("Airflow's address", url or draft.airflow.url)))
+        draft.set_url(_page_to_address(ask("Airflow's address", url or draft.airflow.url)))
         try:
             version = _try_url(draft)
         except AirflowUnreachable as error:
             if "not trusted" not in error.message:
                 raise
-            _tell(f"  {error.message}")
-            draft.set(ca_file=_ask("File with your company's CA certificates (PEM)", ""))
+            tell(f"  {error.message}")
+            draft.set(ca_file=ask("File with your company's CA certificates (PEM)", ""))
             version = _try_url(draft)
         if version:
-            _tell(f"  Airflow {version}")
+            tell(f"  Airflow {version}")
 
-    _until_it_works(attempt)
+    until_it_works(attempt)
 
 
 def _ask_login(draft: _Draft, username: str | None, token_command: str | None) -> None:
     airflow = draft.airflow
     has_one = any(getattr(airflow, key) for key in (*_LOGIN_KEYS, "headers", "cookie"))
     kept = "0" if has_one and not (username or token_command) else ""
-    _tell(
+    tell(
         "\nHow to log in:\n"
         + ("  0  as it is set now\n" if has_one else "")
         + "  1  a command that prints a token: no secret is kept in the file, and it\n"
@@ -199,68 +224,62 @@ def _ask_login(draft: _Draft, username: str | None, token_command: str | None) -
 
     def attempt() -> None:
         draft.airflow, draft.changes = airflow, dict(before)
-        way = _ask("Which", kept or ("2" if username else "1"))
+        way = ask("Which", kept or ("2" if username else "1"))
         if way == "1":
-            command = _ask("Command", token_command or airflow.token_command or "")
+            command = ask("Command", token_command or airflow.token_command or "")
             draft.set_login(token_command=command)
         elif way == "2":
-            user = _ask("User name", username or airflow.username or "")
-            draft.set_login(username=user, password=_ask_secret("Password"))
+            user = ask("User name", username or airflow.username or "")
+            draft.set_login(username=user, password=ask_secret("Password"))
         elif way == "3":
-            draft.set_login(token=_ask_secret("Token"))
+            draft.set_login(token=ask_secret("Token"))
         elif way == "4":
-            client = _ask("Client id", airflow.client_id or "")
-            draft.set_login(client_id=client, client_secret=_ask_secret("Client secret"))
+            client = ask("Client id", airflow.client_id or "")
+            draft.set_login(client_id=client, client_secret=ask_secret("Client secret"))
         elif not (way == "0" and has_one):
             raise UsageError(f"{way!r} is none of these", "answer with a number")
         _tell_rights(_try_login(draft))
 
-    _until_it_works(attempt)
+    until_it_works(attempt)
 
 
 def _ask_kb(draft: _Draft, kb: str | None, now: Settings) -> None:
     shown = now.kb_path()
 
     def attempt() -> None:
-        answer = _ask("Knowledge base", kb or (str(shown) if shown else "as it is set now"))
+        answer = ask("Knowledge base", kb or (str(shown) if shown else "as it is set now"))
         if answer not in (str(shown), "as it is set now"):
             _set_kb(draft, answer)
         elif shown:
             _try_kb(draft.kb)
 
-    _tell("\nWhat is learned is kept in a file (or postgresql://…, shared by a team).")
-    _until_it_works(attempt)
+    tell("\nWhat is learned is kept in a file (or postgresql://…, shared by a team).")
+    until_it_works(attempt)
 
 
-def _until_it_works(attempt: Callable[[], T]) -> T:
-    while True:
-        try:
-            return attempt()
-        except (AiopsError, KnowledgeError) as error:
-            _tell(f"  {error.message}")
-            if error.hint:
-                _tell(f"  {error.hint}")
+def _ask_models(
+    draft: _Draft, now: Settings, environ: Mapping[str, str], **given: str | None
+) -> None:
+    """Offer the models of an Ollama that answers; what is named as an option is not asked for."""
+    from aiops_cli.commands.init_models import choose, installed
 
-
-def _ask(question: str, default: str) -> str:
-    """One line. Ctrl-D is a no to all of it."""
-    shown = f"{question} [{default}]: " if default else f"{question}: "
-    print(shown, end="", file=sys.stderr, flush=True)
-    line = sys.stdin.readline()
-    if not line:
-        print(file=sys.stderr)
-        raise typer.Abort
-    return line.strip() or default
-
-
-def _ask_secret(question: str) -> str:
-    """One line that is not shown while it is typed."""
-    import getpass
-
-    try:
-        return getpass.getpass(f"{question} (not shown): ", stream=sys.stderr)
-    except EOFError:
-        raise typer.Abort from None
+    _take_models(draft, now, **given)
+    keys = [key for key in given if given[key] is None and f"AIOPS_{key.upper()}" not in environ]
+    found = installed(now) if keys else None
+    if found is None:
+        return
+    offers = {
+        "llm": ("A model may suggest what a person then decides", "none", found.completing),
+        "embedder": ("Similar failures are found by vectors of", "builtin", found.embedding),
+    }
+    for key in keys:
+        title, bare, names = offers[key]
+        before = getattr(now, key)
+        if names or before != bare:
+            title = f"{title} ({found.url}):"
+            value = until_it_works(partial(choose, title, bare, names, before))
+            if value != before:
+                draft.changes[key] = value
 
 
 # ---- trying ----
@@ -273,7 +292,7 @@ def _try_url(draft: _Draft) -> str | None:
     try:
         return services.reach(draft.airflow).version()
     except AirflowAuth as error:
-        _tell(f"  {error.message}\n  {error.hint}")
+        tell(f"  {error.message}\n  {error.hint}")
         return None
 
 
@@ -303,7 +322,7 @@ def _try_kb(kb: str) -> None:
 
 def _tell_rights(rights: tuple[Right, ...]) -> None:
     lacking = [right.name for right in rights if not right.allowed]
-    _tell("  logged in" + (f"; may not {', '.join(lacking)}" if lacking else ""))
+    tell("  logged in" + (f"; may not {', '.join(lacking)}" if lacking else ""))
 
 
 # ---- writing ----
@@ -321,26 +340,26 @@ def _write(path: Path, now: Settings, draft: _Draft, *, ask: bool) -> list[str]:
     changes = {
         keys: value
         for key, value in draft.changes.items()
-        for keys in [(key,) if key == "kb" else (*section, key)]
+        for keys in [(key,) if key in _OWN_KEYS else (*section, key)]
         if there.get(keys) != value
     }
     names = [".".join(keys) for keys in changes]
     if not changes:
-        _tell(f"\n{path} stays as it is.")
+        tell(f"\n{path} stays as it is.")
         return []
     edited = config_write.edited(text, changes, path)
-    _tell(f"\n{'Changes in' if text else 'Into'} {path}:")
+    tell(f"\n{'Changes in' if text else 'Into'} {path}:")
     for name, (keys, value) in zip(names, changes.items(), strict=True):
-        _tell(f"  {name}: {_shown(keys[-1], value, there.get(keys))}")
+        tell(f"  {name}: {_shown(keys[-1], value, there.get(keys))}")
     if text and not edited.whole:
-        _tell(f"  its comments cannot be kept; the file as it is now stays as {path.name}.bak")
+        tell(f"  its comments cannot be kept; the file as it is now stays as {path.name}.bak")
     if text and ask and not output.confirm("Write them?"):
-        _tell("  nothing is written")
+        tell("  nothing is written")
         raise typer.Exit
     if text and not edited.whole:
         config_write.write_private(path.with_name(f"{path.name}.bak"), text)
     config_write.write_private(path, edited.text)
-    _tell("  written, readable by you alone\n")
+    tell("  written, readable by you alone\n")
     return names
 
 
@@ -348,7 +367,7 @@ def _shown(key: str, value: str | None, old: object) -> str:
     """A change, its secrets not shown."""
     from aiops_cli.config_table import BY_NAME
 
-    secret = BY_NAME[key if key == "kb" else f"airflow.{key}"].secret or "@" in f"{value}{old}"
+    secret = BY_NAME[key if key in _OWN_KEYS else f"airflow.{key}"].secret or "@" in f"{value}{old}"
     if value is None:
         return "removed"
     if secret:
@@ -358,9 +377,10 @@ def _shown(key: str, value: str | None, old: object) -> str:
 
 def _tell_of_variables(environ: Mapping[str, str]) -> None:
     found = sorted(name for name in environ if name.startswith("AIOPS_") and environ[name])
-    stronger = [name for name in found if name.startswith("AIOPS_AIRFLOW_") or name == "AIOPS_KB"]
+    own = [f"AIOPS_{key.upper()}" for key in _OWN_KEYS]
+    stronger = [name for name in found if name.startswith("AIOPS_AIRFLOW_") or name in own]
     if stronger:
-        _tell(f"The environment comes before the file: {', '.join(stronger)}")
+        tell(f"The environment comes before the file: {', '.join(stronger)}")
 
 
 def _page_to_address(text: str) -> str:
@@ -370,9 +390,3 @@ def _page_to_address(text: str) -> str:
     address = re.split(r"[?#]", text.strip())[0]
     pages = "home|dags|dagruns|task_instances|assets|login|auth|variables|connections|pools|api"
     return re.sub(rf"(?<=[^/:])/({pages})(/.*)?$", "", address)
-
-
-def _tell(text: str) -> None:
-    from knowledge.redact import clean  # what Airflow said may be in it
-
-    typer.echo(clean(text), err=True)
