@@ -169,14 +169,18 @@ def test_without_an_index_the_answer_is_exact(
 
 
 def test_an_index_is_made_from_so_many_vectors_on(
-    many: Database, monkeypatch: pytest.MonkeyPatch
+    many: Database, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(many, "DROP INDEX aiops.vectors_of_space_1")
     index(many, monkeypatch, MANY + 1)
     assert indexes(many) == []
+    assert store.advice() == ""
+    monkeypatch.setattr(postgres_schema, "INDEX_FROM", MANY)
+    assert "aiops kb migrate" in store.advice(), "who has grown is told"
     index(many, monkeypatch, MANY)
     [made] = indexes(many)
     assert "(embedding)::vector(64)" in made
+    assert store.advice() == ""
     index(many, monkeypatch, MANY)
     assert indexes(many) == [made]
 

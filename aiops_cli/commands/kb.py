@@ -208,8 +208,8 @@ def stats(
     from aiops_cli import services
     from knowledge.lint import written_on
 
-    with services.knowledge_base(settings(ctx)) as knowledge:
-        store = knowledge.store
+    chosen = settings(ctx)
+    with services.store(chosen) as store, services.knowledge(chosen, store):
         entries, everything = store.entries(), store.entries(retired=True)
         own = [entry for entry in entries if not entry.starter]
         uses = store.uses([entry.id for entry in entries])
@@ -233,6 +233,7 @@ def stats(
             "acts": dict(Counter(trial.outcome or "not settled" for trial in trials)),
             "alone": sum(trial.mode == "auto" for trial in trials),
             "embedder": space.embedder if space else None,
+            "advice": store.advice() or None,
         }
     if json:
         print_json(document)
@@ -264,6 +265,7 @@ def stats(
                 ("incidents", told(document["incidents"])),
                 ("acts", f"{told(document['acts'])} ({document['alone']} alone)"),
                 ("embedder", document["embedder"] or "no vectors yet"),
+                *([("advice", document["advice"])] if document["advice"] else []),
             ]
         )
     )

@@ -9,7 +9,12 @@ from itertools import islice
 
 from knowledge.stores import Vector, rules
 from knowledge.stores.postgres_engine import ROWS_AT_ONCE, Database
-from knowledge.stores.postgres_schema import MAX_INDEXED, indexed_type, open_database
+from knowledge.stores.postgres_schema import (
+    MAX_INDEXED,
+    indexed_type,
+    lacks_index,
+    open_database,
+)
 from knowledge.stores.rows import Row
 from knowledge.stores.sql_entries import Space
 from knowledge.stores.sql_moving import MovingTables
@@ -33,7 +38,8 @@ class PostgresStore(MovingTables):
         """Raises StoreUnusable or SchemaTooNew. `now` is the store's clock: the server's, unless
         a test has another."""
         database = open_database(dsn)
-        return cls(database, now or database.now, PostgresIndex(database), database.location)
+        index = PostgresIndex(database)
+        return cls(database, now or database.now, index, database.location)
 
 
 class PostgresIndex:
@@ -42,6 +48,11 @@ class PostgresIndex:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+
+    def advice(self) -> str:
+        if not lacks_index(self._db):
+            return ""
+        return "each search looks at every vector: its owner runs aiops kb migrate once more"
 
     def add_words(self, words: Mapping[int, Sequence[str]]) -> None:
         if not words:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from knowledge.errors import SchemaTooNew, StoreUnusable
 from knowledge.stores.postgres_engine import SCHEMA, SETTINGS, Database, first_line, reach
@@ -177,10 +179,7 @@ def _index_vectors(database: Database) -> None:
         if row["indexname"] == wanted:
             return
         database.script(f"DROP INDEX {row['indexname']}")
-    if active is None or active["dimensions"] > MAX_INDEXED:
-        return
-    counted = database.rows("SELECT count(*) AS n FROM vectors WHERE space = ?", [active["id"]])
-    if counted[0]["n"] < INDEX_FROM:
+    if active is None or not _worth_it(database, active):
         return
     kind = indexed_type(active["dimensions"])
     operators = f"{kind.partition('(')[0]}_cosine_ops"
@@ -193,6 +192,23 @@ def _index_vectors(database: Database) -> None:
         f"CREATE INDEX {wanted} ON vectors "
         f"USING hnsw ((embedding::{kind}) {operators}) WHERE space = {int(active['id'])}"
     )
+
+
+def _worth_it(database: Database, active: Mapping[str, Any]) -> bool:
+    """Whether an index pays for the vectors in use."""
+    counted = database.rows("SELECT count(*) AS n FROM vectors WHERE space = ?", [active["id"]])
+    return bool(active["dimensions"] <= MAX_INDEXED and counted[0]["n"] >= INDEX_FROM)
+
+
+def lacks_index(database: Database) -> bool:
+    """Whether `migrate` would make the index of the vectors in use. Inside a transaction."""
+    active = database.row("SELECT id, dimensions FROM vector_spaces WHERE state = 'active'")
+    if active is None or database.row(
+        "SELECT 1 AS there FROM pg_indexes WHERE schemaname = ? AND indexname = ?",
+        [SCHEMA, f"vectors_of_space_{active['id']}"],
+    ):
+        return False
+    return _worth_it(database, active)
 
 
 def indexed_type(dimensions: int) -> str:

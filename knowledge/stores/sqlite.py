@@ -40,6 +40,9 @@ class SqliteIndex:
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    def advice(self) -> str:
+        return ""
+
     def add_words(self, words: Mapping[int, Sequence[str]]) -> None:
         for symptom, tokens in words.items():
             self._db.rows(
