@@ -27,7 +27,12 @@ from tests.documents import ROOT
 
 NAME = f"aiops_cli-{__version__}"
 # What belongs into the wheel beside modules, and is found at run time or by type checkers.
-DATA = ("py.typed", "starter/*.yaml", "stores/migrations/**/*.sql")
+DATA = (
+    "aiops_cli/diagnosis/prompt.txt",
+    "py.typed",
+    "starter/*.yaml",
+    "stores/migrations/**/*.sql",
+)
 
 
 class Built(NamedTuple):
