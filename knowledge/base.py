@@ -83,14 +83,15 @@ class KnowledgeBase:
         """The lead over a differing answer that the embedder's similarity needs, measured."""
         return ranking.BUILTIN_MARGIN
 
-    def put(self, entries: Sequence[Entry], at: datetime) -> PutCounts:
-        """Embed and append entries; what is stored already is left alone."""
+    def put(self, entries: Sequence[Entry], at: datetime, *, by: str = "aiops") -> PutCounts:
+        """Embed and append entries; what is stored already is left alone. One that comes retired
+        is stored so, retired by `by`."""
         texts = [symptom.signature.text for entry in entries for symptom in entry.symptoms]
         vectors = iter(self.embedder.embed(texts) if texts else [])
         embedded = [
             EmbeddedEntry(entry, tuple(next(vectors) for _ in entry.symptoms)) for entry in entries
         ]
-        return self.store.put_entries(embedded, self.space, at)
+        return self.store.put_entries(embedded, self.space, at, by=by)
 
     def plan_seed(
         self, entries: Sequence[Entry], *, files: Collection[str] = (), scopes: Collection[str] = ()

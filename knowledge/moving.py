@@ -1,7 +1,8 @@
 """Knowledge as JSON documents, one a line: from one knowledge base into another.
 
-What ships with the package is left out, but for what was retired of it. See
-`stores/sql_moving.py` for what of the incidents moves, and what stays.
+What ships with the package is left out, but for what was retired of it. The last line counts
+the others, for a file that was cut off would have incidents without what was done about them.
+See `stores/sql_moving.py` for what of the incidents moves, and what stays.
 """
 
 from __future__ import annotations
@@ -34,7 +35,15 @@ class TakenIn:
 
 
 def export(store: LastingStore) -> Iterator[dict[str, Any]]:
-    """All that is known, and the record it rests on. The first document names the format."""
+    """All that is known, and the record it rests on. The first document names the format, the last
+    one says how many came before it."""
+    lines = 0
+    for lines, document in enumerate(_all(store), 1):  # noqa: B007 (the last one counts)
+        yield document
+    yield {"end": {"lines": lines}}
+
+
+def _all(store: LastingStore) -> Iterator[dict[str, Any]]:
     yield {"aiops": FORMAT, "base": store.base_id()}
     for name, url in store.instances().items():
         yield {"instance": {"name": name, "url": url}}
@@ -52,12 +61,14 @@ def take_in(
     by: str,
     at: datetime,
 ) -> TakenIn:
-    """Add what is not known here; what is stays as it is. `store` is that of `knowledge`.
+    """Add what is not known here; what is stays as it is, but that a starter entry that was retired
+    there is retired here too. `store` is that of `knowledge`.
 
     Raises NotAnExport while the documents are read, and WrongInstance where a name is bound to
     another URL here; then nothing is stored."""
-    read = iter(documents)
-    _check_format(next(read, {}))
+    raw = iter(documents)
+    _check_format(next(raw, {}))
+    read = _whole(raw)
     instances: dict[str, str] = {}
     entries: list[Entry] = []
     row: tuple[str, Mapping[str, Any]] | None = None
@@ -75,16 +86,31 @@ def take_in(
             raise rules.wrong_instance(name, url, instances[name])
     try:
         counts = store.load(chain([row] if row else [], map(_only, read)))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise NotAnExport(what) from error
     for name, url in instances.items():
         store.bind_instance(name, url)
     known = {entry.id for entry in store.entries(retired=True)}
     new = [entry for entry in entries if entry.id not in known]
-    knowledge.put(new, at)
-    store.retire_entries([e.id for e in new if e.retired], by, at, "retired where it came from")
+    knowledge.put(new, at, by=by)
+    gone = [entry.id for entry in entries if entry.starter and entry.retired]
+    store.retire_entries(gone, by, at, "retired where it came from")
     return TakenIn(len(new), len(entries) - len(new), counts.incidents, counts.known)
+
+
+def _whole(documents: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Those behind the first, without the last, which says how many there are. Raises NotAnExport
+    where that is not so: nothing may be stored before all are read."""
+    for lines, document in enumerate(documents, 1):
+        if isinstance(document, dict) and "end" in document:
+            if document != {"end": {"lines": lines}}:
+                raise NotAnExport("lines are missing, or were added")
+            if next(documents, None) is not None:
+                raise NotAnExport("it goes on behind its end")
+            return
+        yield document
+    raise NotAnExport("its end is missing: the file was cut off")
 
 
 def _check_format(document: Mapping[str, Any]) -> None:
@@ -113,5 +139,5 @@ def _text(value: Mapping[str, Any], name: str) -> str:
 def _entry(document: Mapping[str, Any]) -> Entry:
     try:
         return rows.entry_of(document)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise NotAnExport(f"an entry that cannot be read: {error}") from error

@@ -183,6 +183,38 @@ def test_acts_keep_the_time_they_were_done(base: Bases) -> None:
     assert copied["recorded_at"] == document["recorded_at"]
 
 
+def test_what_was_retired_there_is_never_live_here(
+    base: Bases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor while it is being taken in: a watcher would act on it."""
+    source, target = base("sqlite"), base("sqlite")
+    fill(source)
+    monkeypatch.setattr(target.store, "retire_entries", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        moved(source, target)
+    assert target.store.entry("gone").retired
+    assert not target.store.entry("kept").retired
+    monkeypatch.undo()
+    moved(source, target)
+    assert lines(target) == lines(source)
+    assert lasting(target).audit_verify().faults == ()
+
+
+def cut_off(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_starter_entry_retired_there_is_retired_here(base: Bases) -> None:
+    source, target = base("sqlite"), base("sqlite")
+    for one in (source, target):
+        one.seed_starter(NOW)
+    first, second = source.store.entries()[:2]
+    source.store.retire_entries([first.id], "me", NOW, "harmful here")
+    moved(source, target)
+    assert target.store.entry(first.id).retired
+    assert not target.store.entry(second.id).retired
+
+
 def test_another_airflow_under_the_same_name_is_refused(base: Bases) -> None:
     source, target = base("sqlite"), base("sqlite")
     fill(source)
@@ -193,34 +225,35 @@ def test_another_airflow_under_the_same_name_is_refused(base: Bases) -> None:
     assert lines(target) == before
 
 
-def documents() -> dict[str, dict[str, Any]]:
-    """One right document of each kind, by its kind."""
+def documents() -> list[dict[str, Any]]:
+    """A right export, with every kind of line."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         store = SqliteStore.open(f"{folder}/kb.db")
         base = KnowledgeBase(store, BuiltinEmbedder())
         fill(base)
-        found = {kind: one for one in export(store) for kind in one if kind != "base"}
+        found = list(export(store))
         store.close()
     return json.loads(json.dumps(found))  # type: ignore[no-any-return]  # as it was, from JSON
 
 
 RIGHT = documents()
+PLACES = {next(iter(one)): place for place, one in enumerate(RIGHT)}  # of the last of each kind
 WRONG: list[tuple[str, str, Any]] = [
     (kind, field, value)
-    for kind, document in RIGHT.items()
+    for kind, place in PLACES.items()
     if kind != "aiops"
-    for field, good in document[kind].items()
+    for field, good in RIGHT[place][kind].items()
     for value in (7 if isinstance(good, str | None) else "x", None, [1])
     if value != good and (value is not None or field not in ("by", "cause"))
 ]
 
 
 def test_all_kinds_are_tried() -> None:
-    assert set(RIGHT) == {
+    assert set(PLACES) == {
         *("aiops", "instance", "entry", "incidents", "judgements", "remarks", "decisions"),
-        *("voided", "outcomes", "harms", "vouches", "claims"),
+        *("voided", "outcomes", "harms", "vouches", "claims", "end"),
     }
     assert len(WRONG) > 200
 
@@ -230,10 +263,12 @@ def test_a_damaged_line_is_refused_and_nothing_of_the_file_stored(base: Bases) -
     target = base("sqlite")
     before = lines(target)
     for kind, field, value in WRONG:
-        damaged = {**RIGHT, kind: {kind: {**RIGHT[kind][kind], field: value}}}
-        optional = value is None and RIGHT[kind][kind][field] is not None
+        damaged = whole()
+        right = damaged[PLACES[kind]][kind]
+        optional = value is None and right[field] is not None
+        right[field] = value
         try:
-            take_in(target, lasting(target), damaged.values(), "me", NOW)
+            take_in(target, lasting(target), damaged, "me", NOW)
         except NotAnExport:
             pass
         else:
@@ -241,6 +276,88 @@ def test_a_damaged_line_is_refused_and_nothing_of_the_file_stored(base: Bases) -
             assert optional, (kind, field, value)
             target = base("sqlite")
         assert lines(target) == before, (kind, field, value)
+
+
+def whole() -> list[dict[str, Any]]:
+    """An export of everything, each line an object of its own."""
+    import copy
+
+    return copy.deepcopy(RIGHT)
+
+
+def refused(target: KnowledgeBase, documents: list[dict[str, Any]]) -> str:
+    """Why; and nothing of it is stored."""
+    before = lines(target)
+    with pytest.raises(NotAnExport) as told:
+        take_in(target, lasting(target), documents, "me", NOW)
+    assert lines(target) == before
+    return str(told.value)
+
+
+def test_a_file_that_was_cut_off_or_lost_a_line_is_refused(base: Bases) -> None:
+    """Else what was done about an incident would be missing, and be done again."""
+    target = base("sqlite")
+    for place in range(1, len(RIGHT)):
+        assert "cut off" in refused(target, whole()[:place])
+    for place in range(1, len(RIGHT) - 1):
+        refused(target, whole()[:place] + whole()[place + 1 :])
+        refused(target, whole()[:place] + whole()[place - 1 :])
+    assert "behind its end" in refused(target, [*whole(), RIGHT[2]])
+
+
+def test_lines_in_another_order_are_refused(base: Bases) -> None:
+    target = base("sqlite")
+    for kind in ("judgements", "decisions", "outcomes", "claims"):
+        documents = sorted(whole()[:-1], key=lambda one: next(iter(one)) not in ("aiops", kind))
+        assert "does not come before it" in refused(target, [*documents, RIGHT[-1]])
+
+
+@pytest.mark.parametrize("kind", ["outcomes", "harms", "claims"])
+def test_what_is_done_about_one_incident_never_touches_another(base: Bases, kind: str) -> None:
+    """Else a file could close, or blame, what waits here."""
+    target, documents = base("sqlite"), whole()
+    added(target.store, incident(7))
+    for other in (incident(7).id, "nobody"):
+        for one in documents:
+            if kind in one:
+                one[kind]["incident_id"] = other
+        assert f"is not about {other}" in refused(target, documents)
+
+
+@pytest.mark.parametrize("kind", ["incidents", "decisions", "voided", "claims"])
+def test_what_comes_twice_is_refused(base: Bases, kind: str) -> None:
+    documents = [two for one in whole()[:-1] for two in ([one, one] if kind in one else [one])]
+    end = {"end": {"lines": len(documents)}}
+    assert "comes twice" in refused(base("sqlite"), [*documents, end])
+
+
+@pytest.mark.parametrize("kind", ["entry", "incidents"])
+@pytest.mark.parametrize("odd", ["", "a b", "\x1b]0;x\x07"])
+def test_an_id_that_nobody_could_type_is_refused(base: Bases, kind: str, odd: str) -> None:
+    documents = whole()
+    documents[PLACES[kind]][kind]["id" if kind == "entry" else "group_id"] = odd
+    refused(base("sqlite"), documents)
+
+
+def test_what_is_nested_without_end_is_refused(base: Bases) -> None:
+    documents = whole()
+    params: dict[str, Any] = {}
+    for _ in range(5_000):
+        params = {"a": params}
+    for kind, field in (("entry", "params"), ("incidents", "context"), ("decisions", "plan")):
+        nested = list(documents)
+        nested[PLACES[kind]] = {kind: {**RIGHT[PLACES[kind]][kind], field: params}}
+        refused(base("sqlite"), nested)
+
+
+@pytest.mark.parametrize("number", [2**31, 2**64, -(10**30)])
+@pytest.mark.parametrize("here", ["sqlite", "postgres"])
+def test_a_number_that_no_table_holds_is_refused(base: Bases, here: str, number: int) -> None:
+    documents = whole()
+    for one in documents:
+        if "outcomes" in one:
+            one["outcomes"]["try_number"] = number
+    assert "try_number" in refused(base(here), documents)
 
 
 @pytest.mark.parametrize(

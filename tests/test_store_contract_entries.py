@@ -103,6 +103,19 @@ def test_a_retired_entry_stays_so_until_its_content_changes(store: Store) -> Non
     assert ids(store.find_vector(unit(1, 0, 0), 5)) == ["entry-a"]
 
 
+def test_an_entry_that_comes_retired_is_never_live(store: Store) -> None:
+    one = embedded("entry-a", ("A: x", unit(1, 0, 0)))
+    gone = replace(one, entry=replace(one.entry, retired=True))
+    assert store.put_entries([gone], SPACE, NOW, by="me") == PutCounts(added=1)
+    assert store.entry("entry-a") == gone.entry
+    assert store.entries() == ()
+    assert store.find_exact(one.entry.symptoms[0].signature.fingerprint) == ()
+    assert store.find_vector(unit(1, 0, 0), 5) == ()
+    assert store.find_text(["a", "x"], 5) == ()
+    assert store.put_entries([one], SPACE, NOW) == PutCounts(same=1)
+    assert store.entry("entry-a").retired
+
+
 def test_retiring_what_is_not_there_retires_nothing(store: Store) -> None:
     store.put_entries([embedded("entry-a", ("A: x", unit(1, 0, 0)))], SPACE, NOW)
     with pytest.raises(NotFound):

@@ -139,11 +139,17 @@ class Store(Protocol):
     # --- entries: what is known ------------------------------------------------------------
 
     def put_entries(
-        self, entries: Sequence[EmbeddedEntry], space: VectorSpace, at: datetime
+        self,
+        entries: Sequence[EmbeddedEntry],
+        space: VectorSpace,
+        at: datetime,
+        *,
+        by: str = "aiops",
     ) -> PutCounts:
         """Append entries; one whose content is stored already is left alone ("same"), one whose
         id is known with other content becomes its newest version ("changed"). A retired entry
         stays retired unless its content changed. Content is all but `created_at` and `retired`.
+        One that comes retired is never live: it is retired by `by`, together with its coming.
         All or nothing. Raises EmbedderMismatch where `space` is neither the store's nor being
         made; the vectors of one that is being made come with the rest."""
 

@@ -46,7 +46,12 @@ class MemoryEntries:
         return self._space
 
     def put_entries(
-        self, entries: Sequence[EmbeddedEntry], space: VectorSpace, at: datetime
+        self,
+        entries: Sequence[EmbeddedEntry],
+        space: VectorSpace,
+        at: datetime,
+        *,
+        by: str = "aiops",  # noqa: ARG002 (nobody asks the twin who)
     ) -> PutCounts:
         known_spaces = [one for one in (self._space, self._being_built) if one]
         rules.check_entries(entries, space, known_spaces)
@@ -62,9 +67,10 @@ class MemoryEntries:
                 continue
             counts["changed" if known else "added"] += 1
             self._forget(one.entry.id)
-            self._entries[one.entry.id] = replace(one.entry, retired=False)
+            self._entries[one.entry.id] = one.entry
             self._versions[one.entry.id] = next(self._numbers)
-            self._index(one, space)
+            if not one.entry.retired:
+                self._index(one, space)
         return PutCounts(**counts)
 
     def _index(self, one: EmbeddedEntry, space: VectorSpace) -> None:

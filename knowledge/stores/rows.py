@@ -97,6 +97,7 @@ def entry_of(document: Mapping[str, Any]) -> Entry:
         or entry.kind not in get_args(EntryKind)
         or entry.action not in (None, *ACTIONS)
         or not all(isinstance(one, str) for one in (*texts, *itertools.chain(*lists)))
+        or not is_id(entry.id)
         or not all(isinstance(one, str) for one in optional if one is not None)
         or not all(isinstance(one, bool) for one in (retired, entry.suggestion_only))
         or entry.safe_to_retry not in (None, True, False)
@@ -105,6 +106,11 @@ def entry_of(document: Mapping[str, Any]) -> Entry:
     ):
         raise ValueError(f"{document.get('id')}: not as it was exported")
     return entry
+
+
+def is_id(text: str) -> bool:
+    """Whether it can be one of our ids, which are shown and typed: nothing that moves a cursor."""
+    return text.isascii() and text.replace("-", "").isalnum()
 
 
 def _is_signature(signature: Signature) -> bool:

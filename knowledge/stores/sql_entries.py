@@ -39,6 +39,9 @@ class SearchIndex(Protocol):
     """Words and vectors of the live symptoms: what the two databases do each in their own way.
     Every method is called inside a transaction."""
 
+    def advice(self) -> str:
+        """What would make searches faster; "" where nothing would."""
+
     def add_words(self, words: Mapping[int, Sequence[str]]) -> None:
         """The tokens of each symptom."""
 
@@ -89,17 +92,22 @@ class EntryTables(AuditTables):
         ]
 
     def put_entries(
-        self, entries: Sequence[EmbeddedEntry], space: VectorSpace, at: datetime
+        self,
+        entries: Sequence[EmbeddedEntry],
+        space: VectorSpace,
+        at: datetime,
+        *,
+        by: str = "aiops",
     ) -> PutCounts:
         counts = Counter[str]()
         with self._db.write():
             rules.check_entries(entries, space, [one.space for one in self._spaces()])
             for start in range(0, len(entries), _AT_ONCE):
-                counts.update(self._put(entries[start : start + _AT_ONCE], space, at))
+                counts.update(self._put(entries[start : start + _AT_ONCE], space, at, by))
         return PutCounts(**counts)
 
     def _put(
-        self, entries: Sequence[EmbeddedEntry], space: VectorSpace, at: datetime
+        self, entries: Sequence[EmbeddedEntry], space: VectorSpace, at: datetime, by: str
     ) -> Counter[str]:
         """Put some of the entries; the fields of PutCounts."""
         counts = Counter[str]()
@@ -132,6 +140,8 @@ class EntryTables(AuditTables):
         numbers = {row["id"]: row["seq"] for row in self._append_all("entries", versions)}
         found = self._add_symptoms({numbers[one]: newest[one] for one in newest})
         self._make_findable(found, space, spaces)
+        gone = [numbers[one] for one in newest if newest[one].entry.retired]
+        self._retire(gone, by, at, "retired where it came from")
         return counts
 
     def _newest_versions(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -144,7 +154,8 @@ class EntryTables(AuditTables):
     def _add_symptoms(
         self, versions: Mapping[int, EmbeddedEntry]
     ) -> dict[int, tuple[Symptom, Vector]]:
-        """The symptoms of versions, by their numbers: what there is to search for."""
+        """The symptoms of versions. Returned are those of the live ones, by their numbers: what
+        there is to search for."""
         several = [
             {
                 "entry": version,
@@ -157,7 +168,8 @@ class EntryTables(AuditTables):
         found = {}
         for row in self._append_all("symptoms", several):
             one, position = versions[row["entry"]], row["position"]
-            found[row["id"]] = one.entry.symptoms[position], one.vectors[position]
+            if not one.entry.retired:
+                found[row["id"]] = one.entry.symptoms[position], one.vectors[position]
         return found
 
     def _make_findable(
@@ -200,14 +212,17 @@ class EntryTables(AuditTables):
             found = map(self._newest, ids)
             versions = list(dict.fromkeys(row["seq"] for row in found if not row["retired"]))
             self._forget(versions, self._spaces())
-            self._append_all(
-                "retirements",
-                [
-                    {"entry": version, "by": by, "at": time_text(at), "reason": reason}
-                    for version in versions
-                ],
-            )
+            self._retire(versions, by, at, reason)
         return len(versions)
+
+    def _retire(self, versions: Sequence[int], by: str, at: datetime, reason: str) -> None:
+        self._append_all(
+            "retirements",
+            [
+                {"entry": version, "by": by, "at": time_text(at), "reason": reason}
+                for version in versions
+            ],
+        )
 
     # --- another embedder: new vectors beside the old ones ---------------------------------
 

@@ -40,6 +40,9 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "vouches": ("fingerprint",),
     "claims": ("ti_id", "not_before"),
 }
+# What comes once, and by what it is told from the others.
+_ONCE = {"incidents": "id", "decisions": "seq", "voided": "decision", "claims": "incident_id"}
+_MAX_INTEGER = 2**31 - 1  # what Postgres' integer holds; the smallest of them is map_index -1
 _PAGE = 500
 # An open claim does not move, and without it these would look as if they waited for somebody.
 STAYS = ("acting", "needs_human")
@@ -81,24 +84,33 @@ class MovingTables(SqlStore):
             yield from page
 
     def load(self, dumped: Iterable[tuple[str, Mapping[str, Any]]]) -> LoadCounts:
-        taken: set[str] = set()
-        known = 0
+        new: dict[str, bool] = {}  # the incidents there: whether they are new here
+        whose: dict[int, str] = {}  # the incident of each decision there
         numbers: dict[int, int] = {}  # of the decisions there and here
+        once: set[tuple[str, Any]] = set()
         spoken_of: dict[tuple[str, str, str], bool] = {}
         with self._db.write():
             for table, document in dumped:
                 row = _closed(table, document)
+                if table in _ONCE:
+                    key = table, row[_ONCE[table]]
+                    if key in once:
+                        raise ValueError(f"{table} {key[1]} comes twice")
+                    once.add(key)
                 if table == "incidents":
-                    if self._db.row("SELECT 1 FROM incidents WHERE id = ?", [row["id"]]):
-                        known += 1
-                        continue
-                    taken.add(row["id"])
-                elif "decision" in row:
-                    if row["decision"] not in numbers:
-                        continue
-                    row["decision"] = numbers[row["decision"]]
-                elif row["incident_id"] not in taken:
+                    about = row["id"]
+                    found = self._db.row("SELECT 1 FROM incidents WHERE id = ?", [about])
+                    new[about] = found is None
+                else:
+                    about = _about(row, whose)
+                    if about not in new:
+                        raise ValueError(f"{table}: incident {about} does not come before it")
+                if table == "decisions":
+                    whose[row["seq"]] = about
+                if not new[about]:
                     continue
+                if "decision" in row:
+                    row["decision"] = numbers[row["decision"]]
                 if table == "vouches":
                     task = (row["instance"], row["dag_id"], row["task_id"])
                     if task not in spoken_of:
@@ -112,7 +124,7 @@ class MovingTables(SqlStore):
                 stored = self._append(table, row)
                 if table == "decisions":
                     numbers[number] = stored["seq"]
-        return LoadCounts(len(taken), known)
+        return LoadCounts(sum(new.values()), len(new) - sum(new.values()))
 
     def _close_claim(self, row: Mapping[str, Any]) -> None:
         """What was done elsewhere is done, unless this task instance was claimed here too."""
@@ -141,6 +153,19 @@ class MovingTables(SqlStore):
         )
 
 
+def _about(row: Mapping[str, Any], whose: Mapping[int, str]) -> str:
+    """The incident that a row is about. Raises ValueError for one about another than its decision:
+    what is known here would be changed by it."""
+    if "decision" not in row:
+        return str(row["incident_id"])
+    about = whose.get(row["decision"])
+    if about is None:
+        raise ValueError(f"decision {row['decision']} does not come before it")
+    if row.get("incident_id", about) != about:
+        raise ValueError(f"decision {row['decision']} is not about {row['incident_id']}")
+    return about
+
+
 def _opened(table: str, row: dict[str, Any]) -> dict[str, Any]:
     opened = {**row, **{name: json.loads(row[name]) for name in MOVED[table]}}
     if table != "decisions":
@@ -159,6 +184,8 @@ def _closed(table: str, document: Mapping[str, Any]) -> dict[str, Any]:
         wanted = int if name in _INTEGERS else str
         if type(value) is not wanted and not (value is None and name in _OPTIONAL[table]):
             raise TypeError(f"{name} is {value!r}")
+        if isinstance(value, int) and not -1 <= value <= _MAX_INTEGER:
+            raise ValueError(f"{name} is {value}")
     _CHECKS[table](row)
     return row
 
@@ -167,6 +194,8 @@ def _check_incident(row: Mapping[str, Any]) -> None:
     incident = rows.read_incident(row)
     if row["kind"] not in get_args(IncidentKind) or incident.id != row["id"]:
         raise ValueError(f"incident {row['id']} is not what its id says")
+    if row["group_id"] is not None and not rows.is_id(row["group_id"]):
+        raise ValueError(f"{row['group_id']!r} is no group's id")
     _is_row(row, rows.incident_params(incident))
 
 
