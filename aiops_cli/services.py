@@ -89,7 +89,7 @@ def embedder(settings: Settings) -> Embedder:
     from knowledge.ollama_embedder import OllamaEmbedder
 
     name = settings.embedder.removeprefix("ollama:")
-    return OllamaEmbedder(ollama(settings, name), name)
+    return OllamaEmbedder(ollama(settings, name), name, _warn)
 
 
 def airflow(settings: Settings, name: str | None = None) -> Gateway:

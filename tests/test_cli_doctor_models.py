@@ -220,6 +220,13 @@ def test_an_embedder_is_asked_and_its_uncalibrated_bound_told(
     assert "suggest only" in only(said, "embedder", "info")["found"]
 
 
+def test_a_text_that_is_cut_for_the_embedder_is_told(cli: Cli, ollama: OllamaServer) -> None:
+    cli.environ["AIOPS_EMBEDDER"] = "ollama:small"
+    ollama.models["small:latest"] = Model(128, 16, ("embedding",), "bert")
+    ollama.count = len
+    assert "1 of 1 texts cut to the first 112 bytes, which small can take" in cli.ok("doctor").err
+
+
 @pytest.mark.parametrize("mode", ["zero", "nan_200", "fewer", "crash", "context"])
 def test_an_embedder_that_does_not_work(cli: Cli, ollama: OllamaServer, mode: str) -> None:
     cli.environ["AIOPS_EMBEDDER"] = "ollama:nomic-embed-text"
