@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aiops_cli.config_write import write_private
 from aiops_cli.errors import ConfigError
+from knowledge.errors import StoreUnusable
 from knowledge.stores import AuditHead, LastingStore
 
 
@@ -19,7 +20,8 @@ def place(base_id: str) -> Path:
     """The file in which the head of that base's log is kept."""
     from platformdirs import user_state_path
 
-    return user_state_path("aiops", appauthor=False) / "audit" / f"{base_id}.json"
+    # An id is what the base says it is, and a base is not always one's own.
+    return user_state_path("aiops", appauthor=False) / "audit" / f"{Path(base_id).name}.json"
 
 
 def kept(base_id: str) -> AuditHead | None:
@@ -51,5 +53,5 @@ def keep(store: LastingStore, warn: Callable[[str], None]) -> None:
             return
         head = store.audit_head()
         write_private(place(base), json.dumps({"seq": head.seq, "hash": head.hash}) + "\n")
-    except (OSError, ConfigError) as error:
+    except (OSError, ConfigError, StoreUnusable) as error:
         warn(f"the head of the audit log was not kept on this machine: {error}")

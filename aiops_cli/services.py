@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -42,18 +42,17 @@ class SystemClock:
 @contextmanager
 def store(settings: Settings) -> Iterator[LastingStore]:
     """The store alone: for commands that only read or write records. Where anything was logged
-    meanwhile, this machine keeps the head of the audit log in mind."""
+    meanwhile, this machine keeps the head of the audit log in mind, however the command ends."""
     from knowledge.stores import open_store
 
-    opened = open_store(settings.kb)
-    try:
-        yield opened
-        if opened.logged:
-            from aiops_cli import anchors
+    with closing(open_store(settings.kb)) as opened:
+        try:
+            yield opened
+        finally:  # an exit code and Ctrl-C are exceptions too
+            if opened.logged:
+                from aiops_cli import anchors
 
-            anchors.keep(opened, _warn)
-    finally:
-        opened.close()
+                anchors.keep(opened, _warn)
 
 
 @contextmanager

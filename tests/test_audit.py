@@ -170,6 +170,11 @@ ALTERED = {
         "UPDATE audit SET seq = 5 WHERE seq = 1000",
         "row 4 of the log",
     ),
+    "which row it is about": (
+        f"UPDATE audit SET ref = '{10**30}' WHERE seq = 4",
+        f"{10**30} was removed",
+    ),
+    "an outcome's decision": ("UPDATE audit SET ref = 'x' WHERE seq = 4", "x was removed"),
     "the whole log": ("DELETE FROM audit", "was added past the log"),
 }
 

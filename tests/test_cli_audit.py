@@ -9,8 +9,11 @@ import apsw
 import pytest
 
 from aiops_cli import anchors
+from knowledge.errors import StoreUnusable
 from knowledge.stores import POSTGRES
+from knowledge.stores.sql_audit import AuditTables
 from tests.cli import Cli
+from tests.desk import REFUSED
 from tests.postgres_database import APP, OWNER
 
 
@@ -145,3 +148,31 @@ def test_what_this_machine_saw_is_kept_private_and_never_in_the_way(cli: Cli) ->
 def test_a_machine_without_a_place_for_it_works(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(anchors, "place", lambda base: Path("/proc/self/nothing") / base)
     assert "was not kept" in cli.ok("pause").err
+
+
+def test_it_is_kept_however_the_command_ends(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch is ended by Ctrl-C, and is the one that acts alone."""
+
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(cli.clock), "sleep", ended)
+    cli.server.add_failure("orders", "load", events=[REFUSED])
+    assert cli.run("watch", "--shadow").code == 130
+    (last,) = cli.ok("audit", "--limit", "1", "--json").json["audit"]
+    assert json.loads(anchor(cli).read_text())["hash"] == last["hash"]
+
+
+def test_a_base_that_goes_away_then_is_only_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: object) -> None:
+        raise StoreUnusable("it is gone", "start it")
+
+    monkeypatch.setattr(AuditTables, "audit_head", gone)
+    said = cli.ok("pause")
+    assert "was not kept on this machine: it is gone" in said.err
+    monkeypatch.undo()
+    assert cli.ok("audit", "--json").json["audit"][-1]["what"] == "pauses"
+
+
+def test_a_base_cannot_say_where_its_head_is_kept() -> None:
+    assert anchors.place("../../x") == anchors.place("x")

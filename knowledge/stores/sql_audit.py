@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +34,8 @@ LOGGED: Mapping[str, str] = {
     "holds": "seq",
     "hold_ends": "hold_id",
 }
+_NUMBERS = ("seq", "decision")
+_NUMBER = re.compile("[0-9]{1,18}")
 _PAGE = 500
 _MAX_FAULTS = 100  # told; that there are more is told too
 
@@ -156,14 +159,7 @@ class AuditTables(Tables):
             logged = {row["ref"]: row["document"] for row in page if row["what"] == table}
             if not logged:
                 continue
-            found = {
-                row["ref"]: row
-                for row in self._db.rows(
-                    f"SELECT t.*, CAST({key} AS text) AS ref FROM {table} AS t "
-                    f"WHERE {self._db.among(f'CAST({key} AS text)', '?')}",
-                    [list(logged)],
-                )
-            }
+            found = self._rows_of(table, key, logged)
             for ref, document in logged.items():
                 row = found.get(ref)
                 if row is None:
@@ -171,6 +167,18 @@ class AuditTables(Tables):
                 elif _document(table, row) != document:
                     faults.append(f"{table} {ref} was altered; the log has: {document}")
         return faults
+
+    def _rows_of(
+        self, table: str, key: str, refs: Iterable[str]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """The rows that these keys name, found by the key's index."""
+        if key in _NUMBERS:
+            condition = self._db.among(key, "?", "bigint")
+            values: list[Any] = [int(ref) for ref in refs if _NUMBER.fullmatch(ref)]
+        else:
+            condition, values = self._db.among(key, "?"), [*refs]
+        found = self._db.rows(f"SELECT * FROM {table} WHERE {condition}", [values])
+        return {str(row[key]): row for row in found}
 
     def _unlogged(self) -> list[str]:
         return [
@@ -203,7 +211,7 @@ def _chain_faults(
 
 def _document(table: str, row: Mapping[str, Any]) -> str:
     """What is logged of a row: all of it, but of an entry's text only the digest."""
-    logged = {name: value for name, value in row.items() if name != "ref"}
+    logged = dict(row)
     if table == "entries":
         logged["digest"] = hashlib.sha256(logged.pop("content").encode()).hexdigest()
     return json_text(logged)
