@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from aiops_cli import services
+from aiops_cli.commands import kb_move
 from knowledge.embedders import BuiltinEmbedder
 from knowledge.stores import POSTGRES
 from tests.cli import Cli
@@ -66,6 +69,16 @@ def test_a_pipe_from_one_base_into_another(cli: Cli, elsewhere: Cli) -> None:
     assert "1 entries" in elsewhere.ok("kb", "import", "-", stdin=exported).out
 
 
+def test_a_pipe_that_stands_still_keeps_nobody_from_writing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is read to its end before the first of its rows is stored."""
+    piped = io.BytesIO(b'{"aiops": 1}\n' * 100_000)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(piped))
+    left = [len(piped.getvalue()) - piped.tell() for _ in kb_move._Lines(Path("-")).documents()]
+    assert left == [0] * 100_000
+
+
 @pytest.mark.parametrize(
     ("text", "line", "told"),
     [
@@ -90,6 +103,7 @@ def test_a_file_that_is_not_text_or_not_there(cli: Cli) -> None:
     file = cli.home / "bad.jsonl"
     file.write_bytes(b'{"aiops": 1}\n\xff\xfe\n')
     cli.run("kb", "import", str(file)).refused(2, "not a JSON object")
+    cli.run("kb", "import", "-", stdin=file.read_bytes()).refused(2, "not a JSON object")
     cli.run("kb", "import", str(cli.home / "none")).refused(2, "cannot be read: No such file")
     cli.run("kb", "export", str(cli.home / "no" / "such")).refused(2, "cannot be written")
 

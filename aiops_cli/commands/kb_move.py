@@ -108,9 +108,18 @@ class _Lines:
         self.number = 0
 
     def documents(self) -> Iterator[dict[str, Any]]:
+        import io
+        import shutil
+        import tempfile
+
         try:
             if self.file == Path("-"):
-                yield from self._read(sys.stdin)
+                # To its end first: a pipe may stand still, and while rows are being stored nobody
+                # else can write.
+                with io.TextIOWrapper(tempfile.TemporaryFile(), encoding="utf-8") as copy:
+                    shutil.copyfileobj(sys.stdin.buffer, copy.buffer)
+                    copy.seek(0)
+                    yield from self._read(copy)
             else:
                 with self.file.open(encoding="utf-8") as opened:
                     yield from self._read(opened)
