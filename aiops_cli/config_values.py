@@ -191,3 +191,10 @@ def patterns(items: tuple[str, ...]) -> tuple[str, ...]:
     if not all(item.strip() for item in items):
         raise ValueError("expected no empty pattern")
     return tuple(item.strip() for item in items)
+
+
+def services(items: tuple[str, ...]) -> tuple[str, ...]:
+    """Addresses as apprise has them; which services there are only apprise knows."""
+    if not all(re.fullmatch(r"[a-z][a-z0-9+.-]*://\S+", item.strip()) for item in items):
+        raise ValueError("expected addresses such as slack://… or mailto://…")
+    return tuple(item.strip() for item in items)

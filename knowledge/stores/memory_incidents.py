@@ -143,6 +143,12 @@ class MemoryIncidents:
     def set_mark(self, name: str, value: str) -> None:
         self._marks[name] = value
 
+    def swap_mark(self, name: str, before: str | None, value: str) -> bool:
+        if self._marks.get(name) != before:
+            return False
+        self._marks[name] = value
+        return True
+
     def watermark(self, instance: str) -> datetime | None:
         return self._watermarks.get(instance)
 

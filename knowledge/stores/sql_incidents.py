@@ -85,6 +85,10 @@ class SqlStore(EntryTables, ActingTables):
     def close(self) -> None:
         self._db.close()
 
+    def advice(self) -> str:
+        with self._db.read():
+            return self._index.advice()
+
     def base_id(self) -> str:
         with self._db.read():
             return str(self._db.rows("SELECT id FROM base")[0]["id"])
@@ -339,6 +343,18 @@ class SqlStore(EntryTables, ActingTables):
                 "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                 [name, value],
             )
+
+    def swap_mark(self, name: str, before: str | None, value: str) -> bool:
+        if before is None:
+            statement = (
+                "INSERT INTO marks (value, name) VALUES (?, ?) ON CONFLICT (name) DO NOTHING"
+            )
+            values = [value, name]
+        else:
+            statement = "UPDATE marks SET value = ? WHERE name = ? AND value = ?"
+            values = [value, name, before]
+        with self._db.write():
+            return self._db.row(f"{statement} RETURNING name", values) is not None
 
     def watermark(self, instance: str) -> datetime | None:
         with self._db.read():
