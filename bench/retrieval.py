@@ -6,12 +6,13 @@ a failure's whole class is unknown, and what signing and ranking cost. The `clas
 label for scoring only. Square brackets hold 95 % bootstrap intervals over the texts.
 """
 
-from __future__ import sys
+from __future__ import annotations
 
 import json
 import math
 import random
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
