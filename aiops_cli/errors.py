@@ -11,6 +11,7 @@ AiopsError                1  a bug, or something nobody foresaw
 │   ├── AirflowConflict      409: somebody else acts on it
 │   └── AirflowAnswer        an answer that is not what the API promises
 ├── KnowledgeBaseError    4  the knowledge base cannot be used
+├── NotifyError           3  a service by which people are told (only warned of)
 ├── ModelError            4  model or embedder (only from doctor, init, reindex)
 └── Refused               5  the gate, a claim or a changed state said no
 """
@@ -94,6 +95,17 @@ class ModelError(AiopsError):
         super().__init__(message, hint)
         self.why = why or message
         self.dropped = dropped
+
+
+class NotifyError(AiopsError):
+    """`reached`: whether any service took the message all the same."""
+
+    exit_code = 3
+    code = "notify"
+
+    def __init__(self, message: str, hint: str = "", *, reached: bool = False) -> None:
+        super().__init__(message, hint)
+        self.reached = reached
 
 
 class Refused(AiopsError):

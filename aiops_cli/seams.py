@@ -186,5 +186,7 @@ class Model(Protocol):
 
 
 class Notifier(Protocol):
-    def tell(self, title: str, body: str, *, key: str) -> None:
-        """Tell people; `key` is stable for an incident so that a pager groups messages."""
+    def tell(self, title: str, body: str, *, key: str, over: bool = False) -> None:
+        """Tell people; `key` is stable for an incident so that a pager groups messages, and
+        `over` says that what the key stands for is over. Raises NotifyError where not every
+        service was reached, within seconds."""

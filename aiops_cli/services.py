@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiops_cli.config import AirflowSettings, Settings
     from aiops_cli.diagnosis.advisor import Advisor, Waiting, When
     from aiops_cli.examine import Desk
+    from aiops_cli.seams import Notifier
     from knowledge.base import KnowledgeBase
     from knowledge.embedders import Embedder
     from knowledge.ollama_client import Ollama
@@ -117,6 +118,15 @@ def reach(
         warn=warn,
     )
     return Gateway(transport, chosen.name)
+
+
+def notifier(settings: Settings) -> Notifier | None:
+    """Whom the settings say to tell; None where nobody. Raises ConfigError."""
+    if not settings.notify:
+        return None
+    from aiops_cli.notify_apprise import AppriseNotifier
+
+    return AppriseNotifier(settings.notify)
 
 
 @contextmanager

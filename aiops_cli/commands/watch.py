@@ -1,22 +1,27 @@
-"""`aiops watch`: poll, diagnose, act where the record and the grants allow it, settle."""
+"""`aiops watch`: poll, diagnose, act where the record and the grants allow it, settle, tell."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from aiops_cli.commands import settings
-from aiops_cli.commands.output import console, print_json
+from aiops_cli.commands import settings, watch_ops
+from aiops_cli.commands.output import console
 from aiops_cli.errors import AirflowError, UsageError
 from knowledge.errors import StoreUnusable
 
 if TYPE_CHECKING:
+    from aiops_cli.commands.watch_report import Report
+    from aiops_cli.config import Settings
     from aiops_cli.examine import Desk
+    from aiops_cli.respond import Warn
     from aiops_cli.watch import Mode
-    from knowledge.records import Case
 
 LONGEST_WAIT = 60  # seconds between two tries; the first wait is one, each other twice as long
+SIGTERM = 128 + 15  # what a shell reports of a program that was ended by it
 
 
 def watch(
@@ -31,55 +36,115 @@ def watch(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="End with 10 where incidents wait for a person.")
     ] = False,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="Of what is said on stderr.")
+    ] = "text",
+    metrics_port: Annotated[
+        str | None,
+        typer.Option(metavar="[ADDRESS:]N", help="Serve figures for Prometheus, on 127.0.0.1."),
+    ] = None,
+    metrics_file: Annotated[
+        Path | None, typer.Option(help="Write the figures into this file after each pass.")
+    ] = None,
+    heartbeat_file: Annotated[
+        Path | None, typer.Option(help="Touch this file after each whole pass.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one incident a line.")] = False,
 ) -> None:
-    """Poll, diagnose, and act where the record allows it. Prints what is new or changed."""
+    """Poll, diagnose, and act where the record allows it. Prints what is new or changed; on a
+    terminal it shows what came in, what was done and what waits. Tells people by `notify`."""
     from aiops_cli import services
+    from aiops_cli.commands.watch_report import reporting
+    from aiops_cli.telling import Teller
 
     flags = [name for name, on in (("auto", auto), ("shadow", shadow), ("ask", ask)) if on]
     if len(flags) > 1:
         raise UsageError("--auto, --shadow and --ask exclude each other", "give one of them")
     chosen = settings(ctx, mode=flags[0] if flags else None, interval=interval)
-    talk = console(stderr=True)
-    # One slow model never blocks polling or settling: its answers count from a later pass on.
-    with services.desk(chosen, asks="background") as desk:
-        mode: Mode = chosen.mode
-        away = 0  # seconds to the next try, while the knowledge base cannot be used
-        while True:
-            # A watcher outlives an outage, a login that ends and a locked file.
-            try:
-                mode = _mode(desk, chosen.mode, mode)  # a grant may come and go
-                _pass(desk, mode, json)
-            except StoreUnusable as error:
-                if once:
-                    raise
-                if not away:
-                    what = (
-                        "nothing is done until it can be used again (tried at least once a minute)"
-                    )
-                    talk.print(f"{error.message}; {what}; {error.hint}", soft_wrap=True)
-                away = min(2 * away or 1, LONGEST_WAIT)
-                desk.clock.sleep(away)
-                continue
-            except AirflowError as error:
-                if once:
-                    raise
-                talk.print(f"{error.message}; trying again in {chosen.interval}")
-            if away:
-                talk.print("the knowledge base can be used again")
-                away = 0
+    log = watch_ops.log_as_json() if log_format == "json" else None
+
+    def warn(text: str) -> None:
+        if log is None:
+            console(stderr=True).print(text, soft_wrap=True)
+        else:
+            log.event("message", level="warning", message=text)
+
+    notifier = services.notifier(chosen)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(watch_ops.ended_by_sigterm())
+            # One slow model never blocks polling or settling: its answers count from a later
+            # pass on.
+            desk = stack.enter_context(services.desk(chosen, asks="background"))
+            report = stack.enter_context(
+                reporting(
+                    desk,
+                    warn,
+                    log,
+                    json=json,
+                    live=not (once or json or log),
+                    port=metrics_port,
+                    files=(metrics_file, heartbeat_file),
+                    teller=None if notifier is None else Teller(notifier, warn),
+                )
+            )
             if once:
-                _hear(desk, mode, json)
-                break
-            desk.clock.sleep(chosen.interval.total_seconds())
-        waiting = exit_code and desk.knowledge.store.cases(
-            status=["pending", "needs_human"], instance=desk.instance, snoozed=False, limit=1
-        )
+                _once(desk, report, warn)
+            else:
+                _forever(desk, report, chosen, warn)
+            waiting = exit_code and desk.knowledge.store.cases(
+                status=["pending", "needs_human"], instance=desk.instance, snoozed=False, limit=1
+            )
+    except watch_ops.Terminated:
+        if log is not None:
+            log.event("ended", by="SIGTERM")
+        raise typer.Exit(SIGTERM if once else 0) from None
     if waiting:
         raise typer.Exit(10)
 
 
-def _mode(desk: Desk, wanted: Mode, before: Mode) -> Mode:
+def _once(desk: Desk, report: Report, warn: Warn) -> None:
+    mode = _mode(desk, desk.settings.mode, "off", warn)
+    try:
+        failed = report.one_pass(mode)
+        advisor = desk.advisor
+        # There is no later pass: wait for the model, and look once more at what it was asked for.
+        wait = desk.settings.llm_timeout.total_seconds()
+        if failed is None and advisor is not None and advisor.wait(wait):
+            advisor.when = "stored"
+            failed = report.one_pass(mode)
+    except StoreUnusable as error:
+        report.ended("knowledge_base", error.message)
+        raise
+    if failed is not None:
+        raise failed
+
+
+def _forever(desk: Desk, report: Report, chosen: Settings, warn: Warn) -> None:
+    """A watcher outlives an outage, a login that ends and a locked file."""
+    mode: Mode = chosen.mode
+    away = 0  # seconds to the next try, while the knowledge base cannot be used
+    while True:
+        try:
+            mode = _mode(desk, chosen.mode, mode, warn)  # a grant may come and go
+            failed: AirflowError | None = report.one_pass(mode)
+        except StoreUnusable as error:
+            if not away:
+                what = "nothing is done until it can be used again (tried at least once a minute)"
+                warn(f"{error.message}; {what}; {error.hint}")
+            away = min(2 * away or 1, LONGEST_WAIT)
+            report.ended("knowledge_base", error.message)
+            report.sleep(away)
+            continue
+        if failed is not None:
+            warn(f"{failed.message}; trying again in {chosen.interval}")
+        if away:
+            warn("the knowledge base can be used again")
+            away = 0
+        report.sleep(chosen.interval.total_seconds())
+
+
+def _mode(desk: Desk, wanted: Mode, before: Mode, warn: Warn) -> Mode:
     """Auto with nobody's leave is shadow, which is told when it begins."""
     now = desk.clock.now()
     granted = any(
@@ -89,35 +154,5 @@ def _mode(desk: Desk, wanted: Mode, before: Mode) -> Mode:
     if wanted != "auto" or granted:
         return wanted
     if before != "shadow":
-        said = "no grant is in force: shadow, nothing is done alone (aiops auto grant)"
-        console(stderr=True).print(said)
+        warn("no grant is in force: shadow, nothing is done alone (aiops auto grant)")
     return "shadow"
-
-
-def _pass(desk: Desk, mode: Mode, json: bool) -> None:
-    from aiops_cli.watch import one_pass
-
-    talk = console(stderr=True)
-    for case in one_pass(desk, mode, talk.print):
-        _tell(desk, case, json)
-
-
-def _hear(desk: Desk, mode: Mode, json: bool) -> None:
-    """There is no later pass: wait for the model, and look once more at what it was asked for."""
-    advisor = desk.advisor
-    if advisor is not None and advisor.wait(desk.settings.llm_timeout.total_seconds()):
-        advisor.when = "stored"
-        _pass(desk, mode, json)
-
-
-def _tell(desk: Desk, case: Case, json: bool) -> None:
-    from aiops_cli.published import incident_document
-
-    document = incident_document(case)
-    if json:
-        print_json(document)
-        return
-    from aiops_cli.render import incident_line
-
-    short = desk.knowledge.store.shortest_prefixes([case.incident.id])
-    console().print(incident_line(document, short[case.incident.id]), soft_wrap=True)
