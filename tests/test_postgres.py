@@ -419,6 +419,12 @@ def test_a_password_that_is_not_escaped_is_told(dsn: str) -> None:
     assert "%40 for @" in caught.value.hint
 
 
+def test_an_option_that_makes_no_sense_is_told() -> None:
+    with pytest.raises(StoreUnusable, match="connect_timeout") as caught:
+        PostgresStore.open("postgresql://me:hunter2@127.0.0.1:1/kb?connect_timeout=soon")
+    assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
+
+
 def test_a_store_shows_no_password(store: PostgresStore, database: Database) -> None:
     password = psycopg.conninfo.conninfo_to_dict(database.app)["password"]
     assert str(password) not in f"{store!r} {store._db!r} {store.location}"

@@ -6,8 +6,11 @@ import itertools
 import os
 import subprocess
 import sys
+from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from shutil import copy, copytree
 
@@ -23,12 +26,12 @@ from knowledge.records import (
     Remark,
     status_of,
 )
-from knowledge.stores import open_store, rows, sqlite_engine
+from knowledge.stores import PutCounts, open_store, rows, sqlite_engine
 from knowledge.stores.sql_incidents import STATUS
 from knowledge.stores.sqlite import SqliteStore
 from knowledge.stores.sqlite_engine import MIGRATIONS, open_database
 from tests import claim_worker
-from tests.samples import NOW, added, decision, fill, incident, unit
+from tests.samples import NOW, SPACE, added, decision, embedded, fill, incident, unit
 
 CHANGEABLE = {"claims", "claim_tokens", "watermarks", "marks", "vector_spaces"}
 
@@ -398,6 +401,41 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(path: Path, tmp_path: 
         kept = before.rows("SELECT id FROM incidents ORDER BY seq")
     before.close()
     assert [row["id"] for row in kept] == [old.id, grouped.id]
+
+
+def test_the_vectors_of_an_older_file_stay_in_use(path: Path, tmp_path: Path) -> None:
+    """As up to 0005 there was one table of them, named by its dimensions."""
+    older = tmp_path / "older"
+    older.mkdir()
+    for file in MIGRATIONS.glob("000[1-5]_*.sql"):
+        copy(file, older)
+    one = embedded("entry-a", ("A: x", unit(1, 0, 0)))
+    content = rows.entry_content(one.entry)
+    columns = {"id": one.entry.id, "kind": one.entry.kind, "source": one.entry.source}
+    times = {"created_at": rows.time_text(NOW), "recorded_at": rows.time_text(NOW)}
+    database = open_database(path, older)
+    with database.write():
+        database.load_vectors()
+        database.insert("vector_space", {"only": 1, **asdict(SPACE)})
+        database.rows("CREATE VIRTUAL TABLE vec_3 USING vec0 (embedding float[3])")
+        digest = sha256(content.encode()).hexdigest()
+        database.insert("entries", {**columns, **times, "content": content, "digest": digest})
+        fingerprint = one.entry.symptoms[0].signature.fingerprint
+        database.insert("symptoms", {"entry": 1, "position": 0, "fingerprint": fingerprint})
+        vector = array("f", one.vectors[0]).tobytes()
+        database.rows("INSERT INTO vec_3 (rowid, embedding) VALUES (1, ?)", [vector])
+    database.close()
+
+    store = SqliteStore.open(str(path))
+    assert store.vector_space() == SPACE
+    assert [found.entry for found in store.find_vector(unit(1, 0, 0), 5)] == [one.entry]
+    assert store.put_entries([one], SPACE, NOW) == PutCounts(same=1)
+    other = replace(SPACE, embedder="other")
+    store.embed(other, {number: unit(0, 1, 0) for number, _ in store.unembedded(other, 9)})
+    assert store.switch_space(other)
+    assert [found.entry for found in store.find_vector(unit(0, 1, 0), 5)] == [one.entry]
+    assert store.audit_verify().faults == ()
+    store.close()
 
 
 def test_a_migration_that_fails_changes_nothing(

@@ -209,9 +209,17 @@ def location(dsn: str) -> str:
 
 def reach(dsn: str) -> Database:
     """Raises StoreUnusable."""
+    from psycopg import ProgrammingError
+
     where = location(dsn)
     with usable(where):
-        return Database(dsn, where)
+        try:
+            return Database(dsn, where)
+        except ProgrammingError as error:
+            raise StoreUnusable(
+                f"knowledge base {where} cannot be asked for so ({first_line(error)})",
+                "correct what follows the ? in AIOPS_KB",
+            ) from error
 
 
 def connect(dsn: str) -> psycopg.Connection[dict[str, Any]]:
