@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scripts.airflow_box import AirflowBox
+from tests.ollama_server import OllamaServer
 
 DAGS = Path(__file__).parent / "dags"
 
@@ -26,6 +27,7 @@ class OnCall:
     box: AirflowBox
     folder: Path
     role: str = "op"
+    environ: dict[str, str] = field(default_factory=dict)  # beside what everybody has
 
     def run(self, *words: str, code: int = 0) -> str:
         """Standard output of `aiops WORDS`, which must end with this exit code."""
@@ -37,6 +39,7 @@ class OnCall:
             "AIOPS_AIRFLOW_PASSWORD": self.box.users[self.role],
             "AIOPS_KB": f"sqlite:///{self.folder / 'kb.db'}",
             "AIOPS_USER": "ana",
+            **self.environ,
         }
         done = subprocess.run(
             [sys.executable, "-m", "aiops_cli", *words],
@@ -90,7 +93,9 @@ def _own_dags(airflow: AirflowBox) -> None:
 
 def parsed(box: AirflowBox) -> bool:
     listed = box.request("GET", "/api/v2/dags?limit=100&dag_id_pattern=e2e_")["dags"]
-    return {"e2e_flaky", "e2e_mapped", "e2e_killed", "e2e_bug"} <= {d["dag_id"] for d in listed}
+    return {"e2e_flaky", "e2e_ledger", "e2e_mapped", "e2e_killed", "e2e_bug"} <= {
+        d["dag_id"] for d in listed
+    }
 
 
 @pytest.fixture
@@ -98,7 +103,16 @@ def ana(airflow: AirflowBox, tmp_path: Path) -> OnCall:
     return OnCall(airflow, tmp_path)
 
 
-def test_a_person_approves_and_the_next_time_it_heals_alone(ana: OnCall) -> None:
+@pytest.fixture(params=["sqlite", "postgres"])
+def on_either(request: pytest.FixtureRequest, ana: OnCall) -> OnCall:
+    """Somebody whose knowledge base is a file, or a Postgres used as the program's role."""
+    if request.param == "postgres":
+        ana.environ["AIOPS_KB"] = request.getfixturevalue("database").app
+    return ana
+
+
+def test_a_person_approves_and_the_next_time_it_heals_alone(on_either: OnCall) -> None:
+    ana = on_either
     run_id, incident = ana.failure("e2e_flaky", "load")
     assert incident["error_class"] == "ConnectionRefusedError"
     assert incident["decision"] != "auto"
@@ -218,3 +232,42 @@ def test_nobody_can_log_in_with_a_wrong_password(ana: OnCall) -> None:
     ana.box.users = {**ana.box.users, "nobody": "wrong"}
     ana.role = "nobody"
     assert "error" in wrong("failures", "--json", code=3)
+
+
+def test_a_model_is_asked_and_lowers_what_it_doubts(ana: OnCall) -> None:
+    """The real Airflow, the real ollama package, and a local Ollama that has no model in it."""
+    _, incident = ana.failure("e2e_ledger", "close")
+    assert incident["decision"] == "novel"
+    said = incident["headline"]
+    runbook = ana.folder / "orders.yaml"
+    runbook.write_text(
+        json.dumps(
+            [
+                {
+                    "title": "late bookings",
+                    "symptoms": [said.replace("the difference", "its difference")],
+                    "cause": "bookings came late",
+                    "action": "retry",
+                }
+            ]
+        )
+    )
+    ana.run("kb", "seed", str(runbook))
+    with OllamaServer() as ollama:
+        ollama.answer = lambda request: {
+            "action": "none",
+            "cause": "the books are wrong",
+            "confidence": 0.9,
+            "explanation": "",
+            "quotes": [said],
+        }
+        ana.environ |= {"AIOPS_LLM": "ollama:llama3.1", "OLLAMA_HOST": ollama.url}
+        shown = ana.json("diagnose", incident["incident"])
+        assert [request.path for request in ollama.requests].count("/api/chat") == 1
+        assert ana.json("diagnose", incident["incident"])["diagnosis"] == shown["diagnosis"]
+        assert [request.path for request in ollama.requests].count("/api/chat") == 1, "kept"
+    assert (shown["diagnosis"]["by"], shown["diagnosis"]["action"]) == ("near", "retry")
+    assert shown["diagnosis"]["opinion"]["action"] == "none"
+    (check,) = [one for one in shown["gate"]["checks"] if one["name"] == "confidence"]
+    assert not check["passed"]
+    assert shown["decision"] in ("ask", "blocked")

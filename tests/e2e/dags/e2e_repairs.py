@@ -94,7 +94,19 @@ def e2e_bug() -> None:
     total()
 
 
+@dag(schedule=None)
+def e2e_ledger() -> None:
+    """A failure in words of its own, which no shipped entry knows."""
+
+    @task
+    def close() -> None:
+        raise ValueError("the ledger of the day does not close, the difference is too large")
+
+    close()
+
+
 e2e_flaky()
+e2e_ledger()
 e2e_mapped()
 e2e_killed()
 e2e_bug()
