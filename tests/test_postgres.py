@@ -378,7 +378,7 @@ def test_whatever_a_role_has_set_for_itself(database: Database, name: str, value
     store = PostgresStore.open(database.app)
     one = incident(context={"text": "back\\slash 'quoted' “curly” \U0001f600 %s ? :name"})
     assert store.add_incident(one)
-    assert store.case(one.id).incident == one
+    assert [case.incident for case in store.cases(dag="orders_*")] == [one]
     store.put_entries([embedded("entry-a", ("A: x", unit(1, 2, 3)))], SPACE, NOW)
     assert [found.entry.id for found in store.find_vector(unit(1, 2, 3), 5)] == ["entry-a"]
     assert [found.entry.id for found in store.find_text(["x"], 5)] == ["entry-a"]

@@ -143,6 +143,17 @@ def test_uses_count_the_incidents_that_rested_on_an_entry(store: Store) -> None:
     assert store.uses([]) == {}
 
 
+@pytest.mark.parametrize(
+    "odd", ["\0", "\ud800", "\udfff\ud800x", "\\", "\\ud800", "\\\ud800", '\\"', "\U0001f600"]
+)
+def test_whatever_else_a_judgement_says_its_entry_is_counted(store: Store, odd: str) -> None:
+    added(store, incident(0))
+    diagnosis = {"entry": "a", odd: odd, "quotes": [odd, f"{odd}\n"]}
+    judgement = Judgement(incident(0).id, NOW, {"a": odd, "diagnosis": diagnosis, "z": [odd]})
+    store.add_judgement(judgement)
+    assert store.uses(["a"]) == {"a": 1}
+
+
 def test_a_mark_is_what_was_set_last(store: Store) -> None:
     assert store.mark("starter") is None
     store.set_mark("starter", "1")

@@ -34,8 +34,10 @@ _WRITERS = 0x61696F70  # "aiop": the advisory lock that makes writers take turns
 
 _PLACE = re.compile(r"(?<![:\w]):([a-z_]\w*)")
 
-# Our own schema and the one that the extension lies in, whatever the role's search_path is.
+# Our own schema and the one that the extension lies in, whatever the role's search_path is; and a
+# backslash is one.
 SETTINGS = (
+    "SET LOCAL standard_conforming_strings = on;"
     f"SELECT set_config('search_path', concat_ws(', ', '{SCHEMA}', (SELECT "
     "extnamespace::regnamespace FROM pg_extension WHERE extname = 'vector')), true);"
 )
@@ -175,7 +177,10 @@ class Database:
         return f"{column} LIKE translate({escaped}, '*' || chr(63), '%_')"
 
     def json_at(self, column: str, *path: str) -> str:
-        return f"{column}::json #>> '{{{','.join(path)}}}'"
+        # Of a text that has a NUL or half a surrogate pair anywhere json reads nothing. They go, and
+        # with them escaped backslashes, behind which a letter would look like one of them.
+        readable = f"regexp_replace({column}, '\\\\{{2}}|\\\\u(0000|d[89a-f]..)', '', 'g')"
+        return f"{readable}::json #>> '{{{','.join(path)}}}'"
 
     def now(self) -> datetime:
         """The server's clock, which all who share the database go by. Inside a transaction."""
