@@ -21,7 +21,7 @@ Document = Mapping[str, Any]
 def watch_view(tally: Tally, short: Mapping[str, str]) -> RenderableType:
     """`short` has the ids of the incidents that the tally keeps."""
     grid = Table.grid(padding=(0, 1), pad_edge=False)
-    grid.add_column(width=8, no_wrap=True, style="bold")
+    grid.add_column(min_width=8, no_wrap=True, style="bold")
     grid.add_column(no_wrap=True, overflow="ellipsis")
     for label, documents in (("CAME IN", tally.came), ("DONE", tally.done)):
         for number, line in enumerate(_lines(documents, short)):

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from aiops_cli import gate, listings, render
+from aiops_cli import gate, listings, live, render
 from aiops_cli.incidents import Plan, PlannedClear, TaskRef
 from aiops_cli.published import (
     entry_document,
@@ -21,6 +21,7 @@ from aiops_cli.published import (
     utc,
 )
 from aiops_cli.storms import Storm
+from aiops_cli.tally import Tally
 from knowledge.records import (
     Case,
     Decision,
@@ -448,6 +449,32 @@ def watch_lines() -> RenderableType:
     return Text("\n").join(lines)
 
 
+def watch_view() -> RenderableType:
+    tally = Tally("prod", "shadow", began_at=NOW - timedelta(seconds=3))
+    for document in (
+        judged(grants=(), rerun=UNPROVEN),
+        judged(incident(dag_id="sales", signature=signature(HOSTILE)), grants=()),
+        judged(incident(dag_id=LONG_DAG), **nobody(matches=())),
+        judged(incident(dag_id="stocks"), status="acting", decision=ALONE),
+        judged(
+            incident(dag_id="prices"), status="resolved", decision=ALONE, outcome=outcome("fixed")
+        ),
+    ):
+        tally.add(document)
+    tally.counts = {"pending": 3, "needs_human": 1, "acting": 1, "resolved": 12}
+    tally.ended("whole", NOW)
+    tally.next_at = NOW + timedelta(seconds=30)
+    return live.watch_view(
+        tally, dict.fromkeys((d["incident"] for d in tally.came + tally.done), "k3f9")
+    )
+
+
+def watch_view_idle() -> RenderableType:
+    tally = Tally("prod", "ask")
+    tally.trouble = "Airflow at http://airflow.example cannot be reached: connection refused"
+    return live.watch_view(tally, {})
+
+
 CASES: tuple[Callable[[], RenderableType], ...] = (
     *(novel, novel_near_miss, near, exact_with_record, exact_none, blocked, mapped, killed, silent),
     *(acting, resolved, relapsed, superseded, rejected, needs_human, shadow, log_file, hostile),
@@ -468,7 +495,7 @@ CASES: tuple[Callable[[], RenderableType], ...] = (
         entry_whole,
         doctor,
     ),
-    *(header, header_unhealthy, watch_lines),
+    *(header, header_unhealthy, watch_lines, watch_view, watch_view_idle),
 )
 
 SOFT = (excerpt, watch_lines, header, header_unhealthy)  # the terminal itself wraps these

@@ -37,7 +37,10 @@ def watch(
         bool, typer.Option("--exit-code", help="End with 10 where incidents wait for a person.")
     ] = False,
     log_format: Annotated[
-        Literal["text", "json"], typer.Option(help="Of what is said on stderr.")
+        Literal["text", "json"],
+        typer.Option(
+            metavar="FORMAT", help="What is said on stderr: text, or json, an object a line."
+        ),
     ] = "text",
     metrics_port: Annotated[
         str | None,
