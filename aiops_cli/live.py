@@ -14,15 +14,21 @@ from aiops_cli.published import utc
 from aiops_cli.render import incident_line
 from aiops_cli.screen import Trimmed, local, plain
 from aiops_cli.tally import Tally
+from knowledge.records import Status
 
 Document = Mapping[str, Any]
+_WAITS: tuple[tuple[Status, str], ...] = (
+    ("pending", "for a person"),
+    ("needs_human", "begun and unclear"),
+    ("acting", "for Airflow"),
+)
 
 
 def watch_view(tally: Tally, short: Mapping[str, str]) -> RenderableType:
     """`short` has the ids of the incidents that the tally keeps."""
-    grid = Table.grid(padding=(0, 1), pad_edge=False)
-    grid.add_column(min_width=8, no_wrap=True, style="bold")
-    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid = Table.grid(padding=(0, 1), pad_edge=False, expand=True)
+    grid.add_column(width=8, no_wrap=True, style="bold")
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for label, documents in (("CAME IN", tally.came), ("DONE", tally.done)):
         for number, line in enumerate(_lines(documents, short)):
             grid.add_row(label if number == 0 else "", line)
@@ -55,16 +61,8 @@ def _lines(documents: Sequence[Document], short: Mapping[str, str]) -> list[Text
     return [incident_line(doc, short[doc["incident"]], reasons=False) for doc in documents[::-1]]
 
 
-def _waits(counts: Mapping[str, int]) -> Text:
-    told = [
-        f"{counts[status]} {words}"
-        for status, words in (
-            ("pending", "for a person"),
-            ("needs_human", "begun and unclear"),
-            ("acting", "for Airflow"),
-        )
-        if counts.get(status)
-    ]
+def _waits(counts: Mapping[Status, int]) -> Text:
+    told = [f"{counts[status]} {words}" for status, words in _WAITS if counts.get(status)]
     if not told:
         return Text("nothing", "green")
     next_ = "" if told == [f"{counts.get('acting')} for Airflow"] else " · aiops triage"

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from aiops_cli import __version__
+from knowledge.records import Status
 
 Document = Mapping[str, Any]
 Result = Literal["whole", "airflow", "knowledge_base"]
@@ -26,7 +27,7 @@ class Tally:
     changes: Counter[str] = field(default_factory=Counter)  # incidents told of, by status
     came: list[Document] = field(default_factory=list)  # the newest last, as all lists here
     done: list[Document] = field(default_factory=list)
-    counts: Mapping[str, int] = field(default_factory=dict)  # incidents by status, as last seen
+    counts: Mapping[Status, int] = field(default_factory=dict)  # incidents by status, as last seen
     whole_at: datetime | None = None
     began_at: datetime | None = None  # the pass that was made last, or is being made
     took: float = 0.0  # seconds of the last pass

@@ -57,7 +57,7 @@ class Report:
         if self.teller is not None:  # also of what is known already, while Airflow is away
             self.teller.tell(desk)
             tally.unheard = self.teller.failures
-        tally.counts = {name: n for name, n in desk.knowledge.store.counts(desk.instance).items()}
+        tally.counts = desk.knowledge.store.counts(desk.instance)
         self.ended("airflow" if failed else "whole", failed.message if failed else "")
         return failed
 
