@@ -75,14 +75,14 @@ def take_in(
     for document in read:
         kind, value = _only(document)
         if kind == "instance":
-            instances[_text(value, "name")] = _text(value, "url")
+            instances[_text(value, "name")] = _url(value)
         elif kind == "entry":
             entries.append(_entry(value))
         else:
             row = kind, value
             break
     for name, url in store.instances().items():
-        if name in instances and rules.normal_url(instances[name]) != url:
+        if name in instances and instances[name] != url:
             raise rules.wrong_instance(name, url, instances[name])
     try:
         counts = store.load(chain([row] if row else [], map(_only, read)))
@@ -134,6 +134,13 @@ def _text(value: Mapping[str, Any], name: str) -> str:
     if not isinstance(value.get(name), str):
         raise NotAnExport(f"{name} is {value.get(name)!r}, not text")
     return str(value[name])
+
+
+def _url(value: Mapping[str, Any]) -> str:
+    try:
+        return rules.normal_url(_text(value, "url"))
+    except ValueError as error:
+        raise NotAnExport(f"url is no address: {error}") from error
 
 
 def _entry(document: Mapping[str, Any]) -> Entry:

@@ -376,7 +376,16 @@ def test_what_is_no_export_is_refused(base: Bases, document: Any, told: str) -> 
 
 
 @pytest.mark.parametrize(
-    "document", [{}, [], "x", {"entry": {}, "instance": {}}, {"entry": []}, {"claims": {}}]
+    "document",
+    [
+        {"instance": {"name": "a", "url": "https://[b"}},
+        {},
+        [],
+        "x",
+        {"entry": {}, "instance": {}},
+        {"entry": []},
+        {"claims": {}},
+    ],
 )
 def test_a_line_of_another_kind_is_refused(base: Bases, document: Any) -> None:
     target = base("sqlite")

@@ -385,6 +385,16 @@ def test_whatever_a_role_has_set_for_itself(database: Database, name: str, value
     store.close()
 
 
+def test_what_is_committed_is_on_the_disk_whatever_the_role_has_set(database: Database) -> None:
+    """A claim that a power cut takes back would be an act done twice."""
+    setting = "synchronous_commit"
+    answer(database.admin, f"ALTER ROLE {APP} IN DATABASE {database.name} SET {setting} = off")
+    store = PostgresStore.open(database.app)
+    with store._db.write():
+        assert store._db.row("SELECT current_setting(?) AS now", [setting]) == {"now": "on"}
+    store.close()
+
+
 # --- addresses ---------------------------------------------------------------------------------
 
 

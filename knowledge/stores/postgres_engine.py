@@ -177,8 +177,8 @@ class Database:
         return f"{column} LIKE translate({escaped}, '*' || chr(63), '%_')"
 
     def json_at(self, column: str, *path: str) -> str:
-        # Of a text that has a NUL or half a surrogate pair anywhere json reads nothing. They go, and
-        # with them escaped backslashes, behind which a letter would look like one of them.
+        # json reads nothing of a text with a NUL or half a surrogate pair anywhere. They go, and
+        # with them escaped backslashes, behind which a letter would look like one.
         readable = f"regexp_replace({column}, '\\\\{{2}}|\\\\u(0000|d[89a-f]..)', '', 'g')"
         return f"{readable}::json #>> '{{{','.join(path)}}}'"
 
