@@ -7,6 +7,7 @@ and failure; a rejection takes that back. Both become knowledge.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,7 @@ from aiops_cli.errors import Refused, UsageError
 from aiops_cli.examine import Desk
 from aiops_cli.incidents import Plan
 from knowledge.base import KnowledgeBase
+from knowledge.errors import ModelUnavailable
 from knowledge.records import Case, Claim, Decision, Incident, Trial, Vouch
 from knowledge.redact import clean, redact
 from knowledge.stores import Store
@@ -168,7 +170,11 @@ def _reason(text: str) -> str:
 
 def _learn(knowledge: KnowledgeBase, incident: Incident, proposed: Proposal, at: datetime) -> None:
     """Remember the answer. A failure without a signature cannot be recognised again."""
-    if incident.signature.text:
+    if not incident.signature.text:
+        return
+    # In a base without a single vector the embedder is needed. What was decided is decided, and
+    # perhaps done, so that it is no error; settling remembers what was approved once more.
+    with suppress(ModelUnavailable):
         knowledge.learn(
             incident, action=proposed.action, params=proposed.params, cause=proposed.cause, at=at
         )

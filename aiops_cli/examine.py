@@ -193,7 +193,10 @@ def suggest(desk: Desk, incident: Incident) -> Opinion | None:
     person, never acted on and never stored as knowledge. None where no model is set."""
     if desk.advisor is None:
         return None
-    about = (incident.signature.fingerprint, "novel")
+    signature = incident.signature
+    # No signature, or a wrapper's alone, is shared by failures that have nothing in common.
+    one = incident.id if signature.wrapper or not signature.fingerprint else signature.fingerprint
+    about = (one, "novel")
     return desk.advisor.opinion(about, lambda: what_is_asked(desk, incident))
 
 

@@ -8,6 +8,7 @@ sets. What somebody else ran, marked or ran once more is theirs.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Literal
 
 from aiops_cli.actions import retry
@@ -23,7 +24,7 @@ from aiops_cli.examine import Desk, note_relapse_of, ref_of, still_allowed, stop
 from aiops_cli.incidents import TaskInstance
 from aiops_cli.published import plan_document
 from aiops_cli.respond import Warn, apply, close, renewed, stamp
-from knowledge.errors import DoorClosed
+from knowledge.errors import DoorClosed, ModelUnavailable
 from knowledge.records import Case, Claim, Decision, Incident
 
 Whose = Literal["untouched", "ours", "theirs", "run once more"]
@@ -297,7 +298,9 @@ def _learn(desk: Desk, incident: Incident, decision: Decision) -> None:
     action, params = str(decision.action), decision.params
     if decision.kind != "approve" or not incident.signature.text:
         return
-    if not desk.knowledge.knows(incident, action, params):
+    if desk.knowledge.knows(incident, action, params):
+        return
+    with suppress(ModelUnavailable):  # it must not keep the rest of the pass from going on
         desk.knowledge.learn(
             incident, action=action, params=params, cause=decision.cause, at=decision.at
         )

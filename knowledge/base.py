@@ -189,11 +189,14 @@ class KnowledgeBase:
         self.store.set_mark(STARTER_MARK, digest)
 
     def exact(self, signature: Signature) -> tuple[Match, ...]:
-        """What `find` finds without the embedder, which may be away: the very same failures."""
-        if not signature.text:
+        """What is found without the embedder, which may be away: the very same failures. Beside
+        them stands what is alike by the built-in similarity, for one of those may say not to run
+        this again; nothing where no failure is the very same."""
+        found = self.store.find_exact(signature.fingerprint) if signature.text else ()
+        if not found:
             return ()
-        found = self.store.find_exact(signature.fingerprint)
-        return ranking.rank(signature, found, (), limit=len(found))
+        near = self.store.find_text(tokenize(signature.text), TEXT_CANDIDATES)
+        return ranking.rank(signature, found, near, limit=len(found) + len(near))
 
     def learn(
         self,

@@ -147,12 +147,13 @@ class Ollama:
         told = self._plain("POST", "/api/show", model, {"model": model})
         facts = told.get("model_info")
         facts = facts if isinstance(facts, dict) else {}
+        words = told.get("capabilities")
         wish = re.search(r"(?m)^num_ctx\s+([0-9]+)\s*$", str(told.get("parameters") or ""))
         info = ModelInfo(
             context_length=_whole(facts, ".context_length"),
             num_ctx=int(wish[1]) if wish else None,
             embedding_length=_whole(facts, ".embedding_length"),
-            capabilities=tuple(str(word) for word in told.get("capabilities") or ()),
+            capabilities=tuple(map(str, words)) if isinstance(words, list) else (),
             remote_host=str(told.get("remote_host") or "") or None,
         )
         if is_cloud(model, info) and model not in self.allowed:
@@ -259,8 +260,15 @@ class Ollama:
         except ResponseError as error:
             raise self._unavailable(*_said(error.status_code, error.error, model)) from error
         # Not JSON (JSONDecodeError) or not the API's (pydantic's ValidationError) are
-        # ValueErrors; at JSON that is no object the package stumbles with the other two.
-        except (RequestError, ValueError, TypeError, AttributeError) as error:
+        # ValueErrors; at JSON that is no object the package stumbles with the next two, and the
+        # parser itself at JSON that is nested without end.
+        except (
+            RequestError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise self._unavailable(*_no_answer(getattr(error, "doc", ""), model)) from error
 
     def _timed_out(self) -> ModelUnavailable:

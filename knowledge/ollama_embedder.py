@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from array import array
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,11 @@ BATCH = 32  # texts a request: one that fails loses little, and the wait for one
 _MOST_TOKENS = 512
 _MARKS = 16  # tokens that the model puts around a text, generously
 
+# A pass embeds each failure by itself, and everything else waits meanwhile. So who did not answer
+# soon is not asked again for a minute, or ten times as long as it has cost.
+_SOON = 1.0  # seconds
+_LEFT_ALONE, _TIMES_THE_COST = 60.0, 10.0
+
 
 class OllamaEmbedder:
     """See Embedder. What a text has beyond the model's window is cut off here, where it can be
@@ -28,12 +34,18 @@ class OllamaEmbedder:
     calibrated = False
 
     def __init__(
-        self, client: Ollama, model: str, told: Callable[[str], None] | None = None
+        self,
+        client: Ollama,
+        model: str,
+        told: Callable[[str], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = f"ollama:{model}"
         self._client = client
         self._model = model
         self._told = told
+        self._now = monotonic
+        self._away: tuple[float, ModelUnavailable] | None = None
         self._dimensions = 0  # not known yet
         self._room = 0  # bytes of a text; not known yet
 
@@ -49,7 +61,21 @@ class OllamaEmbedder:
 
     def embed(self, texts: Sequence[str]) -> list[array[float]]:
         """See Embedder: all the vectors, or ModelUnavailable that says with which text it went
-        wrong. Texts are sent in batches of 32."""
+        wrong. Texts are sent in batches of 32. After an error that was slow in coming the same
+        one is raised for a while, and nothing is sent."""
+        begun = self._now()
+        if self._away and begun < self._away[0]:
+            raise self._away[1].with_traceback(None) from None
+        try:
+            return self._embed(texts)
+        except ModelUnavailable as error:
+            cost = self._now() - begun
+            if cost > _SOON:
+                until = self._now() + max(_LEFT_ALONE, _TIMES_THE_COST * cost)
+                self._away = until, error
+            raise
+
+    def _embed(self, texts: Sequence[str]) -> list[array[float]]:
         vectors: dict[int, array[float]] = {}
         filled = [(number, text) for number, text in enumerate(texts) if text.strip()]
         shown = self._cut([text for _, text in filled]) if filled else []

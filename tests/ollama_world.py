@@ -98,6 +98,8 @@ WHOLE = {
     "not_json": (200, JSON, b'{"model":"llama3.1","mess'),
     "list": (200, JSON, b"[1, 2]"),
     "other_json": (200, JSON, b'{"hello": "world"}'),
+    "odd_facts": (200, JSON, b'{"capabilities": 5, "parameters": [], "model_info": [7]}'),
+    "nested": (200, JSON, b'{"a":' * 100_000),
     "string_error": (500, JSON, b'"out of order"'),
     "redirect": (307, "text/plain", b""),
 }  # fmt: skip

@@ -180,3 +180,37 @@ def test_a_failure_of_ours_is_not_swallowed(when: When) -> None:
     else:
         with pytest.raises(ZeroDivisionError):
             one.opinion(("fp",), broken)
+
+
+def test_what_came_during_a_pass_is_told_after_it() -> None:
+    """Those that were looked at before the answer came are looked at once more."""
+    stub = Stub()
+    one = advisor(stub, "background")
+    opinion(one)
+    while opinion(one).suggestion is None:
+        pass
+    assert not one.waiting
+    assert one.wait(0)
+    assert not one.wait(0)
+
+
+@pytest.mark.parametrize("when", ["now", "background"])
+def test_an_answer_that_we_fail_at_ends_no_thread(when: When) -> None:
+    class Odd(Stub):
+        def suggest(
+            self, question: Question, told: Callable[[int], None] | None = None
+        ) -> Suggestion:
+            if not self.asked:
+                self.asked += 1
+                raise RecursionError
+            return super().suggest(question, told)
+
+    clock = Clock()
+    one = advisor(Odd(), when, clock=clock)
+    opinion(one)
+    one.wait(30)
+    assert opinion(one).unheard == "aiops failed at its answer (RecursionError)"
+    clock.now += DOWN_SECONDS
+    opinion(one)
+    one.wait(30)
+    assert opinion(one).suggestion == SAID

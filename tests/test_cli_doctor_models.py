@@ -206,6 +206,18 @@ def test_a_person_sees_how_far_it_is(
     assert "qwen3: verifying" in shown
 
 
+def test_what_a_server_says_of_its_work_is_no_markup_and_drives_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with doctor_models._download("qwen3") as told:
+        told("[/b] \x1b]0;title\x07pulling", 0, 0)
+    shown = capsys.readouterr().err
+    assert "qwen3: [/b] pulling" in shown
+    assert "title" not in shown
+
+
 # ---- embedders ----
 
 

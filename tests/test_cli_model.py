@@ -291,3 +291,83 @@ def test_an_embedder_that_is_away_leaves_the_exact_matches(
     cli.ok("reject", alike["incident"], "--reason", "no", "--action", "none", "--cause", "c")
     kept = json.dumps(cli.ok("kb", "list", "--json").json)
     assert alike["incident"] in kept
+
+
+FORBIDS = f"""\
+- title: not twice
+  symptoms: ['ConnectionRefusedError: {ALIKE}']
+  cause: it books twice
+  action: none
+  safe_to_retry: false
+"""
+
+
+@pytest.mark.parametrize("mode", ["", "busy"])
+def test_an_embedder_that_is_away_hides_no_word_against_a_rerun(
+    cli: Cli, ollama: OllamaServer, mode: str
+) -> None:
+    (cli.home / "forbids.yaml").write_text(FORBIDS)
+    cli.ok("kb", "seed", str(cli.home / "forbids.yaml"))
+    cli.environ |= {"AIOPS_LLM": "none", "AIOPS_EMBEDDER": "ollama:nomic-embed-text"}
+    cli.ok("kb", "reindex")
+    if mode:
+        ollama.fault("/api/embed", mode)
+    exact = looked(cli, event=exception("ConnectionRefusedError", KNOWN))
+    assert (exact["diagnosis"]["by"], exact["diagnosis"]["action"]) == ("exact", "retry")
+    assert exact["decision"] == "blocked"
+    assert "the runbook says not to run this again" in check(exact, "rerun_safe")["reason"]
+
+
+def test_a_slow_embedder_is_waited_for_once_a_pass(cli: Cli, ollama: OllamaServer) -> None:
+    cli.environ |= {"AIOPS_LLM": "none", "AIOPS_EMBEDDER": "ollama:nomic-embed-text"}
+    cli.ok("kb", "reindex")
+    (cli.home / "config.yaml").write_text("llm_timeout: 2s\n")
+    ollama.fault("/api/embed", "hang")
+    asked = len(ollama.sent("/api/embed"))
+    for name in ("amount", "date", "customer", "country"):
+        cli.server.add_failure("orders", name, events=[exception("KeyError", f"no {name} there")])
+    looked(cli)
+    assert len(ollama.sent("/api/embed")) == asked + 1
+    documents = cli.ok("incidents", "--json").json["incidents"]
+    assert len(documents) == 5
+    assert all("timed out" in check(one, "confidence")["reason"] for one in documents)
+
+
+def test_a_base_without_vectors_and_an_embedder_that_is_away(
+    cli: Cli, ollama: OllamaServer
+) -> None:
+    """What a person decides is done, and is no error; it is remembered once it can be."""
+    cli.environ |= {"AIOPS_LLM": "none", "AIOPS_EMBEDDER": "ollama:nomic-embed-text"}
+    cli.environ["AIOPS_KB"] = f"sqlite:///{cli.home}/new.db"
+    cli.environ["OLLAMA_HOST"] = "127.0.0.1:9"
+    row = cli.server.add_failure("orders", "load", events=[EVENT])
+    (new,) = cli.ok("watch", "--once", "--json").lines
+    cli.ok("approve", new["incident"], "--action", "retry", "--yes")
+    cli.server.finish(row)
+    other = looked(cli, "other", event=NEW)
+    cli.ok("reject", other["incident"], "--reason", "no", "--action", "none", "--cause", "c")
+    assert cli.ok("incidents", "show", new["incident"], "--json").json["outcome"] == "fixed"
+    said = cli.ok("kb", "search", KNOWN)
+    assert "only the very same failures were looked for: Ollama" in said.err
+
+
+def test_a_prompt_that_cannot_be_told_is_no_failed_command(cli: Cli, ollama: OllamaServer) -> None:
+    document = looked(cli)
+    cli.environ["OLLAMA_HOST"] = "127.0.0.1:9"
+    shown = cli.ok("diagnose", document["incident"], "--show-prompt")
+    assert "what it would be shown is not known: Ollama at" in shown.err
+    cli.environ["AIOPS_LLM"] = "none"
+    assert "no model is set" in cli.ok("diagnose", document["incident"], "--show-prompt").err
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Bash command failed. The command returned a non-zero exit code 1."]
+)
+def test_a_suggestion_for_one_failure_is_none_for_what_only_looks_empty_alike(
+    cli: Cli, ollama: OllamaServer, text: str
+) -> None:
+    event = exception("AirflowException", text) if text else {"event": "", "level": "info"}
+    for task in ("one", "two"):
+        document = looked(cli, task, event=event)
+        cli.ok("diagnose", document["incident"], "--suggest", "--json")
+    assert len(ollama.sent("/api/chat")) == 2

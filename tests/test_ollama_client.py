@@ -143,6 +143,25 @@ def test_what_is_said_of_a_model_may_be_odd(client: Ollama, server: OllamaServer
     assert (shown.context_length, shown.embedding_length, shown.capabilities) == (None, None, ())
 
 
+def test_facts_of_other_types_are_none(client: Ollama, server: OllamaServer) -> None:
+    server.fault("/api/show", "odd_facts")
+    shown = client.show("llama3.1")
+    assert (shown.context_length, shown.num_ctx, shown.capabilities) == (None, None, ())
+
+
+def test_json_without_end_is_no_answer(client: Ollama, server: OllamaServer) -> None:
+    for path in ("/api/show", "/api/chat", "/api/embed", "/api/tags"):
+        server.fault(path, "nested")
+    for call in (
+        lambda: client.show("llama3.1"),
+        lambda: ask(client, stream=False),
+        lambda: ask(client, stream=True),
+        lambda: client.embed("nomic-embed-text", ["a"]),
+        client.models,
+    ):
+        assert "something else than Ollama's API" in why(call)
+
+
 def test_a_model_is_pulled_with_progress(server: OllamaServer, client: Ollama) -> None:
     told: list[tuple[str, int, int]] = []
     client.pull("qwen3", lambda *step: told.append(step))

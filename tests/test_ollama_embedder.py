@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -189,3 +189,44 @@ def test_any_text_has_a_vector(quiet: OllamaEmbedder, texts: list[str]) -> None:
     assert len(vectors) == len(texts)
     for text, vector in zip(texts, vectors, strict=True):
         assert math.hypot(*vector) == pytest.approx(1.0 if text.strip() else 0.0, abs=1e-5)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_that_was_slow_to_fail_is_left_alone_for_a_while(
+    server: OllamaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass embeds thousands of failures, one by one, and polling waits meanwhile."""
+    clock = Clock()
+    with connect(server.url, read_seconds=30) as client:
+        embedder = OllamaEmbedder(client, MODEL, monotonic=clock)
+        embedder.embed(["well"])
+        real = client.embed
+
+        def slow(model: str, texts: Sequence[str]) -> list[list[float]]:
+            clock.now += 30
+            return real(model, texts)
+
+        monkeypatch.setattr(client, "embed", slow)
+        server.fault("/api/embed", "busy", times=1)
+        asked = len(server.requests)
+        for _ in range(1000):
+            assert why(embedder, "ill") == "busy"
+        assert len(server.requests) == asked + 1
+        clock.now += 299
+        assert why(embedder, "ill") == "busy"
+        clock.now += 1
+        assert len(embedder.embed(["well again"])) == 1
+
+
+def test_one_that_fails_at_once_costs_nothing_and_is_asked_again(
+    server: OllamaServer, embedder: OllamaEmbedder
+) -> None:
+    server.fault("/api/embed", "crash", times=1)
+    why(embedder, "a text that the runner dies of")
+    assert len(embedder.embed(["another one"])) == 1

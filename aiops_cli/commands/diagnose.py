@@ -22,7 +22,13 @@ from aiops_cli.commands.output import (
     tell_where,
     thinking,
 )
-from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, UsageError
+from aiops_cli.errors import (
+    AirflowAuth,
+    AirflowError,
+    AirflowUnreachable,
+    ModelError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -111,13 +117,19 @@ def _ask_model(desk: Desk, document: dict[str, Any], suggest: bool, show_prompt:
     from aiops_cli.published import opinion_document
 
     if desk.advisor is None:
+        if show_prompt:
+            console(stderr=True).print("no model is set: nothing is shown to one")
         return
     incident = desk.knowledge.store.case(document["incident"]).incident
     by = (document["diagnosis"] or {}).get("by")
     if suggest and by == "nobody" and document["status"] == "pending":
         document["suggestion"] = opinion_document(ask(desk, incident))
     if show_prompt:
-        shown = desk.advisor.prompt(what_is_asked(desk, incident))
+        try:
+            shown = desk.advisor.prompt(what_is_asked(desk, incident))
+        except ModelError as error:  # how much it is shown depends on the model
+            console(stderr=True).print(f"what it would be shown is not known: {error.message}")
+            return
         document["prompt"] = [dict(message) for message in shown.messages]
 
 

@@ -126,13 +126,15 @@ def _download(name: str) -> Iterator[Callable[[str, int, int], None]]:
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # 30 ms
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    from knowledge.redact import clean
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     talk = console(stderr=True)
     with Progress(*columns, console=talk, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(name, total=None)
         # One bar a step: Ollama counts each layer from nothing.
         yield lambda status, done, total: bar.update(
-            task, description=f"{name}: {status}", completed=done, total=total or None
+            task, description=clean(f"{name}: {status}"), completed=done, total=total or None
         )
 
 

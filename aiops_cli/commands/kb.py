@@ -11,6 +11,7 @@ import typer
 from aiops_cli.commands import settings
 from aiops_cli.commands.output import console, page, print_json
 from aiops_cli.errors import UsageError
+from knowledge.errors import ModelUnavailable
 
 if TYPE_CHECKING:
     from knowledge.records import Entry
@@ -133,7 +134,13 @@ def search(
     _check(kind, action)
     wanted = sys.stdin.read() if text == "-" else text
     with services.knowledge_base(settings(ctx)) as knowledge:
-        matches = knowledge.find(symptom(wanted).signature)
+        signature = symptom(wanted).signature
+        try:
+            matches = knowledge.find(signature)
+        except ModelUnavailable as error:
+            matches = knowledge.exact(signature)
+            told = f"only the very same failures were looked for: {error.message}"
+            console(stderr=True).print(told)
     fitting = [
         match
         for match in matches

@@ -74,6 +74,7 @@ class Advisor:
         self._answers: queue.SimpleQueue[tuple[str, Answer]] = queue.SimpleQueue()
         self._questions: queue.SimpleQueue[tuple[str, Question]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._came = False  # since `wait` was called last
 
     def opinion(self, about: Iterable[str], question: Callable[[], Question]) -> Opinion:
         """The opinion on a failure: a kept one, or one that is asked for as `when` says. `about`
@@ -97,15 +98,16 @@ class Advisor:
         return self._opinion(self._keep(key, answer))
 
     def wait(self, seconds: float) -> bool:
-        """Wait for what was asked in the background, no longer than that; whether anything came."""
-        deadline, came = self._now() + seconds, False
+        """Wait for what was asked in the background, no longer than that; whether anything came
+        since this was called last, meanwhile included."""
+        deadline = self._now() + seconds
         while self._asked and (left := deadline - self._now()) > 0:
             try:
                 key, answer = self._answers.get(timeout=min(left, 1.0))
             except queue.Empty:
                 continue
             self._take(key, answer)
-            came = True
+        came, self._came = self._came, False
         return came
 
     @property
@@ -138,6 +140,7 @@ class Advisor:
 
     def _take(self, key: str, answer: Answer) -> None:
         self._asked.discard(key)
+        self._came = True
         self._keep(key, answer)
 
     def _keep(self, key: str, answer: Answer) -> Answer:
@@ -164,6 +167,8 @@ def asker(model: Model, waiting: Waiting | None = None) -> Ask:
                 suggestion = model.suggest(question, told)
         except ModelError as error:
             return Answer(dropped=error.why) if error.dropped else Answer(unavailable=error.why)
+        except Exception as error:  # noqa: BLE001 -- an answer is hostile; its thread must not end
+            return Answer(unavailable=f"aiops failed at its answer ({type(error).__name__})")
         return Answer(suggestion, quotes_stand(suggestion, question.excerpt))
 
     return ask
