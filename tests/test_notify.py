@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiops_cli import notify
+from aiops_cli import config, notify
 from aiops_cli.errors import ConfigError, NotifyError
 from aiops_cli.examine import Desk
 from aiops_cli.notify import AGAIN, MOST, Item, Message, Told
@@ -420,3 +421,24 @@ def test_without_apprise_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError) as refused:
         AppriseNotifier(["json://127.0.0.1"])
     assert "aiops-cli[notify]" in refused.value.hint
+
+
+# ---- the settings ----
+
+
+@pytest.mark.parametrize(
+    "text", ["notify: [hunter2]", "notify: hunter2", "notify: ['a b://hunter2']"]
+)
+def test_addresses_are_never_shown(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "config.yaml"
+    environ = {"AIOPS_CONFIG": str(file)}
+    file.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        config.load(cwd=tmp_path, environ=environ)
+    assert "hunter2" not in refused.value.message + refused.value.hint
+    file.write_text("notify: ['slack://hunter2']")
+    file.chmod(0o644)
+    settings = config.load(cwd=tmp_path, environ=environ)
+    assert settings.notify == ("slack://hunter2",)
+    assert "hunter2" not in f"{settings} {settings.describe()}"
+    assert "chmod 600" in settings.warnings[0]
