@@ -312,6 +312,16 @@ def test_lines_in_another_order_are_refused(base: Bases) -> None:
         assert "does not come before it" in refused(target, [*documents, RIGHT[-1]])
 
 
+def test_names_may_come_in_any_order(base: Bases) -> None:
+    target, documents = base("postgres"), whole()
+    for place, one in enumerate(documents[:-1]):
+        ((kind, fields),) = [*one.items()][:1]
+        if place % 2 and isinstance(fields, dict):
+            one[kind] = dict(reversed(fields.items()))
+    take_in(target, lasting(target), documents, "me", NOW)
+    assert [json.loads(line) for line in lines(target)] == RIGHT[1:]
+
+
 @pytest.mark.parametrize("kind", ["outcomes", "harms", "claims"])
 def test_what_is_done_about_one_incident_never_touches_another(base: Bases, kind: str) -> None:
     """Else a file could close, or blame, what waits here."""

@@ -89,8 +89,14 @@ class MovingTables(SqlStore):
         numbers: dict[int, int] = {}  # of the decisions there and here
         once: set[tuple[str, Any]] = set()
         spoken_of: dict[tuple[str, str, str], bool] = {}
+        writing = ""
+        waiting: list[dict[str, Any]] = []  # rows of that table
         with self._db.write():
+            known = {row["id"] for row in self._db.rows("SELECT id FROM incidents")}
             for table, document in dumped:
+                if table != writing or len(waiting) == _PAGE:
+                    self._append_moved(writing, waiting, numbers)
+                    writing = table
                 row = _closed(table, document)
                 if table in _ONCE:
                     key = table, row[_ONCE[table]]
@@ -99,8 +105,7 @@ class MovingTables(SqlStore):
                     once.add(key)
                 if table == "incidents":
                     about = row["id"]
-                    found = self._db.row("SELECT 1 FROM incidents WHERE id = ?", [about])
-                    new[about] = found is None
+                    new[about] = about not in known
                 else:
                     about = _about(row, whose)
                     if about not in new:
@@ -120,11 +125,20 @@ class MovingTables(SqlStore):
                 if table == "claims":
                     self._close_claim(row)
                     continue
-                number = row.pop("seq", None)
-                stored = self._append(table, row)
-                if table == "decisions":
-                    numbers[number] = stored["seq"]
+                waiting.append(dict(sorted(row.items())))
+            self._append_moved(writing, waiting, numbers)
         return LoadCounts(sum(new.values()), len(new) - sum(new.values()))
+
+    def _append_moved(
+        self, table: str, waiting: list[dict[str, Any]], numbers: dict[int, int]
+    ) -> None:
+        """Append the rows that wait, many a statement: nobody else can write meanwhile. `numbers`
+        learns those of decisions."""
+        there = [row.pop("seq", 0) for row in waiting]
+        stored = self._append_all(table, waiting)
+        if table == "decisions":
+            numbers |= zip(there, (row["seq"] for row in stored), strict=True)
+        waiting.clear()
 
     def _close_claim(self, row: Mapping[str, Any]) -> None:
         """What was done elsewhere is done, unless this task instance was claimed here too."""
