@@ -19,6 +19,7 @@ from aiops_cli.config_values import BoundFor
 from aiops_cli.context import Snapshot
 from aiops_cli.diagnosis import ladder
 from aiops_cli.diagnosis.advisor import Advisor
+from aiops_cli.diagnosis.answer import quotes_stand
 from aiops_cli.diagnosis.prompt import ask_about
 from aiops_cli.errors import AirflowError, Refused
 from aiops_cli.incidents import (
@@ -177,7 +178,17 @@ def _diagnose(knowledge: KnowledgeBase, incident: Incident, limits: gate.Bounds)
 
 def _opinion(desk: Desk, advisor: Advisor, incident: Incident, diagnosis: Diagnosis) -> Opinion:
     about = (incident.signature.fingerprint, diagnosis.entry or "", diagnosis.action or "")
-    return advisor.opinion(about, lambda: question(desk.knowledge, incident, diagnosis.matches))
+    heard = advisor.opinion(about, lambda: question(desk.knowledge, incident, diagnosis.matches))
+    return _of_this_log(heard, incident)
+
+
+def _of_this_log(opinion: Opinion, incident: Incident) -> Opinion:
+    """The opinion as this failure's: one that was kept may quote another log, whose failure has
+    the same signature."""
+    said = opinion.suggestion
+    if said is None or quotes_stand(said, incident.excerpt.text):
+        return opinion
+    return replace(opinion, quotes_stand=False)
 
 
 def question(knowledge: KnowledgeBase, incident: Incident, matches: Sequence[Match]) -> Question:
@@ -197,7 +208,8 @@ def suggest(desk: Desk, incident: Incident) -> Opinion | None:
     # No signature, or a wrapper's alone, is shared by failures that have nothing in common.
     one = incident.id if signature.wrapper or not signature.fingerprint else signature.fingerprint
     about = (one, "novel")
-    return desk.advisor.opinion(about, lambda: what_is_asked(desk, incident))
+    heard = desk.advisor.opinion(about, lambda: what_is_asked(desk, incident))
+    return _of_this_log(heard, incident)
 
 
 def what_is_asked(desk: Desk, incident: Incident) -> Question:

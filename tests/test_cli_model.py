@@ -371,3 +371,21 @@ def test_a_suggestion_for_one_failure_is_none_for_what_only_looks_empty_alike(
         document = looked(cli, task, event=event)
         cli.ok("diagnose", document["incident"], "--suggest", "--json")
     assert len(ollama.sent("/api/chat")) == 2
+
+
+def test_quotes_of_another_log_are_none_of_this_one(cli: Cli, ollama: OllamaServer) -> None:
+    """One answer serves all failures of a signature, but it proves nothing where its quotes do
+    not stand."""
+    quote = "the orders database is restarted at 02:00"
+    ollama.answer = lambda request: said(quotes=[quote])
+    cli.server.add_failure("orders", "one", events=[{"event": quote, "level": "info"}, EVENT])
+    cli.clock.advance(seconds=1)
+    cli.ok("watch", "--once")
+    looked(cli, "other")
+    assert len(ollama.sent("/api/chat")) == 1
+    found = {one["task_id"]: one for one in cli.ok("incidents", "--json").json["incidents"]}
+    assert check(found["one"], "confidence")["passed"]
+    assert found["other"]["diagnosis"]["by"] == "near"
+    assert (
+        check(found["other"], "confidence")["reason"] == "what the model quotes is not in the log"
+    )

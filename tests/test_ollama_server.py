@@ -210,7 +210,14 @@ def seen(client: ollama.Client, mode: str, stream: bool) -> object:
         text = "".join(part.message.content or "" for part in parts)
         last = parts[-1]
         return text, last.done, last.done_reason, last.prompt_eval_count
-    except (ollama.ResponseError, httpx.HTTPError, ValueError, TypeError, AttributeError) as error:
+    except (
+        ollama.ResponseError,
+        httpx.HTTPError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         return f"{type(error).__name__}: {error}"
 
 
