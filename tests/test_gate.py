@@ -88,6 +88,16 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "ask",
         "suggests only",
     ),
+    (
+        "embedder nobody measured, and a model that agrees",
+        {
+            "diagnosis": replace(heard()["diagnosis"], by="model"),
+            "bounds": gate.Bounds(0.9, 0.05, calibrated=False),
+        },
+        "action_allowed",
+        "ask",
+        "suggests only",
+    ),
     ("no outcome yet", {"evidence": Evidence("none")}, "evidence", "ask", "0 of 1"),
     (
         "contradicted",
