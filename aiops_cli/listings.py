@@ -295,6 +295,8 @@ def _audited(doc: Document) -> str:
             return f"hold on {row['target']}: {row['reason']}".removesuffix(": ")
         case "hold_ends":
             return f"hold {row['hold_id']} ended"
+        case "imports":
+            return f"what the knowledge base {row['base']} exported was taken in"
         case "instances":
             return f"instance {row['name']} is {row['url']}"
         case other:

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from knowledge.stores import LastingStore, Store
 
 
+# A failure is looked up while others wait to be: an embedder gives a signature's vector within a
+# second once it is loaded, and loading it takes some more.
+EMBEDDING_SECONDS = 30.0
+
+
 class SystemClock:
     """The machine's clock."""
 
@@ -81,7 +86,18 @@ def knowledge(settings: Settings, opened: Store) -> Iterator[KnowledgeBase]:
         chosen.close()
 
 
-def embedder(settings: Settings) -> Embedder:
+def keep_head(known: KnowledgeBase) -> None:
+    """As `store` does in the end, for who goes on: a watcher may be killed at any moment."""
+    from aiops_cli import anchors
+    from knowledge.stores.sql_moving import MovingTables
+
+    if isinstance(known.store, MovingTables) and known.store.logged:
+        anchors.keep(known.store, _warn)
+        known.store.logged = False
+
+
+def embedder(settings: Settings, longest: float | None = EMBEDDING_SECONDS) -> Embedder:
+    """The embedder of the settings, to be closed after use."""
     if settings.embedder == "builtin":
         from knowledge.embedders import BuiltinEmbedder
 
@@ -89,7 +105,7 @@ def embedder(settings: Settings) -> Embedder:
     from knowledge.ollama_embedder import OllamaEmbedder
 
     name = settings.embedder.removeprefix("ollama:")
-    return OllamaEmbedder(ollama(settings, name), name, _warn)
+    return OllamaEmbedder(ollama(settings, name, longest), name, _warn)
 
 
 def airflow(settings: Settings, name: str | None = None) -> Gateway:
@@ -166,9 +182,10 @@ def _advisor(
             client.close()
 
 
-def ollama(settings: Settings, name: str) -> Ollama:
-    """Ollama as the settings have it, to be closed after use. Raises ConfigError where logs would
-    leave this machine for the model of this name and nobody has allowed it."""
+def ollama(settings: Settings, name: str, longest: float | None = None) -> Ollama:
+    """Ollama as the settings have it, to be closed after use; `longest` is a stricter bound on the
+    seconds of one answer. Raises ConfigError where logs would leave this machine for the model of
+    this name and nobody has allowed it."""
     from knowledge.ollama_client import connect
     from knowledge.ollama_host import refusal
 
@@ -177,9 +194,10 @@ def ollama(settings: Settings, name: str) -> Ollama:
         raise ConfigError(
             refused, "name it in ollama_allow of your own settings, if logs may go there"
         )
+    seconds = settings.llm_timeout.total_seconds()
     return connect(
         settings.ollama_host,
-        read_seconds=settings.llm_timeout.total_seconds(),
+        read_seconds=seconds if longest is None else min(seconds, longest),
         allowed=settings.ollama_allow,
     )
 

@@ -25,6 +25,7 @@ from knowledge.tokens import tokenize
 # a text search re-ranked by character grams equals ranking the whole base).
 TEXT_CANDIDATES = 60
 VECTOR_CANDIDATES = 30
+DEEPER = 100  # times as many, for searches with filters
 REINDEX_BATCH = 64
 
 STARTER = Path(__file__).parent / "starter"
@@ -53,9 +54,12 @@ class KnowledgeBase:
     def space(self) -> VectorSpace:
         return VectorSpace(self.embedder.name, self.embedder.dimensions, SIGNATURE_VERSION)
 
-    def find(self, signature: Signature, *, limit: int | None = None) -> tuple[Match, ...]:
+    def find(
+        self, signature: Signature, *, limit: int | None = None, deep: bool = False
+    ) -> tuple[Match, ...]:
         """The entries that answer to this signature, best first; exact ones stand at 1.0. All of
         the candidates unless `limit` is given: who decides must see every answer that differs.
+        `deep` brings up many more candidates, for who leaves out most of what fits best.
 
         A signature without text matches nothing. Raises EmbedderMismatch where the stored
         vectors come from another embedder."""
@@ -71,10 +75,11 @@ class KnowledgeBase:
             )
         exact = self.store.find_exact(signature.fingerprint)
         vector = self.embedder.embed([signature.text])[0]
-        near = self.store.find_vector(vector, VECTOR_CANDIDATES)
+        more = DEEPER if deep else 1
+        near = self.store.find_vector(vector, VECTOR_CANDIDATES * more)
         by_cosine = self.embedder.name != BuiltinEmbedder.name
         if not by_cosine:
-            near += self.store.find_text(tokenize(signature.text), TEXT_CANDIDATES)
+            near += self.store.find_text(tokenize(signature.text), TEXT_CANDIDATES * more)
         limit = limit or len(exact) + len(near)
         return ranking.rank(signature, exact, near, limit=limit, by_cosine=by_cosine)
 

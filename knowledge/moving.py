@@ -67,7 +67,8 @@ def take_in(
     Raises NotAnExport while the documents are read, and WrongInstance where a name is bound to
     another URL here; then nothing is stored."""
     raw = iter(documents)
-    _check_format(next(raw, {}))
+    first = next(raw, {})
+    _check_format(first)
     read = _whole(raw)
     instances: dict[str, str] = {}
     entries: list[Entry] = []
@@ -85,7 +86,8 @@ def take_in(
         if name in instances and instances[name] != url:
             raise rules.wrong_instance(name, url, instances[name])
     try:
-        counts = store.load(chain([row] if row else [], map(_only, read)))
+        moved = chain([row] if row else [], map(_only, read))
+        counts = store.load(moved, str(first.get("base")), by, at)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise NotAnExport(what) from error

@@ -31,6 +31,7 @@ from knowledge.records import (
     short_hash,
 )
 from knowledge.stores import EmbeddedEntry, Store, VectorSpace
+from knowledge.stores.sql_moving import MovingTables
 
 NOW = datetime(2025, 3, 1, 3, 4, 5, 678901, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -150,6 +151,8 @@ def acted(
 
 def fill(store: Store) -> None:
     """Write a row into every table."""
+    if isinstance(store, MovingTables):
+        store.load([], "another", "me", NOW)
     store.bind_instance("prod", "https://airflow.example")
     store.set_watermark("prod", NOW)
     store.put_entries([embedded("entry-a", ("A: x", unit(1, 0, 0)))], SPACE, NOW)

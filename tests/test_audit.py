@@ -62,6 +62,7 @@ def everything(store: LastingStore) -> None:
     store.release(incident(1).id, token)
     store.add_grant(Grant("grantone", ("retry",), ("*",), "me", NOW))
     store.revoke_grant("grantone", "me", NOW)
+    store.load([], "another", "me", NOW)
     store.set_pause(Pause(True, "me", NOW))
     store.add_hold(Hold("holdone", "default", "orders_*", "me", NOW))
     store.end_hold("holdone", "me", NOW)

@@ -295,3 +295,17 @@ def test_lint_knows_what_was_used(cli: Cli) -> None:
     (finding,) = cli.ok("kb", "lint", "--json").json["findings"]
     assert finding["kind"] == "stale"
     assert [entry["title"] for entry in finding["entries"]] == ["A row without a price"]
+
+
+def test_a_filter_finds_what_a_hundred_others_fit_better(cli: Cli) -> None:
+    runbook = cli.home / "many.yaml"
+    better = [
+        f"- {{title: b{n}, symptoms: ['KeyError: the amount of order {chr(97 + n % 26)}{n}x'], "
+        "cause: c, action: none}"
+        for n in range(150)
+    ]
+    own = "- {title: own, symptoms: ['KeyError: an amount'], cause: c, action: retry}"
+    runbook.write_text("\n".join([*better, own]))
+    cli.ok("kb", "seed", str(runbook))
+    said = cli.ok("kb", "search", "KeyError: the amount of order", "--action", "retry", "--json")
+    assert [entry["title"] for entry in said.json["entries"]] == ["own"]

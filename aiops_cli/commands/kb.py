@@ -136,7 +136,8 @@ def search(
     with services.knowledge_base(settings(ctx)) as knowledge:
         signature = symptom(wanted).signature
         try:
-            matches = knowledge.find(signature)
+            # What a filter leaves out must not take the place of what it asks for.
+            matches = knowledge.find(signature, deep=any((kind, action, dag)))
         except ModelUnavailable as error:
             matches = knowledge.exact(signature)
             told = f"only the very same failures were looked for: {error.message}"

@@ -22,7 +22,7 @@ def reindex(
 
     chosen = settings(ctx)
     now = services.SystemClock().now()
-    with services.store(chosen) as store, closing(services.embedder(chosen)) as embedder:
+    with services.store(chosen) as store, closing(services.embedder(chosen, None)) as embedder:
         knowledge = KnowledgeBase(store, embedder)
         was = store.vector_space()
         total = sum(len(entry.symptoms) for entry in store.entries())

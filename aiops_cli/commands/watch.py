@@ -125,12 +125,15 @@ def _once(desk: Desk, report: Report, warn: Warn) -> None:
 
 def _forever(desk: Desk, report: Report, chosen: Settings, warn: Warn) -> None:
     """A watcher outlives an outage, a login that ends and a locked file."""
+    from aiops_cli import services
+
     mode: Mode = chosen.mode
     away = 0  # seconds to the next try, while the knowledge base cannot be used
     while True:
         try:
             mode = _mode(desk, chosen.mode, mode, warn)  # a grant may come and go
             failed: AirflowError | None = report.one_pass(mode)
+            services.keep_head(desk.knowledge)
         except StoreUnusable as error:
             if not away:
                 what = "nothing is done until it can be used again (tried at least once a minute)"

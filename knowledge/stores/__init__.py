@@ -417,6 +417,9 @@ class LastingStore(Store, Protocol):
 
     logged: bool  # whether anything was logged since this store was opened
 
+    def advice(self) -> str:
+        """What its owner could do to make it faster; "" where there is nothing."""
+
     def audit_head(self) -> AuditHead:
         """The last row of the log."""
 
@@ -442,10 +445,13 @@ class LastingStore(Store, Protocol):
         decided, vouched and what came of it: (table, row as JSON), in an order in which `load`
         takes them. To be used up before anything else is asked of the store."""
 
-    def load(self, dumped: Iterable[tuple[str, Mapping[str, Any]]]) -> LoadCounts:
-        """Append what `dump` gave, all or nothing. Incidents that are stored already are left as
-        they are, and so is what people here said about whether a task may run again; a no is
-        taken. Raises KeyError, TypeError or ValueError for what `dump` did not give."""
+    def load(
+        self, dumped: Iterable[tuple[str, Mapping[str, Any]]], base: str, by: str, at: datetime
+    ) -> LoadCounts:
+        """Append what `dump` of another base gave, all or nothing, and who did so. Incidents that
+        are stored already are left as they are, and so is what people here said about whether a
+        task may run again; a no is taken. Raises KeyError, TypeError or ValueError for what
+        `dump` did not give."""
 
 
 def migrate_store(url: str, role: str | None = None) -> tuple[int, int] | None:

@@ -14,8 +14,8 @@ from knowledge.stores import rules
 Values = Sequence[Any] | Mapping[str, Any]
 Listed = Literal["text", "bigint"]
 
-# Greater than every character: `prefix || _LAST` bounds all texts that begin with the prefix.
-_LAST = "\U0010ffff"
+# Greater than every character: `prefix || LAST` bounds all texts that begin with the prefix.
+LAST = "\U0010ffff"
 
 
 class Engine(Protocol):
@@ -70,7 +70,7 @@ class Tables:
         """The first few ids that begin with the prefix."""
         found = self._db.rows(
             f"SELECT DISTINCT id FROM {table} WHERE id >= ? AND id < ? ORDER BY id LIMIT 5",
-            [prefix, prefix + _LAST],
+            [prefix, prefix + LAST],
         )
         return [row["id"] for row in found]
 

@@ -199,7 +199,7 @@ def location(dsn: str) -> str:
 
     try:
         named = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
-    except ProgrammingError:  # which may quote the password
+    except (ProgrammingError, UnicodeDecodeError):  # which may quote the password
         named = {"host": "@@"}
     user, host, port, name = (named.get(key, "") for key in ("user", "host", "port", "dbname"))
     # A password with an @ or a / in it runs on into the parts that are shown.

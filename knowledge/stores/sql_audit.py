@@ -33,6 +33,7 @@ LOGGED: Mapping[str, str] = {
     "pauses": "seq",
     "holds": "seq",
     "hold_ends": "hold_id",
+    "imports": "seq",
 }
 _NUMBERS = ("seq", "decision")
 _NUMBER = re.compile("[0-9]{1,18}")

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 from knowledge.records import Candidate, Entry, Symptom
 from knowledge.stores import EmbeddedEntry, PutCounts, Vector, VectorSpace, rows, rules
-from knowledge.stores.engine import Engine
+from knowledge.stores.engine import LAST, Engine
 from knowledge.stores.rows import Row, time_text
 from knowledge.stores.sql_audit import AuditTables
 from knowledge.tokens import tokenize
@@ -307,11 +307,16 @@ class EntryTables(AuditTables):
                 """
                 SELECT * FROM newest_entries AS e
                 WHERE (:kind IS NULL OR kind = :kind)
-                  AND (:source IS NULL OR substr(source, 1, length(:source)) = :source)
+                  AND (:source IS NULL OR source >= :source AND source < :after)
                   AND (:retired OR NOT retired)
                 ORDER BY (SELECT min(seq) FROM entries AS v WHERE v.id = e.id)
                 """,
-                {"kind": kind, "source": source, "retired": retired},
+                {
+                    "kind": kind,
+                    "source": source,
+                    "after": None if source is None else source + LAST,
+                    "retired": retired,
+                },
             )
         return tuple(map(rows.read_entry, found))
 

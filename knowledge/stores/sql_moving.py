@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, get_args
 
 from knowledge.records import DecisionKind, IncidentKind, OutcomeName
@@ -83,7 +84,9 @@ class MovingTables(SqlStore):
             after = page[-1][key]
             yield from page
 
-    def load(self, dumped: Iterable[tuple[str, Mapping[str, Any]]]) -> LoadCounts:
+    def load(
+        self, dumped: Iterable[tuple[str, Mapping[str, Any]]], base: str, by: str, at: datetime
+    ) -> LoadCounts:
         new: dict[str, bool] = {}  # the incidents there: whether they are new here
         whose: dict[int, str] = {}  # the incident of each decision there
         numbers: dict[int, int] = {}  # of the decisions there and here
@@ -92,6 +95,7 @@ class MovingTables(SqlStore):
         writing = ""
         waiting: list[dict[str, Any]] = []  # rows of that table
         with self._db.write():
+            self._append("imports", {"base": base, "by": by, "at": time_text(at)})
             known = {row["id"] for row in self._db.rows("SELECT id FROM incidents")}
             for table, document in dumped:
                 if table != writing or len(waiting) == _PAGE:

@@ -29,7 +29,7 @@ CREATE TABLE entries (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id text COLLATE "C" NOT NULL,
     kind text NOT NULL,
-    source text NOT NULL,
+    source text COLLATE "C" NOT NULL,
     content text NOT NULL,
     digest text NOT NULL,
     created_at text COLLATE "C" NOT NULL,
@@ -290,6 +290,14 @@ CREATE TABLE holds (
 
 CREATE TABLE hold_ends (
     hold_id text COLLATE "C" PRIMARY KEY REFERENCES holds (id),
+    by text NOT NULL,
+    at text NOT NULL
+);
+
+-- Who took in what another knowledge base exported: the decisions of it bear other names.
+CREATE TABLE imports (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    base text NOT NULL,
     by text NOT NULL,
     at text NOT NULL
 );

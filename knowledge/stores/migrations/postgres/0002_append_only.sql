@@ -14,7 +14,7 @@ BEGIN
     FOREACH guarded IN ARRAY ARRAY[
         'base', 'instances', 'entries', 'retirements', 'symptoms', 'incidents', 'judgements',
         'remarks', 'snoozes', 'decisions', 'voided', 'outcomes', 'harms', 'vouches', 'grants',
-        'revocations', 'pauses', 'holds', 'hold_ends', 'audit'
+        'revocations', 'pauses', 'holds', 'hold_ends', 'imports', 'audit'
     ] LOOP
         EXECUTE format(
             'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON %I '

@@ -33,6 +33,7 @@ GRANT INSERT (id, actions, dags, by, at, max_per_hour, max_per_dag_hour, until)
     ON aiops.grants TO {role};
 GRANT INSERT (paused, by, at, reason) ON aiops.pauses TO {role};
 GRANT INSERT (id, instance, target, by, at, until, reason) ON aiops.holds TO {role};
+GRANT INSERT (base, by, at) ON aiops.imports TO {role};
 
 GRANT INSERT, UPDATE, DELETE ON aiops.claims TO {role};
 GRANT INSERT (embedder, dimensions, signature_version, state, done), UPDATE, DELETE
