@@ -165,19 +165,19 @@ def test_another_embedder_is_refused_until_its_vectors_are_made(
     cli.ok("kb", "seed", str(runbook))
     assert "in use already" in cli.ok("kb", "reindex").out
     letters = Letters(fail_after=1)
-    monkeypatch.setattr(services, "embedder", lambda settings: letters)
+    monkeypatch.setattr(services, "embedder", lambda *_: letters)
     cli.run("kb", "search", "KeyError: ak").refused(4, "builtin", "aiops kb reindex")
     assert cli.run("kb", "reindex").code == 130, "cut off after the first batch"
 
-    monkeypatch.setattr(services, "embedder", lambda settings: BuiltinEmbedder())
+    monkeypatch.setattr(services, "embedder", lambda *_: BuiltinEmbedder())
     assert len(cli.ok("kb", "search", "KeyError: ak", "--json").json["entries"]) == 5, "in use"
 
     letters.left = 1_000
-    monkeypatch.setattr(services, "embedder", lambda settings: letters)
+    monkeypatch.setattr(services, "embedder", lambda *_: letters)
     said = cli.ok("kb", "reindex", "--json").json
     assert said == {"made": 36, "was": "builtin", "embedder": "letters"}, "100 less one batch"
     assert cli.ok("kb", "search", "KeyError: ak", "--json").json["entries"][0]["found"] == "exact"
-    monkeypatch.setattr(services, "embedder", lambda settings: BuiltinEmbedder())
+    monkeypatch.setattr(services, "embedder", lambda *_: BuiltinEmbedder())
     cli.run("kb", "search", "KeyError: ak").refused(4, "letters", "aiops kb reindex")
 
 
