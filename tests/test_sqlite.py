@@ -483,6 +483,20 @@ def test_threads_may_share_a_store(store: SqliteStore) -> None:
     assert len(store.cases()) == 20
 
 
+def test_a_transaction_that_ctrl_c_left_open_is_given_up(store: SqliteStore) -> None:
+    """It may come right behind BEGIN, where nothing stands ready to end it."""
+    connection = store._db._connection  # type: ignore[attr-defined]  # as an interrupt leaves it
+    connection.execute("BEGIN IMMEDIATE; INSERT INTO marks (name, value) VALUES ('half', 'done')")
+    store.set_mark("whole", "done")
+    assert (store.mark("half"), store.mark("whole")) == (None, "done")
+
+
+def test_a_transaction_inside_another_is_refused_and_ends_both(store: SqliteStore) -> None:
+    with pytest.raises(apsw.SQLError, match="within a transaction"), store._db.write():
+        store.set_mark("inner", "done")
+    assert store.mark("inner") is None
+
+
 def test_an_interrupted_write_leaves_nothing(store: SqliteStore) -> None:
     def interrupted() -> None:
         with store._db.write():

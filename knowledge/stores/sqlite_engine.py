@@ -37,6 +37,7 @@ class Database:
         self._connection = connection
         self._path = path
         self._lock = threading.RLock()
+        self._inside = False  # a transaction that somebody will end
         self._vectors_loaded = False
 
     @contextmanager
@@ -53,8 +54,16 @@ class Database:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
-        with self._lock, usable(self._path), transaction(self._connection, begin):
-            yield
+        with self._lock, usable(self._path):
+            if self._connection.in_transaction and not self._inside:
+                # Ctrl-C came between a BEGIN and what would have ended it.
+                self._connection.execute("ROLLBACK")
+            with transaction(self._connection, begin):
+                self._inside = True
+                try:
+                    yield
+                finally:
+                    self._inside = False
 
     def rows(self, sql: str, values: Values = ()) -> list[dict[str, Any]]:
         cursor = self._connection.execute(sql, _storable(values))
@@ -146,8 +155,8 @@ def open_database(
 @contextmanager
 def transaction(connection: apsw.Connection, begin: str) -> Iterator[None]:
     """Committed at the end, rolled back on any exception."""
-    connection.execute(begin)
     try:
+        connection.execute(begin)
         yield
         connection.execute("COMMIT")
     except BaseException:
