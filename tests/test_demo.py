@@ -125,8 +125,9 @@ class Scene(Stage):
                 (doc,) = [i for i in world.incidents if i["incident"].startswith(id_)]
                 world.act(doc, "approve")
             case ("watch", "--once", "--auto"):
-                world.act(world.of("prices_daily", SECOND), "auto")
-                world.act(world.of("prices_hourly"), "auto")
+                canary = world.of("prices_daily", SECOND)
+                first = canary["status"] == "pending"
+                world.act(canary if first else world.of("prices_hourly"), "auto")
             case ("watch", "--once"):
                 world.settle()
         world.spoil(world)
