@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiops_cli import capture, gate, groups
 from aiops_cli.actions import CATALOGUE
@@ -18,9 +18,6 @@ from aiops_cli.config import Settings
 from aiops_cli.config_values import BoundFor
 from aiops_cli.context import Snapshot
 from aiops_cli.diagnosis import ladder
-from aiops_cli.diagnosis.advisor import Advisor
-from aiops_cli.diagnosis.answer import quotes_stand
-from aiops_cli.diagnosis.prompt import ask_about
 from aiops_cli.errors import AirflowError, Refused
 from aiops_cli.incidents import (
     UNMAPPED,
@@ -40,6 +37,9 @@ from knowledge.base import KnowledgeBase
 from knowledge.errors import ModelUnavailable
 from knowledge.records import Case, Decision, Judgement, Match, Outcome, Pause
 from knowledge.signature import KILLED, LOST, sign
+
+if TYPE_CHECKING:
+    from aiops_cli.diagnosis.advisor import Advisor
 
 ASKED_MATCHES = 3  # so many of the nearest matches a model is told of
 
@@ -185,6 +185,8 @@ def _opinion(desk: Desk, advisor: Advisor, incident: Incident, diagnosis: Diagno
 def _of_this_log(opinion: Opinion, incident: Incident) -> Opinion:
     """The opinion as this failure's: one that was kept may quote another log, whose failure has
     the same signature."""
+    from aiops_cli.diagnosis.answer import quotes_stand  # as in `question`
+
     said = opinion.suggestion
     if said is None or quotes_stand(said, incident.excerpt.text):
         return opinion
@@ -193,6 +195,8 @@ def _of_this_log(opinion: Opinion, incident: Incident) -> Opinion:
 
 def question(knowledge: KnowledgeBase, incident: Incident, matches: Sequence[Match]) -> Question:
     """What a model is asked about an incident."""
+    from aiops_cli.diagnosis.prompt import ask_about  # reads a file, and few commands ask
+
     known = [
         Known(match, _in_words(knowledge.record(match.entry))) for match in matches[:ASKED_MATCHES]
     ]

@@ -55,10 +55,7 @@ def store(settings: Settings) -> Iterator[LastingStore]:
         try:
             yield opened
         finally:  # an exit code and Ctrl-C are exceptions too
-            if opened.logged:
-                from aiops_cli import anchors
-
-                anchors.keep(opened, _warn)
+            _keep_head(opened)
 
 
 @contextmanager
@@ -88,12 +85,18 @@ def knowledge(settings: Settings, opened: Store) -> Iterator[KnowledgeBase]:
 
 def keep_head(known: KnowledgeBase) -> None:
     """As `store` does in the end, for who goes on: a watcher may be killed at any moment."""
-    from aiops_cli import anchors
     from knowledge.stores.sql_moving import MovingTables
 
-    if isinstance(known.store, MovingTables) and known.store.logged:
-        anchors.keep(known.store, _warn)
-        known.store.logged = False
+    if isinstance(known.store, MovingTables):
+        _keep_head(known.store)
+
+
+def _keep_head(opened: LastingStore) -> None:
+    if opened.logged:
+        from aiops_cli import anchors
+
+        anchors.keep(opened, _warn)
+        opened.logged = False
 
 
 def embedder(settings: Settings, longest: float | None = EMBEDDING_SECONDS) -> Embedder:

@@ -170,12 +170,10 @@ def show(
     """Show one entry and what came of it."""
     from aiops_cli import services
     from aiops_cli.published import entry_document
-    from knowledge.evidence import tally
 
     with services.knowledge_base(settings(ctx)) as knowledge:
         entry = knowledge.store.entry(id_)
-        prints = {each.signature.fingerprint for each in entry.symptoms}
-        record = tally(knowledge.store.trials(fingerprints=prints), entry.action)
+        record = knowledge.record(entry)
     document = entry_document(entry) | {"record": record}
     if json:
         print_json(document)
