@@ -6,7 +6,6 @@ command that needs no Airflow never talks to one.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from aiops_cli.errors import ConfigError
+from aiops_cli.waiting import wait
 
 if TYPE_CHECKING:
     from aiops_cli.airflow.client import Access
@@ -42,7 +42,7 @@ class SystemClock:
         return datetime.now(timezone.utc)
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+        wait(seconds)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from aiops_cli.waiting import wait_for_input
+
 ENDED = ("", "\x04", "\x1a")  # no more input; Ctrl-D, and Ctrl-Z as Windows has it
 YES = ("y", "Y")
 # Keys that send more than one character (arrows) are read to their end, and mean nothing.
@@ -77,30 +79,12 @@ def _read_line(question: str) -> str:
     termios.tcsetattr(terminal, termios.TCSADRAIN, keeping)
     try:
         print(question, end="", file=sys.stderr, flush=True)  # not before: who sees it types
-        _wait_for_input(terminal)
+        wait_for_input(terminal)
         return sys.stdin.readline()
     except KeyboardInterrupt:
         raise Interrupted(_unfinished(terminal)) from None
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-
-
-def _wait_for_input(terminal: int) -> None:
-    """Until something can be read. A Ctrl-C that comes a moment before a read begins would be
-    slept through by it until the next key; here it leaves a byte that ends the waiting."""
-    import select  # as in `_key`
-    import signal
-
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    try:
-        while terminal not in select.select([terminal, woken], [], [])[0]:
-            os.read(woken, 512)
-    finally:
-        signal.set_wakeup_fd(before)
-        os.close(woken)
-        os.close(wake)
 
 
 def _unfinished(terminal: int) -> str:
@@ -130,7 +114,7 @@ def _key() -> str | None:
     before = termios.tcgetattr(terminal)
     try:
         tty.setcbreak(terminal, termios.TCSADRAIN)  # keeps Ctrl-C, and what was typed ahead
-        _wait_for_input(terminal)
+        wait_for_input(terminal)
         pressed = os.read(terminal, 1)
         several = pressed == b"\x1b" or pressed >= b"\x80"
         if several and select.select([terminal], [], [], 0)[0]:
