@@ -12,9 +12,10 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, TypeVar
 
-from aiops_cli.actions.retry import downstream_ids
+from aiops_cli.actions.graph import downstream_ids
 from aiops_cli.changes import CHANGE_EVENTS, Change, changes
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowForbidden, AirflowNotFound
 from aiops_cli.incidents import (
@@ -31,7 +32,7 @@ from aiops_cli.incidents import (
     TaskRef,
 )
 from aiops_cli.published import utc
-from aiops_cli.seams import Airflow
+from aiops_cli.seams import PAGE, Airflow
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -42,6 +43,8 @@ LOST_EVENTS = ("heartbeat timeout", "state mismatch", "stuck in queued tries exc
 # The row is written before the end date, and by another process.
 LOST_BEFORE = timedelta(hours=1)
 LOST_ROWS = 1000
+
+MANY = 10  # DAGs are asked for one by one; of a pass that needs more the others are listed
 
 RUNS = 10  # of a task's history are shown
 ASSETS = 20
@@ -57,6 +60,8 @@ class Snapshot:
         self.airflow = airflow
         self.since = since
         self._dags: dict[str, Dag | None] = {}
+        self._listed: dict[str, Dag] = {}
+        self._list: Iterator[Dag] | None = None
         self._tasks: dict[str, Mapping[str, Task]] = {}
         self._runs: dict[tuple[str, str], DagRun | None] = {}
         self._assets: dict[str, tuple[Asset, ...]] = {}
@@ -76,9 +81,27 @@ class Snapshot:
                     known[key] = absent
             return known[key]
 
-    def dag(self, dag_id: str) -> Dag | None:
-        """None where the DAG is gone or may not be read."""
-        return self._once(self._dags, dag_id, lambda: self.airflow.dag(dag_id), None)
+    def dag(self, dag_id: str, *, whole: bool = False) -> Dag | None:
+        """None where the DAG is gone or may not be read. Its version and timeout are known of a
+        `whole` one only."""
+        with self._asking:
+            if not whole and dag_id not in self._dags and len(self._dags) >= MANY:
+                self._read_on(dag_id)
+                if dag_id in self._listed:
+                    return self._listed[dag_id]
+            return self._once(self._dags, dag_id, lambda: self.airflow.dag(dag_id), None)
+
+    def _read_on(self, dag_id: str) -> None:
+        """Of the list of DAGs a page more, where this one was not on those before: so the list of
+        an Airflow with thousands of DAGs costs no more requests than it may save."""
+        if dag_id in self._listed:
+            return
+        if self._list is None:
+            self._list = self.airflow.dags()
+        try:
+            self._listed |= {dag.dag_id: dag for dag in islice(self._list, PAGE)}
+        except (AirflowNotFound, AirflowForbidden):
+            self._list = iter(())
 
     def tasks(self, dag_id: str) -> Mapping[str, Task]:
         return self._once(self._tasks, dag_id, lambda: self.airflow.tasks(dag_id), {})

@@ -278,13 +278,32 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class PlannedClear:
-    """One task instance that a plan would run again. `try_number` and `id` are those of now."""
+    """One task instance that a plan would run again. `try_number` and `id` are those of now. What
+    is `upstream` ran already and runs anew, whatever came of it."""
 
     ref: TaskRef
     state: str | None
     try_number: int
     id: str | None
-    role: Literal["task", "downstream"]
+    role: Literal["upstream", "task", "downstream"]
+
+
+HIDDEN = "***"  # what Airflow shows of a secret
+
+ChangeKind = Literal["connection", "variable", "pool", "xcom", "dag run", "state"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that a plan changes beside running tasks again: the `field` of what is called
+    `name`. What is made has no `old`, what is removed no `new`; both are JSON, and HIDDEN where
+    Airflow does not show them."""
+
+    kind: ChangeKind
+    name: str
+    field: str
+    old: Any = None
+    new: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +312,8 @@ class Plan:
 
     `clears` run again; `extra_tries` is how many tries the clear grants the task anew (a clear
     grants the whole retry budget again). `version_from` → `version_to` is the DAG version of
-    the failed try and of the new one.
+    the failed try and of the new one. `changes` come before anything runs again; `no_undo` says
+    why they cannot be put back, `told` what a person should know before saying yes.
     """
 
     action: str
@@ -303,3 +323,6 @@ class Plan:
     extra_tries: int = 0
     version_from: int | None = None
     version_to: int | None = None
+    changes: tuple[Change, ...] = ()
+    no_undo: str = ""
+    told: tuple[str, ...] = ()

@@ -1,19 +1,23 @@
 """Run a failed task instance again, and the tasks that it blocked: preview, then exactly that.
 
-Two calls, never one: the task itself, then what stands below it by name and only where failed,
-so that no sibling that succeeded runs again (a clear with `include_downstream` would).
+Two calls, never one: the task itself (and what has to run anew above it, by name), then what
+stands below it by name and only where failed, so that no sibling that succeeded runs again (a
+clear with `include_downstream` would).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from aiops_cli.actions.graph import downstream_ids
 from aiops_cli.errors import AirflowConflict, AirflowError, AirflowUnreachable, Refused
-from aiops_cli.incidents import UNMAPPED, Plan, PlannedClear, Task, TaskInstance, TaskRef
+from aiops_cli.incidents import UNMAPPED, Plan, PlannedClear, TaskInstance, TaskRef
 from aiops_cli.seams import Airflow
 
 BLOCKED = "upstream_failed"
+# Cleared all the same, a server before 3.3 would restart them.
+UNDER_WAY = frozenset({"running", "queued", "scheduled", "deferred", "restarting"})
 
 Step = Callable[[], None]
 Save = Callable[[dict[str, Any]], None]
@@ -26,31 +30,54 @@ def preview(
     params: Mapping[str, Any],
     *,
     alone: bool = False,
+    again: Collection[str] = (),
 ) -> Plan:
     """What running `live` again would do now: the task itself, and what stands failed or blocked
-    below it. `alone` leaves out what really ran and failed there: nobody has vouched for that.
-    Raises Refused where there is nothing to run."""
+    below it. `again` are tasks above it that run anew before it, whatever came of them. `alone`
+    leaves out what really ran and failed below: nobody has vouched for that. Raises Refused where
+    there is nothing to run."""
     ref = live.ref
-    own = airflow.clear(ref.dag_id, ref.run_id, [_named(ref)], dry_run=True)
-    if [task_instance.ref for task_instance in own] != [ref]:
-        raise Refused(
-            f"Airflow would clear {_listed(own)} instead of {ref}",
-            "look at it in Airflow: its state has changed, or it is not failed any more",
-        )
+    first = _rehearsed(airflow, live, again)
     tasks = airflow.tasks(ref.dag_id)
-    below = downstream_ids(tasks, ref.task_id)
-    run = airflow.run_task_instances(ref.dag_id, ref.run_id) if below else ()
     task = tasks.get(ref.task_id)
     return Plan(
         action=action,
         ref=ref,
         params=params,
-        clears=(_planned(live, "task"), *_below(run, below, alone)),
+        clears=(*first, *below(airflow, live, downstream_ids(tasks, ref.task_id), alone)),
         # A clear grants the whole retry budget again, not one more try.
         extra_tries=(task.retries if task else 0) + 1,
         version_from=live.version,
         version_to=airflow.dag(ref.dag_id).version,
     )
+
+
+def _rehearsed(
+    airflow: Airflow, live: TaskInstance, again: Collection[str]
+) -> tuple[PlannedClear, ...]:
+    """What the first call would clear: what runs anew above, then the task itself."""
+    ref = live.ref
+    names = [*sorted(again), _named(ref)]
+    found = airflow.clear(ref.dag_id, ref.run_id, names, dry_run=True, only_failed=not again)
+    above = [one for one in found if one.ref != ref]
+    if len(above) != len(found) - 1 or (above and not again):
+        raise Refused(
+            f"Airflow would clear {_listed(found)} instead of {ref}",
+            "look at it in Airflow: its state has changed, or it is not failed any more",
+        )
+    running = [one for one in above if one.state in UNDER_WAY]
+    if running:
+        raise Refused(f"{_listed(running)} is under way", "wait until it has ended")
+    return (*(_planned(one, "upstream") for one in above), _planned(live, "task"))
+
+
+def below(
+    airflow: Airflow, live: TaskInstance, names: Collection[str], alone: bool
+) -> tuple[PlannedClear, ...]:
+    """What would run again of the tasks of these names, which stand below `live`."""
+    ref = live.ref
+    run = airflow.run_task_instances(ref.dag_id, ref.run_id) if names else ()
+    return _below(run, names, alone)
 
 
 def _below(
@@ -64,19 +91,22 @@ def _below(
 
 
 def apply(airflow: Airflow, plan: Plan, note: str, renew: Step, save: Save) -> None:
-    """Do what `plan` says. `note` is left on the task instance by the clear itself. `renew` is
-    called right before each changing call and raises where it must not be made any more. `save`
+    """Run again what `plan` says. `note` is left on the task instance by the clear itself. `renew`
+    is called right before each changing call and raises where it must not be made any more. `save`
     is given what has been done after each step (the id of the new try, what was cleared below,
     whether that was `as_planned`), so that a crash in between can be taken up. Raises Refused
-    where somebody else acted in between: nothing was done then.
+    where somebody else acted in between: nothing was run again then.
     """
-    own, *below = plan.clears
-    done: dict[str, Any] = {"new_id": _clear(airflow, own, note, renew).id}
-    save(done)
-    names = sorted({planned.ref.task_id for planned in below})
+    first = [planned for planned in plan.clears if planned.role != "downstream"]
+    after = [planned for planned in plan.clears if planned.role == "downstream"]
+    done: dict[str, Any] = {}
+    if first:
+        done["new_id"] = _clear(airflow, first, note, renew).id
+        save(done)
+    names = sorted({planned.ref.task_id for planned in after})
     cleared = _clear_downstream(airflow, plan.ref, names, renew) if names else []
     done["downstream"] = cleared
-    done["as_planned"] = sorted(cleared) == sorted(str(planned.ref) for planned in below)
+    done["as_planned"] = sorted(cleared) == sorted(str(planned.ref) for planned in after)
     save(done)
 
 
@@ -85,11 +115,13 @@ def revive(airflow: Airflow, ref: TaskRef) -> None:
     airflow.clear(ref.dag_id, ref.run_id, [_named(ref)], dry_run=False, only_failed=False)
 
 
-def _clear(airflow: Airflow, own: PlannedClear, note: str, renew: Step) -> TaskInstance:
-    """Clear the one task instance; returns it with its new id. An unclear answer (5xx, connection
-    lost) is re-read before it is repeated, once: Airflow may have done it all the same."""
+def _clear(airflow: Airflow, first: Sequence[PlannedClear], note: str, renew: Step) -> TaskInstance:
+    """Make the first call; returns the task instance itself (the last of `first`) with its new
+    id. An unclear answer (5xx, connection lost) is re-read before it is repeated, once: Airflow
+    may have done it all the same."""
+    own = first[-1]
     try:
-        return _clear_once(airflow, own, note, renew)
+        return _clear_once(airflow, first, note, renew)
     except AirflowUnreachable as unclear:
         if not unclear.unclear:
             raise
@@ -101,26 +133,37 @@ def _clear(airflow: Airflow, own: PlannedClear, note: str, renew: Step) -> TaskI
                 return live
             raise unclear from None
         try:
-            return _clear_once(airflow, own, note, renew)
+            return _clear_once(airflow, first, note, renew)
         except (AirflowUnreachable, Refused):
             # The first call may have arrived late: that is for settle to find out.
             raise unclear from None
 
 
-def _clear_once(airflow: Airflow, own: PlannedClear, note: str, renew: Step) -> TaskInstance:
-    """One call, of a task instance that is still what was planned. That nothing was cleared is
-    looked into: Refused where somebody else has acted, AirflowConflict where Airflow would not."""
+def _clear_once(
+    airflow: Airflow, first: Sequence[PlannedClear], note: str, renew: Step
+) -> TaskInstance:
+    """One call, of what is still as it was planned. That nothing was cleared is looked into:
+    Refused where somebody else has acted, AirflowConflict where Airflow would not."""
+    *above, own = first
     ref = own.ref
     renew()
     live = airflow.task_instance(ref)
     if _moved(live, own):
         raise Refused(f"somebody else has run {ref} again", "nothing was done")
+    if above and _rehearsed(airflow, live, {one.ref.task_id for one in above}) != tuple(first):
+        raise Refused("what would run again above it has changed", "look at the new plan")
     refusal = AirflowConflict(f"Airflow cleared nothing for {ref}", "try again in a moment")
-    both = f"{live.note}\n{note}" if live.note else note
+    both: str | None = f"{live.note}\n{note}" if live.note else note
+    if above:
+        both = None  # it would become the note of all of them, over people's own
+    names = [*sorted({one.ref.task_id for one in above}), _named(ref)]
     try:
-        cleared = airflow.clear(ref.dag_id, ref.run_id, [_named(ref)], dry_run=False, note=both)
-        if cleared:
-            return cleared[0]
+        cleared = airflow.clear(
+            ref.dag_id, ref.run_id, names, dry_run=False, only_failed=not above, note=both
+        )
+        again = [one for one in cleared if one.ref == ref]
+        if again:
+            return again[0]
     except AirflowConflict as conflict:
         refusal = conflict
     if _moved(_read_again(airflow, own, refusal), own):
@@ -159,26 +202,15 @@ def _clear_downstream(
     raise AssertionError("unreachable: the second round returns or raises")
 
 
-def downstream_ids(tasks: Mapping[str, Task], task_id: str) -> frozenset[str]:
-    """The ids of everything below the task, without the task itself."""
-    found: set[str] = set()
-    todo = [task_id]
-    while todo:
-        task = tasks.get(todo.pop())
-        for below in task.downstream if task else ():
-            if below not in found:
-                found.add(below)
-                todo.append(below)
-    return frozenset(found - {task_id})
-
-
-def _planned(task_instance: TaskInstance, role: str) -> PlannedClear:
+def _planned(
+    task_instance: TaskInstance, role: Literal["upstream", "task", "downstream"]
+) -> PlannedClear:
     return PlannedClear(
         ref=task_instance.ref,
         state=task_instance.state,
         try_number=task_instance.try_number,
         id=task_instance.id,
-        role="task" if role == "task" else "downstream",
+        role=role,
     )
 
 
