@@ -224,7 +224,7 @@ def _of_run(snapshot: Snapshot, run: DagRun, instance: str, now: datetime) -> In
     )
     if tasks and tasks[0].state == "failed":
         return None
-    dag = snapshot.dag(run.dag_id)
+    dag = snapshot.dag(run.dag_id, whole=True)
     timeout = dag.timeout if dag else None
     took = None
     if run.start_date and run.end_date:

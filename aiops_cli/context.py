@@ -32,7 +32,7 @@ from aiops_cli.incidents import (
     TaskRef,
 )
 from aiops_cli.published import utc
-from aiops_cli.seams import PAGE, Airflow
+from aiops_cli.seams import Airflow
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -44,7 +44,8 @@ LOST_EVENTS = ("heartbeat timeout", "state mismatch", "stuck in queued tries exc
 LOST_BEFORE = timedelta(hours=1)
 LOST_ROWS = 1000
 
-MANY = 10  # DAGs are asked for one by one; of a pass that needs more the others are listed
+MANY = 10  # DAGs a pass asks for one by one; after that it reads on in their list
+PAGE = 100  # rows of it
 
 RUNS = 10  # of a task's history are shown
 ASSETS = 20

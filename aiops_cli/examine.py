@@ -238,7 +238,9 @@ def _circumstances(
     store, settings, now = desk.knowledge.store, desk.settings, desk.clock.now()
     dag = snapshot.dag(incident.dag_id)
     best = diagnosis.matches[0] if diagnosis.matches and diagnosis.by != "nobody" else None
-    task = snapshot.tasks(incident.dag_id).get(incident.task_id)
+    # Looked at only where they count: a pass over what waits asks for no tasks then.
+    trusted = settings.gate.trust_retries
+    task = snapshot.tasks(incident.dag_id).get(incident.task_id) if trusted else None
     return gate.Circumstances(
         incident=incident,
         diagnosis=diagnosis,
@@ -259,7 +261,7 @@ def _circumstances(
             tags=dag.tags if dag else (),
             patterns=settings.rerun_safe,
             retries=task.retries if task else 0,
-            trust_retries=settings.gate.trust_retries,
+            trust_retries=trusted,
         ),
         entry_safe_to_retry=None if not _forbids(diagnosis, limits) else False,
         suggestion_only=best.entry.suggestion_only if best else False,
