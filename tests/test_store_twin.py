@@ -279,6 +279,10 @@ class Twins(RuleBasedStateMachine):
     def everything_reads_the_same(self) -> None:
         cases = self.same(lambda store: store.cases())
         self.same(lambda store: store.claims(ALL_STATES))
+        briefs = self.same(lambda store: store.briefs())
+        assert {one.incident_id: one.status for one in briefs} == {
+            case.incident.id: case.status for case in cases
+        }
         self.same(lambda store: store.trials())
         self.same(lambda store: store.entries(retired=True))
         self.same(lambda store: store.vouches("default", "orders_etl", "t0"))

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from knowledge.errors import StoreUnusable
 from knowledge.records import (
     ActsAlone,
+    Brief,
     Candidate,
     Case,
     Claim,
@@ -221,6 +222,12 @@ class Store(Protocol):
         """Newest failure first. `dag` and `task` are globs (* and ?), `since` bounds failed_at
         from below. Empty `status` means all. `group` is a group's id (NotFound for an unknown
         one). `snoozed` False leaves out those left for later now, True the others."""
+
+    def briefs(
+        self, *, since: datetime | None = None, instance: str | None = None
+    ) -> tuple[Brief, ...]:
+        """Oldest failure first; `since` bounds failed_at from below. No log and no judgement is
+        held, so that there may be tens of thousands."""
 
     def counts(self, instance: str | None = None) -> Mapping[Status, int]:
         """How many incidents have each status; every status is named, most with 0."""

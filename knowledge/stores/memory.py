@@ -14,6 +14,7 @@ from typing import Any
 from knowledge.records import (
     STATUSES,
     ActsAlone,
+    Brief,
     Case,
     Claim,
     ClaimState,
@@ -152,6 +153,42 @@ class MemoryStore(MemoryEntries, MemoryLeave):
             and snoozed in (None, case.snoozed_until is not None)
         ]
         return tuple(found[:limit])
+
+    def briefs(
+        self, *, since: datetime | None = None, instance: str | None = None
+    ) -> tuple[Brief, ...]:
+        cases = reversed(self.cases(since=since, instance=instance))
+        return tuple(self._brief(case) for case in cases)
+
+    def _brief(self, case: Case) -> Brief:
+        incident, own = case.incident, case.incident.id
+        return Brief(
+            incident_id=own,
+            kind=incident.kind,
+            instance=incident.instance,
+            dag_id=incident.dag_id,
+            run_id=incident.run_id,
+            task_id=incident.task_id,
+            failed_at=incident.failed_at,
+            fingerprint=incident.signature.fingerprint,
+            error_class=incident.signature.error_class,
+            headline=incident.signature.headline,
+            duration=rows.seconds(incident.context.get("duration")),
+            novel=any(
+                one.incident_id == own and one.document.get("decision") == "novel"
+                for one in self._judgements
+            ),
+            claim=case.claim.state if case.claim else None,
+            decisions=tuple(
+                replace(one, plan={}) for one in self._not_voided() if one.incident_id == own
+            ),
+            outcomes=case.outcomes,
+            harms=tuple(
+                one
+                for one in self._harms
+                if one.incident_id == own and one.decision not in self._voided
+            ),
+        )
 
     def counts(self, instance: str | None = None) -> Mapping[Status, int]:
         counted = dict.fromkeys(STATUSES, 0)

@@ -65,6 +65,15 @@ def json_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def seconds(value: Any) -> float | None:
+    """A duration out of nested JSON, which each database reads in its own way; None where it is
+    no number."""
+    try:
+        return None if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
 # --- entries ---------------------------------------------------------------------------------
 
 

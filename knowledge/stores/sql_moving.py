@@ -16,6 +16,7 @@ from typing import Any, get_args
 from knowledge.records import DecisionKind, IncidentKind, OutcomeName
 from knowledge.stores import LoadCounts, rows
 from knowledge.stores.rows import json_text, time_text
+from knowledge.stores.sql_briefs import BriefTables
 from knowledge.stores.sql_incidents import CASES, SqlStore
 
 # Each table, in an order in which it can be written again, and its columns of JSON text.
@@ -49,7 +50,7 @@ _PAGE = 500
 STAYS = ("acting", "needs_human")
 
 
-class MovingTables(SqlStore):
+class MovingTables(SqlStore, BriefTables):
     """The part of the store about moving."""
 
     def instances(self) -> Mapping[str, str]:

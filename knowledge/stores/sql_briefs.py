@@ -1,0 +1,117 @@
+"""Incidents in short, thousands of them, with everything decided about each.
+
+Read a page at a time: only what is counted is held, never a log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from knowledge.records import Brief, Decision, Harm, Outcome
+from knowledge.stores import rows
+from knowledge.stores.engine import Tables
+from knowledge.stores.rows import time_text
+
+_PAGE = 500  # incidents; a database binds so many ids at once without a thought
+
+T = TypeVar("T", Decision, Outcome, Harm)
+
+
+class BriefTables(Tables):
+    """The part of the store that a report counts from."""
+
+    def briefs(
+        self, *, since: datetime | None = None, instance: str | None = None
+    ) -> tuple[Brief, ...]:
+        found: list[Brief] = []
+        values: dict[str, Any] = {
+            "at": "" if since is None else time_text(since),
+            "seq": 0,
+            "instance": instance,
+            "now": time_text(self._now()),
+        }
+        with self._db.read():
+            while page := self._db.rows(self._page(), values):
+                found += self._told(page)
+                values |= {"at": page[-1]["failed_at"], "seq": page[-1]["seq"]}
+        return tuple(found)
+
+    def _page(self) -> str:
+        # Judged novel once is enough: what was learned since changes only later judgements.
+        return f"""
+            SELECT i.seq, i.id, i.kind, i.instance, i.dag_id, i.run_id, i.task_id, i.failed_at,
+                i.fingerprint, i.signature, c.state AS claim,
+                {self._db.json_at("i.context", "duration")} AS duration,
+                EXISTS (SELECT 1 FROM judgements AS j WHERE j.incident_id = i.id
+                    AND {self._db.json_at("j.document", "decision")} = 'novel') AS novel
+            FROM incidents AS i
+            LEFT JOIN claims AS c
+                ON c.incident_id = i.id AND NOT (c.state = 'claimed' AND c.lease_until <= :now)
+            WHERE (i.failed_at, i.seq) > (:at, :seq)
+              AND (:instance IS NULL OR i.instance = :instance)
+            ORDER BY i.failed_at, i.seq LIMIT {_PAGE}
+        """
+
+    def _told(self, page: Sequence[rows.Row]) -> list[Brief]:
+        listed = {"ids": [row["id"] for row in page]}
+        own = self._db.among("incident_id", ":ids")
+        decided = self._db.rows(
+            "SELECT seq, incident_id, kind, at, by, action, params, cause, reason, '{}' AS plan, "
+            f"grant_id FROM standing_decisions WHERE {own} ORDER BY seq",
+            listed,
+        )
+        ended = self._db.rows(f"SELECT * FROM outcomes WHERE {own} ORDER BY seq", listed)
+        harmed = self._db.rows(
+            "SELECT h.* FROM harms AS h JOIN standing_decisions AS d ON d.seq = h.decision "
+            f"WHERE {self._db.among('h.incident_id', ':ids')} ORDER BY h.seq",
+            listed,
+        )
+        decisions = _by_incident(map(rows.read_decision, decided))
+        outcomes = _by_incident(map(rows.read_outcome, ended))
+        harms = _by_incident(map(rows.read_harm, harmed))
+        return [
+            _brief(
+                row,
+                decisions.get(row["id"], ()),
+                outcomes.get(row["id"], ()),
+                harms.get(row["id"], ()),
+            )
+            for row in page
+        ]
+
+
+def _by_incident(records: Iterable[T]) -> Mapping[str, Sequence[T]]:
+    found: dict[str, list[T]] = {}
+    for one in records:
+        found.setdefault(one.incident_id, []).append(one)
+    return found
+
+
+def _brief(
+    row: rows.Row,
+    decisions: Sequence[Decision],
+    outcomes: Sequence[Outcome],
+    harms: Sequence[Harm],
+) -> Brief:
+    signature = json.loads(row["signature"])
+    return Brief(
+        incident_id=row["id"],
+        kind=row["kind"],
+        instance=row["instance"],
+        dag_id=row["dag_id"],
+        run_id=row["run_id"],
+        task_id=row["task_id"],
+        failed_at=rows.parse_time(row["failed_at"]),
+        fingerprint=row["fingerprint"],
+        error_class=signature["error_class"],
+        headline=signature["headline"],
+        duration=rows.seconds(row["duration"]),
+        novel=bool(row["novel"]),
+        claim=row["claim"],
+        decisions=tuple(decisions),
+        outcomes=tuple(outcomes),
+        harms=tuple(harms),
+    )
