@@ -133,12 +133,62 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True)
+class AssetEvent:
+    """That `asset` (its name) was updated at `when`, by the task instance `source` where a task
+    did it; None where a person or something outside Airflow did."""
+
+    asset: str
+    uri: str
+    when: datetime | None
+    source: TaskRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
-    """`open` is -1 or less where more run than there are slots, and None for an endless pool."""
+    """`open` is -1 or less where more run than there are slots, and None for an endless pool,
+    whose `slots` are -1. With `include_deferred` deferred tasks take slots too."""
 
     name: str
     slots: int
     open: int | None = None
+    include_deferred: bool = False
+
+
+# What Airflow shows instead of a secret. Never sent back: it would become the value.
+MASK = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection of Airflow's own database, without its password. `extra` is JSON text with
+    MASK for the values that Airflow hides."""
+
+    connection_id: str
+    conn_type: str
+    host: str | None = None
+    port: int | None = None
+    schema: str | None = None
+    login: str | None = None
+    description: str | None = None
+    extra: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTest:
+    """What Airflow's own test of a connection found; `message` is redacted."""
+
+    passed: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable of Airflow's own database. Airflow writes the `value` that is JSON in its own
+    spacing. `masked`: it hides all of it or a part, so that the value cannot be put back."""
+
+    key: str
+    value: str | None
+    masked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,15 +338,13 @@ class PlannedClear:
     role: Literal["upstream", "task", "downstream"]
 
 
-HIDDEN = "***"  # what Airflow shows of a secret
-
 ChangeKind = Literal["connection", "variable", "pool", "xcom", "dag run", "state"]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One thing that a plan changes beside running tasks again: the `field` of what is called
-    `name`. What is made has no `old`, what is removed no `new`; both are JSON, and HIDDEN where
+    `name`. What is made has no `old`, what is removed no `new`; both are JSON, and MASK where
     Airflow does not show them."""
 
     kind: ChangeKind

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from aiops_cli.incidents import (
     UNMAPPED,
     Asset,
+    AssetEvent,
+    Connection,
+    ConnectionTest,
     Dag,
     DagRun,
     Event,
@@ -25,6 +28,7 @@ from aiops_cli.incidents import (
     Task,
     TaskInstance,
     TaskRef,
+    Variable,
 )
 
 
@@ -104,6 +108,10 @@ class Airflow(Protocol):
     def assets(self, dag_id: str) -> tuple[Asset, ...]:
         """Those that the DAG produces, reads or is scheduled on; the first 100."""
 
+    def consumed_assets(self, dag_id: str, run_id: str) -> tuple[AssetEvent, ...]:
+        """The updates of assets that started this run; empty for a run that assets did not
+        start."""
+
     def deadlines(self, dag_id: str, run_id: str) -> tuple[datetime, ...]:
         """When Airflow itself expects the run to be done, earliest first; empty where nobody has
         said, and on a server that does not show it."""
@@ -153,13 +161,80 @@ class Airflow(Protocol):
         AirflowConflict means that somebody else acted. Runs on the latest DAG version.
 
         Without `only_failed` all of them, whatever their state: a server before 3.3 then restarts
-        a running one, where newer ones raise AirflowConflict. `note` becomes the note of what
-        is cleared, in the same act, where the server can do that (3.3 on); callers append it
-        afterwards for those that cannot."""
+        a running one, where newer ones raise AirflowConflict. Only so does a task that ended
+        `success` run again, an upstream for one; read each of them right before. `note` becomes
+        the note of what is cleared, in the same act, where the server can do that (3.3 on);
+        callers append it afterwards for those that cannot."""
 
     @property
     def clears_take_notes(self) -> bool:
         """Whether `clear` leaves its `note` in the same act."""
+
+    def trigger(
+        self, dag_id: str, run_id: str, conf: Mapping[str, Any], note: str | None = None
+    ) -> DagRun:
+        """Start a run with this id, now and without a logical date. Where there is one of this
+        id already, that one, whatever its conf: a repeat is harmless. `run_id` is made of
+        letters, digits and `_.~:+-`. A run of a paused DAG stays queued. Raises AirflowNotFound,
+        and AirflowAnswer for a conf or an id that the DAG does not take."""
+
+    def mark(
+        self, ref: TaskRef, state: Literal["success", "skipped"], note: str | None = None
+    ) -> TaskInstance:
+        """Set the state of this one task instance (of a mapped task always by its index) without
+        running it; one that is in that state already is returned as it is. Airflow itself clears
+        what stands failed or upstream_failed below it, and queues the run for that; where
+        nothing does, the run stays as it is (see `requeue`). One that runs is stopped.
+        `note` becomes its note in the same act."""
+
+    def requeue(self, dag_id: str, run_id: str) -> DagRun:
+        """Have the scheduler look at an ended run again: it runs what has no state yet, and ends
+        the run anew by the states of its tasks. No task instance is changed by this."""
+
+    def connection(self, connection_id: str) -> Connection:
+        """As it stands in Airflow's own database. Raises AirflowNotFound, also for one that comes
+        from the environment or a secrets backend, and AirflowForbidden."""
+
+    def change_connection(self, connection_id: str, fields: Mapping[str, Any]) -> Connection:
+        """Set exactly these of host, port, schema, login, password, description and extra (JSON
+        text, which replaces all of extra); returns it as it stands then. Raises UsageError for
+        another field or a value that holds MASK, Refused for an `extra` where Airflow hides a
+        part of the present one."""
+
+    def test_connection(self, connection_id: str) -> ConnectionTest | None:
+        """What Airflow's api-server finds when it connects as is stored; None where it is not
+        allowed to ([core] test_connection), cannot test this type, or does not answer."""
+
+    def variable(self, key: str) -> Variable:
+        """As it stands in Airflow's own database. Raises AirflowNotFound, also for one that comes
+        from the environment or a secrets backend, and AirflowForbidden."""
+
+    def change_variable(self, key: str, value: str) -> Variable:
+        """Set the value and nothing else of a variable that is there. Raises UsageError for a
+        value that holds MASK."""
+
+    def pool(self, name: str) -> Pool: ...
+
+    def resize_pool(self, name: str, slots: int) -> Pool:
+        """Set the slots (-1: endless) and nothing else."""
+
+    def xcoms(self, ref: TaskRef) -> tuple[str, ...]:
+        """The keys that this task instance has written."""
+
+    def xcom_value(self, ref: TaskRef, key: str) -> Any:
+        """The value as Airflow stores it, as JSON. Raises AirflowNotFound."""
+
+    @property
+    def deletes_xcoms(self) -> bool:
+        """Whether this server can delete an XCom (3.2 on); `set_xcom` puts one back only there,
+        as older ones store a value in another shape than tasks do."""
+
+    def delete_xcom(self, ref: TaskRef, key: str) -> None:
+        """One that is gone already is no error. Raises AirflowAnswer where the server cannot."""
+
+    def set_xcom(self, ref: TaskRef, key: str, value: Any) -> None:
+        """Write an XCom that is not there. Raises AirflowConflict where it is: the task has
+        written it anew."""
 
     def append_note(self, ref: TaskRef, text: str) -> None:
         """Append to the task instance's note (at most 1,000 characters in all; what was there is

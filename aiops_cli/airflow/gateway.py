@@ -6,23 +6,25 @@ That clears and notes behave as written here was recorded from running servers o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from aiops_cli.airflow import parse
+from aiops_cli.airflow.objects import Objects
 from aiops_cli.airflow.parse import Document
-from aiops_cli.airflow.questions import Questions, address, checked_ids, release
+from aiops_cli.airflow.questions import RUN, address, checked_ids, release
 from aiops_cli.airflow.rights import Right, tried
 from aiops_cli.airflow.transport import CLEAR_PATH
-from aiops_cli.incidents import UNMAPPED, TaskInstance, TaskRef
+from aiops_cli.errors import AirflowConflict
+from aiops_cli.incidents import UNMAPPED, DagRun, TaskInstance, TaskRef
 
 # Where clearTaskInstances knows `prevent_running_task`; 3.1 refuses the whole call for it.
 PREVENTS_RUNNING = (3, 3)
 NOTE_LENGTH = 1000
 
 
-class Gateway(Questions):
+class Gateway(Objects):
     """See `seams.Airflow`."""
 
     def rights(self) -> tuple[Right, ...]:
@@ -81,6 +83,52 @@ class Gateway(Questions):
             answer = self._transport.change("POST", CLEAR_PATH, what, ids, body)
         rows = Document(answer, "cleared tasks").rows("task_instances")
         return tuple(map(parse.task_instance, rows))
+
+    def trigger(
+        self, dag_id: str, run_id: str, conf: Mapping[str, Any], note: str | None = None
+    ) -> DagRun:
+        ids = checked_ids(dag_id=dag_id)
+        checked_ids(run_id=run_id)
+        body: dict[str, Any] = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
+        if note:
+            body["note"] = note[:NOTE_LENGTH]
+        self.version()
+        try:
+            path, what = RUN.removesuffix("/{run_id}"), f"trigger {dag_id}"
+            answer = self._transport.change("POST", path, what, ids, body)
+        except AirflowConflict:
+            return self.run(dag_id, run_id)
+        return parse.dag_run(Document(answer, "run"))
+
+    def mark(
+        self, ref: TaskRef, state: Literal["success", "skipped"], note: str | None = None
+    ) -> TaskInstance:
+        # Without an index Airflow marks every instance of a mapped task; asked for one instance
+        # it says that the index is missing.
+        live = self.task_instance(ref)
+        if live.state == state:
+            return live
+        path, ids = address(ref)
+        body: dict[str, Any] = {"new_state": state}
+        if note and len(note) <= NOTE_LENGTH:
+            body["note"] = note
+        try:
+            answer = self._transport.change("PATCH", path, f"mark {ref} as {state}", ids, body)
+        except AirflowConflict:
+            live = self.task_instance(ref)
+            if live.state == state:
+                return live
+            raise
+        rows = Document(answer, "marked tasks").rows("task_instances")
+        marked = [one for one in map(parse.task_instance, rows) if one.ref == ref]
+        return marked[0] if marked else self.task_instance(ref)
+
+    def requeue(self, dag_id: str, run_id: str) -> DagRun:
+        ids = checked_ids(dag_id=dag_id, run_id=run_id)
+        self.version()
+        what = f"look again at run {run_id} of {dag_id}"
+        answer = self._transport.change("PATCH", RUN, what, ids, {"state": "queued"})
+        return parse.dag_run(Document(answer, "run"))
 
     def append_note(self, ref: TaskRef, text: str) -> None:
         note = self.task_instance(ref).note or ""

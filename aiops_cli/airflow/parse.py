@@ -14,8 +14,12 @@ from typing import Any, TypeVar
 
 from aiops_cli.errors import AirflowAnswer
 from aiops_cli.incidents import (
+    MASK,
     UNMAPPED,
     Asset,
+    AssetEvent,
+    Connection,
+    ConnectionTest,
     Dag,
     DagRun,
     Event,
@@ -25,7 +29,9 @@ from aiops_cli.incidents import (
     Task,
     TaskInstance,
     TaskRef,
+    Variable,
 )
+from knowledge.redact import clean, redact
 
 T = TypeVar("T")
 
@@ -231,7 +237,45 @@ def asset(answer: Document) -> Asset:
 
 def pool(answer: Document) -> Pool:
     slots = answer.whole("slots") or 0
-    return Pool(answer.need("name"), slots, None if slots < 0 else answer.whole("open_slots"))
+    return Pool(
+        answer.need("name"),
+        slots,
+        None if slots < 0 else answer.whole("open_slots"),
+        answer.flag("include_deferred"),
+    )
+
+
+def asset_event(answer: Document) -> AssetEvent:
+    uri, index = answer.text("uri") or "", answer.whole("source_map_index")
+    dag_id, run_id = answer.text("source_dag_id"), answer.text("source_run_id")
+    task_id, source = answer.text("source_task_id"), None
+    if dag_id and run_id and task_id:
+        source = TaskRef(dag_id, run_id, task_id, UNMAPPED if index is None else index)
+    return AssetEvent(answer.text("name") or uri, uri, answer.time("timestamp"), source)
+
+
+def connection(answer: Document) -> Connection:
+    """The password is not even looked at."""
+    return Connection(
+        connection_id=answer.need("connection_id"),
+        conn_type=answer.need("conn_type"),
+        host=answer.text("host"),
+        port=answer.whole("port"),
+        schema=answer.text("schema"),
+        login=answer.text("login"),
+        description=answer.text("description"),
+        extra=answer.text("extra"),
+    )
+
+
+def connection_test(answer: Document) -> ConnectionTest:
+    message = " ".join(redact(clean(answer.text("message") or "")).split())
+    return ConnectionTest(answer.flag("status"), message)
+
+
+def variable(answer: Document) -> Variable:
+    value = answer.text("value")
+    return Variable(answer.need("key"), value, MASK in (value or ""))
 
 
 def task(answer: Document) -> Task:

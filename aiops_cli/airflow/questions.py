@@ -24,6 +24,7 @@ from aiops_cli.errors import AirflowAnswer, AirflowNotFound
 from aiops_cli.incidents import (
     UNMAPPED,
     Asset,
+    AssetEvent,
     Dag,
     DagRun,
     Event,
@@ -217,6 +218,12 @@ class Questions:
         what = f"list the assets of {dag_id}"
         rows = self._rows("/api/v2/assets", "assets", what, {}, query, PAGE)
         return tuple(map(parse.asset, rows))
+
+    def consumed_assets(self, dag_id: str, run_id: str) -> tuple[AssetEvent, ...]:
+        ids = checked_ids(dag_id=dag_id, run_id=run_id)
+        what = f"list the asset events of run {run_id} of {dag_id}"
+        answer = Document(self._get(f"{RUN}/upstreamAssetEvents", what, ids), "asset events")
+        return tuple(map(parse.asset_event, answer.rows("asset_events")))
 
     def deadlines(self, dag_id: str, run_id: str) -> tuple[datetime, ...]:
         if release(self.version()) < SHOWS_DEADLINES:

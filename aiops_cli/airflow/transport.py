@@ -99,7 +99,13 @@ class Transport:
         return self._repeat(Call("GET", path, what, ids or {}, query), self._json)
 
     def change(
-        self, method: str, path: str, what: str, ids: Mapping[str, str], body: Mapping[str, Any]
+        self,
+        method: str,
+        path: str,
+        what: str,
+        ids: Mapping[str, str],
+        body: Mapping[str, Any] | None = None,
+        query: Iterable[tuple[str, str]] = (),
     ) -> Any:
         """The JSON answer of a changing call. Raises Refused where this program may only read."""
         if self.read_only:
@@ -107,7 +113,7 @@ class Transport:
                 f"did not {what}: this program is set to read only",
                 "unset `read_only` in the settings to let it change Airflow",
             )
-        return self._once(Call(method, path, what, ids, (), body), self._json)
+        return self._once(Call(method, path, what, ids, query, body), self._json)
 
     def rehearse_clear(self, what: str, ids: Mapping[str, str], body: Mapping[str, Any]) -> Any:
         """What a clear of the DAG in `ids` would do. It is sent as a dry run whatever `body` says,
