@@ -27,6 +27,9 @@ TEXT_CANDIDATES = 60
 VECTOR_CANDIDATES = 30
 DEEPER = 100  # times as many, for searches with filters
 REINDEX_BATCH = 64
+# A storm is many failures of few signatures: the answers to so many of them are kept, until
+# something that they rest on changes.
+KEPT_ANSWERS = 16
 
 STARTER = Path(__file__).parent / "starter"
 STARTER_MARK = "starter"  # under it the store remembers which version it holds
@@ -49,6 +52,7 @@ class KnowledgeBase:
     def __init__(self, store: Store, embedder: Embedder) -> None:
         self.store = store
         self.embedder = embedder
+        self._answers: tuple[str, dict[Signature, tuple[Match, ...]]] = ("", {})
 
     @property
     def space(self) -> VectorSpace:
@@ -73,6 +77,21 @@ class KnowledgeBase:
                 f"not of {self.embedder.name}",
                 f"set AIOPS_EMBEDDER={stored.embedder}, or make new vectors: aiops kb reindex",
             )
+        if limit is not None or deep:
+            return self._searched(signature, limit, deep)
+        revision = self.store.revision()
+        if self._answers[0] != revision:
+            self._answers = (revision, {})
+        known = self._answers[1]
+        # Of the headline only its signature counts, and the line not at all.
+        alike = replace(signature, headline=ranking.signed(signature.headline), line=None)
+        if alike not in known:
+            if len(known) == KEPT_ANSWERS:
+                del known[next(iter(known))]
+            known[alike] = self._searched(signature, None, deep)
+        return known[alike]
+
+    def _searched(self, signature: Signature, limit: int | None, deep: bool) -> tuple[Match, ...]:
         exact = self.store.find_exact(signature.fingerprint)
         vector = self.embedder.embed([signature.text])[0]
         more = DEEPER if deep else 1

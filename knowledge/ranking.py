@@ -154,7 +154,7 @@ def _is_newest(signature: Signature, symptom: Symptom) -> bool:
     newest lines of it. It must be the very same: lines that are cut, and single ones of many,
     say too little for those that are merely alike."""
     known = _known_inner(symptom)
-    texts = (_signed(signature.headline), inner_lines(signature.text))
+    texts = (signed(signature.headline), inner_lines(signature.text))
     return bool(known) and any(
         f"{_left_open(symptom, text)}\n".startswith(f"{known}\n") for text in texts
     )
@@ -165,11 +165,12 @@ def _known_inner(symptom: Symptom) -> str:
         return inner_lines(symptom.signature.text)
     # Who writes the wrapper first, and below it what was inside, writes no log.
     below = inner_lines(symptom.text)
-    return symptom.signature.text if below == symptom.text else _signed(below)
+    return symptom.signature.text if below == symptom.text else signed(below)
 
 
 @lru_cache(maxsize=4_096)
-def _signed(text: str) -> str:
+def signed(text: str) -> str:
+    """The text of this line's signature."""
     return sign(text).text
 
 

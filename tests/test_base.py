@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from knowledge.base import KnowledgeBase, SeedPlan, symptom
+from knowledge.base import KEPT_ANSWERS, KnowledgeBase, SeedPlan, symptom
 from knowledge.embedders import BuiltinEmbedder
-from knowledge.records import Entry
+from knowledge.records import Candidate, Entry
 from knowledge.stores import Store
 from tests.builders import NOW, entry, incident
 
@@ -114,6 +115,39 @@ def test_exact_is_found_first_and_stands_at_one(knowledge: KnowledgeBase) -> Non
 def test_an_empty_text_finds_nothing(knowledge: KnowledgeBase, text: str) -> None:
     knowledge.put([known(REFUSED)], NOW)
     assert knowledge.find(symptom(text).signature) == ()
+
+
+def test_a_storm_searches_once_for_each_signature_until_something_new_is_known(
+    knowledge: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knowledge.put([known(REFUSED)], NOW)
+    looked: list[str] = []
+    find_exact = knowledge.store.find_exact
+
+    def counted(fingerprint: str) -> tuple[Candidate, ...]:
+        looked.append(fingerprint)
+        return find_exact(fingerprint)
+
+    monkeypatch.setattr(knowledge.store, "find_exact", counted)
+    refused, locked = symptom(REFUSED).signature, symptom(LOCKED).signature
+    first = knowledge.find(refused)
+    assert knowledge.find(replace(refused, line=7)) == first  # at another place of another log
+    knowledge.find(locked)
+    knowledge.find(refused)
+    assert looked == [refused.fingerprint, locked.fingerprint]
+    knowledge.put([known(f"{REFUSED}: as a proxy says it")], NOW)
+    assert len(knowledge.find(refused)) == len(first) + 1
+    knowledge.store.retire_entries([first[0].entry.id], "ana", NOW, "gone")
+    assert first[0] not in knowledge.find(refused)
+    assert looked == [refused.fingerprint, locked.fingerprint] + 2 * [refused.fingerprint]
+
+
+def test_few_answers_are_kept(knowledge: KnowledgeBase) -> None:
+    knowledge.put([known(REFUSED)], NOW)
+    for number in range(3 * KEPT_ANSWERS):
+        word = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        knowledge.find(symptom(f"Broken{word}Error: it is broken").signature)
+    assert len(knowledge._answers[1]) == KEPT_ANSWERS
 
 
 def test_deciding_the_same_again_is_one_entry(knowledge: KnowledgeBase) -> None:
