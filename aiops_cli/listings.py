@@ -13,7 +13,7 @@ from rich.text import Text
 
 from aiops_cli import folding, storms
 from aiops_cli.render import STATUS_STYLE, task_name
-from aiops_cli.screen import Elided, Fitted, Trimmed, local, one_line, plain, table
+from aiops_cli.screen import Elided, Fitted, Trimmed, local, one_line, plain, span, table
 from aiops_cli.storms import Storm
 
 Document = Mapping[str, Any]
@@ -197,23 +197,13 @@ def stuck_table(docs: Sequence[Document]) -> RenderableType:
         usual = doc["usual_seconds"]
         name = f"{doc['dag_id']} (run)" if doc["kind"] == "run" else _name_of(group)
         rows.add_row(
-            _span(doc["seconds"]),
+            span(doc["seconds"]),
             Text(doc["state"], "yellow"),
             Elided(name),
-            "?" if usual is None else _span(usual),
+            "?" if usual is None else span(usual),
             plain("; ".join(doc["reasons"]) or "Airflow does not say"),
         )
     return Trimmed(rows)
-
-
-def _span(seconds: int) -> str:
-    """A duration in its two largest units."""
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    units = ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s"))
-    told = [f"{count}{unit}" for count, unit in units if count][:2]
-    return " ".join(told) or "0s"
 
 
 _SHOWN_ENTRIES = 8  # of one finding; its command leads to the others

@@ -93,6 +93,16 @@ def local(moment: str | None, form: str = "%m-%d %H:%M %z") -> str:
     return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime(form)
 
 
+def span(seconds: int) -> str:
+    """A duration in its two largest units."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    units = ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s"))
+    told = [f"{count}{unit}" for count, unit in units if count][:2]
+    return " ".join(told) or "0s"
+
+
 def table(
     *columns: str,
     narrow: Collection[str],

@@ -83,6 +83,10 @@ class Airflow(Protocol):
     def failed_runs(self, *, since: datetime) -> Iterator[DagRun]:
         """Runs in state `failed` that ended at or after `since`, newest first, page by page."""
 
+    def run_count(self, dag_id: str, *, since: datetime) -> int | None:
+        """How many runs of the DAG ended at or after `since`, whatever their state; None where
+        the server does not say. One request."""
+
     def active_runs(self, *, dag_id: str | None = None) -> Iterator[DagRun]:
         """Runs that are queued or running, oldest first."""
 

@@ -163,6 +163,12 @@ class Questions:
         ]
         return self._runs("~", "list failed runs", query)
 
+    def run_count(self, dag_id: str, *, since: datetime) -> int | None:
+        ids = checked_ids(dag_id=dag_id)
+        query = [("end_date_gte", since.isoformat()), ("limit", "1")]
+        path, what = RUN.removesuffix("/{run_id}"), f"count the runs of {dag_id}"
+        return Document(self._get(path, what, ids, query), "dag_runs").whole("total_entries")
+
     def active_runs(self, *, dag_id: str | None = None) -> Iterator[DagRun]:
         query = [("state", "running"), ("state", "queued"), ("order_by", "id")]
         return self._runs(dag_id or "~", "list active runs", query)
