@@ -92,7 +92,10 @@ class Settings:
     mode: Literal["off", "ask", "shadow", "auto"]
     rerun_safe: tuple[str, ...]
     protected: tuple[str, ...]
+    actions: Mapping[str, str]  # who may do them, of those that are named
+    two_people: tuple[str, ...]
     interval: timedelta
+    spool: Path | None
     lookback: timedelta
     relapse_window: timedelta
     give_up: timedelta
@@ -328,6 +331,8 @@ def _setting(keys: tuple[str, ...], where: str) -> tuple[str, Setting]:
 
 _SHAPES: Mapping[Any, tuple[type, str]] = {
     values.patterns: (tuple, "a list such as [orders_*]"),
+    values.actions: (tuple, "a list such as [update_connection]"),
+    values.who_may: (dict, "actions with who may do them, such as {resize_pool: nobody}"),
     values.services: (tuple, "a list of addresses"),
     values.headers: (dict, "names with values, such as {X-Team: data}"),
     values.bounds_for: (dict, "names with bounds, such as {error:TimeoutError: 0.9}"),

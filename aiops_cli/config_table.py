@@ -79,7 +79,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("mode", values.Choice(("off", "ask", "shadow", "auto")), "ask", project=True),
     Setting("rerun_safe", values.patterns, (), project=True),
     Setting("protected", values.patterns, (), project=True, combine=operator.add),
+    Setting("actions", values.who_may, {}),
+    Setting("two_people", values.actions, ()),
     Setting("interval", values.duration, timedelta(seconds=30), project=True),
+    # Files in it are deleted.
+    Setting("spool", values.file, env="AIOPS_SPOOL"),
     Setting("lookback", values.duration, timedelta(hours=24), project=True),
     Setting("relapse_window", values.duration, timedelta(hours=24), project=True),
     Setting("give_up", values.duration, timedelta(hours=24), project=True),

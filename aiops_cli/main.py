@@ -92,6 +92,10 @@ COMMANDS: Mapping[str, Entry | Group] = {
     ),
     "pause": Entry("pause", "pause", "Stop acting alone, for all who share the memory."),
     "resume": Entry("pause", "resume", "Allow acting alone again."),
+    "plugin": Group(
+        "Hear of failures from Airflow itself, at once.",
+        {"install": Entry("plugin", "install", "Write the plugin into Airflow's plugins folder.")},
+    ),
     "kb": Group(
         "The knowledge base: what is known, and from where.",
         {

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiops_cli import config_values as values
 from aiops_cli.config_table import SETTINGS, Setting
+from knowledge.records import ACTIONS
 
 FILE = Path(__file__).parents[1] / "docs" / "config.schema.json"
 Schema = dict[str, Any]
@@ -48,7 +49,10 @@ DOES: Mapping[str, str] = {
     "mode": "What watch does with a failure it could repair.",
     "rerun_safe": "Tasks that may run twice, as globs on dag or dag.task.",
     "protected": "Tasks that are never acted on alone, as globs on dag or dag.task.",
+    "actions": "Who may do an action: nobody, person, or alone (within a grant).",
+    "two_people": "Actions that a second person has to approve as well.",
     "interval": "How long watch waits between two looks.",
+    "spool": "The folder in which Airflow's plugin says what has failed.",
     "lookback": "How far back the first look goes.",
     "relapse_window": "The same failure within this time after a repair is a relapse.",
     "give_up": "An act whose end is not known after this time is given to a person.",
@@ -71,6 +75,7 @@ DOES: Mapping[str, str] = {
 
 # An unquoted 0123 or off is a number or a truth to an editor, and read as its text by the program.
 _TEXT: Schema = {"type": ["string", "number", "boolean", "null"]}
+_ACTIONS = [name for name in ACTIONS if name != "none"]
 _DURATION = r"^[0-9]{1,9}[smhdw]?$"
 _SHAPES: Mapping[Callable[[Any], Any], Schema] = {
     str: _TEXT,
@@ -94,6 +99,12 @@ _SHAPES: Mapping[Callable[[Any], Any], Schema] = {
     values.flag: {
         "type": ["boolean", "string", "integer", "null"],
         "enum": [True, False, "true", "false", "yes", "no", "on", "off", 0, 1, None],
+    },
+    values.actions: {"type": ["array", "null"], "items": {"enum": [*_ACTIONS]}},
+    values.who_may: {
+        "type": ["object", "null"],
+        "propertyNames": {"enum": [*_ACTIONS]},
+        "additionalProperties": {"enum": [*values.WHO]},
     },
     values.patterns: {"type": ["array", "null"], "items": {"type": "string", "pattern": "\\S"}},
     values.services: {

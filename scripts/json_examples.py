@@ -158,6 +158,9 @@ def _night(cli: Cli) -> Iterator[tuple[str, str, Any]]:
     yield say("kb stats")
     yield say("audit list", "--since", "1h")
     yield say("audit verify")
+    plugins = cli.home / "airflow" / "plugins"
+    plugins.mkdir(parents=True)
+    yield say("plugin install", str(plugins))
 
 
 def _shown(word: str) -> str:

@@ -126,13 +126,19 @@ def _once(desk: Desk, report: Report, warn: Warn) -> None:
 def _forever(desk: Desk, report: Report, chosen: Settings, warn: Warn) -> None:
     """A watcher outlives an outage, a login that ends and a locked file."""
     from aiops_cli import services
+    from aiops_cli.spool import Spool
 
     mode: Mode = chosen.mode
+    spool = Spool(chosen.spool, desk.instance, warn) if chosen.spool else None
     away = 0  # seconds to the next try, while the knowledge base cannot be used
     while True:
         try:
             mode = _mode(desk, chosen.mode, mode, warn)  # a grant may come and go
+            if spool:
+                spool.begin(desk.clock.now())
             failed: AirflowError | None = report.one_pass(mode)
+            if spool and failed is None:
+                spool.end(desk.knowledge.store.known_incidents)
             services.keep_head(desk.knowledge)
         except StoreUnusable as error:
             if not away:
@@ -147,7 +153,9 @@ def _forever(desk: Desk, report: Report, chosen: Settings, warn: Warn) -> None:
         if away:
             warn("the knowledge base can be used again")
             away = 0
-        report.sleep(chosen.interval.total_seconds())
+        # While Airflow is away no file helps.
+        woken = spool.due if spool and failed is None else None
+        report.sleep(chosen.interval.total_seconds(), woken)
 
 
 def _mode(desk: Desk, wanted: Mode, before: Mode, warn: Warn) -> Mode:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from aiops_cli.telling import Teller
     from aiops_cli.watch import Mode
     from knowledge.records import Case
+
+LOOK = 0.5  # seconds between two looks at what may wake a watch
 
 
 @dataclass
@@ -77,10 +80,16 @@ class Report:
             self.log.event("pass", result=result, seconds=took, incidents=dict(self.tally.counts))
         self._shown()
 
-    def sleep(self, seconds: float) -> None:
-        self.tally.next_at = self.desk.clock.now() + timedelta(seconds=seconds)
+    def sleep(self, seconds: float, woken: Callable[[datetime], bool] | None = None) -> None:
+        """Until the next pass, or until `woken` says that there is a reason for an earlier one."""
+        clock = self.desk.clock
+        self.tally.next_at = clock.now() + timedelta(seconds=seconds)
         self._shown()
-        self.desk.clock.sleep(seconds)
+        slices = ceil(seconds / LOOK) if woken else 1
+        for _ in range(slices):
+            clock.sleep(seconds / slices)
+            if woken and woken(clock.now()):
+                return
 
     def _incident(self, case: Case) -> None:
         document = incident_document(case)
