@@ -21,6 +21,7 @@ from knowledge.records import (
     Hold,
     Incident,
     Judgement,
+    Lesson,
     Outcome,
     OutcomeName,
     Pause,
@@ -78,6 +79,31 @@ def incident(number: int = 0, **changes: Any) -> Incident:
         "group": None,
     }
     return Incident(**{**fields, **changes})
+
+
+def lesson(number: int = 0, **changes: Any) -> Lesson:
+    """A person ran the failed try of task `t<number>` again, and it succeeded."""
+    fields: dict[str, Any] = {
+        "instance": "default",
+        "dag_id": "orders_etl",
+        "run_id": "scheduled__2025-03-01",
+        "task_id": f"t{number}",
+        "map_index": -1,
+        "try_number": 1,
+        "failed_at": NOW,
+        "signature": signature(),
+        "mode": "person",
+        "at": NOW + MINUTE,
+        "outcome": "fixed",
+        "seen_at": NOW + DAY,
+        "action": "retry",
+        "params": {"nested": [1, None]},
+        "by": "dba",
+        "detail": "cleared",
+        "ended_at": NOW + 2 * MINUTE,
+        "version": 3,
+    }
+    return Lesson(**{**fields, **changes})
 
 
 def decision(about: Incident | str, kind: DecisionKind = "approve", **changes: Any) -> Decision:
@@ -175,6 +201,7 @@ def fill(store: Store) -> None:
     store.add_grant(Grant("grantone", ("retry",), ("*",), "me", NOW))
     store.revoke_grant("grantone", "me", NOW)
     store.set_pause(Pause(True, "me", NOW))
+    store.add_lessons([lesson()])
 
 
 def refused(check: str, act: Callable[[], object]) -> DoorClosed:

@@ -23,6 +23,7 @@ from tests.samples import (
     decision,
     embedded,
     incident,
+    lesson,
     opened,
     unit,
 )
@@ -64,6 +65,7 @@ def everything(store: LastingStore) -> None:
     store.revoke_grant("grantone", "me", NOW)
     store.load([], "another", "me", NOW)
     store.set_pause(Pause(True, "me", NOW))
+    store.add_lessons([lesson()])
     store.add_hold(Hold("holdone", "default", "orders_*", "me", NOW))
     store.end_hold("holdone", "me", NOW)
 

@@ -37,6 +37,7 @@ from tests.samples import (
     decision,
     embedded,
     incident,
+    lesson,
     opened,
     refused,
     signature,
@@ -89,6 +90,7 @@ def test_each_change_of_what_judgements_rest_on_is_a_new_revision(store: Store) 
         lambda: store.add_hold(Hold("holdtwo", "default", "*", "me", NOW)),
         lambda: store.end_hold("holdone", "me", NOW),
         lambda: store.end_hold("*", "me", NOW),
+        lambda: store.add_lessons([lesson()]),
     )
     for number, change in enumerate(changes):
         change()

@@ -31,6 +31,7 @@ from knowledge.records.decided import (
     in_force,
     status_of,
 )
+from knowledge.records.lessons import Lesson, LessonMode, LessonOutcome, trial_of
 from knowledge.records.seen import (
     ID_LENGTH,
     Candidate,
@@ -70,6 +71,9 @@ __all__ = [
     "Incident",
     "IncidentKind",
     "Judgement",
+    "Lesson",
+    "LessonMode",
+    "LessonOutcome",
     "Limits",
     "Match",
     "Outcome",
@@ -86,4 +90,5 @@ __all__ = [
     "incident_id",
     "short_hash",
     "status_of",
+    "trial_of",
 ]

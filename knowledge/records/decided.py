@@ -229,7 +229,9 @@ class Trial:
     """One act and what came of it: the raw material of evidence.
 
     `outcome` is the newest one known, None while it is not settled. A rejection of a proposed
-    action is a trial with outcome "rejected"; an act called wrong has "wrong".
+    action is a trial with outcome "rejected"; an act called wrong has "wrong". Mode history is a
+    person's act without this tool, seen in Airflow. `version` is the DAG version of the failed
+    try, None where it is not known.
     """
 
     incident_id: str
@@ -241,17 +243,20 @@ class Trial:
     fingerprint: str
     action: str
     params: Mapping[str, Any]
-    mode: Literal["person", "auto"]
+    mode: Literal["person", "auto", "history"]
     at: datetime
     outcome: TrialOutcome | None
+    version: int | None = None
+    signature_version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What verified outcomes say about (signature, action) at the narrowest scope that has any.
 
-    `value` is the number of verified outcomes that speak for the action; `contradicted` is the
-    sentence that says why the record speaks against it, or "".
+    `value` is the number of verified outcomes that speak for the action, of which `worn` are
+    left out: they are old, or of other code; `contradicted` is the sentence that says why the
+    record speaks against it, or "".
     """
 
     scope: Literal["task", "dag", "anywhere", "none"]
@@ -260,11 +265,12 @@ class Evidence:
     relapsed: int = 0
     rejected: int = 0
     contradicted: str = ""
+    worn: int = 0
 
     @property
     def value(self) -> int:
         """Outcomes that turned the task green: relapsed ones did, for a while."""
-        return self.fixed + self.relapsed
+        return self.fixed + self.relapsed - self.worn
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from knowledge.records import (
     Hold,
     Incident,
     Judgement,
+    Lesson,
     Limits,
     Outcome,
     Pause,
@@ -132,8 +133,8 @@ class Store(Protocol):
     def revision(self) -> str:
         """An opaque text that is another one after every change to what judgements rest on:
         entries and retirements, decisions and the voiding of them, outcomes, harms, vouches,
-        grants and revocations, pauses, holds and their ends. Equal texts mean that none of it
-        was written; what the clock alone ends (a grant, a hold) changes nothing. Incidents,
+        grants and revocations, pauses, holds and their ends, lessons. Equal texts mean that none
+        of it was written; what the clock alone ends (a grant, a hold) changes nothing. Incidents,
         judgements, claims, remarks, snoozes, marks and watermarks do not count. Cheap enough to
         ask before every judgement. To be compared with texts of the same store only."""
 
@@ -371,6 +372,20 @@ class Store(Protocol):
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
         """What people said of the task with decisions that are not void, oldest first. A no
         stands though its act was given back; only its own taking back ends it."""
+
+    # --- lessons: what ended a failure without this tool -----------------------------------
+
+    def add_lessons(self, lessons: Sequence[Lesson]) -> int:
+        """Append, all or nothing, those whose try has none yet; returns how many they were."""
+
+    def known_lessons(self, ids: Collection[str]) -> set[str]:
+        """Those of these full incident ids whose try has a lesson."""
+
+    def lessons(self, fingerprints: Collection[str]) -> tuple[Lesson, ...]:
+        """Those of failures with these fingerprints, the first put first."""
+
+    def lesson_counts(self) -> Mapping[str, int]:
+        """How many lessons there are of each fingerprint that has any."""
 
     # --- leave to act alone ----------------------------------------------------------------
 

@@ -33,14 +33,16 @@ from knowledge.stores import rows, rules
 from knowledge.stores.memory_entries import MemoryEntries
 from knowledge.stores.memory_incidents import fits, task_instance
 from knowledge.stores.memory_leave import MemoryLeave
+from knowledge.stores.memory_lessons import MemoryLessons
 
 
-class MemoryStore(MemoryEntries, MemoryLeave):
+class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
     """See `knowledge.stores.Store`. `now` is the store's clock."""
 
     def __init__(self, now: rules.Clock = rules.utc_now) -> None:
         MemoryEntries.__init__(self)
         MemoryLeave.__init__(self, now)
+        MemoryLessons.__init__(self)
         self.location = "memory:"
         self._decisions: list[tuple[Decision, datetime]] = []  # with the store's own time
         self._voided: set[int] = set()
@@ -71,6 +73,7 @@ class MemoryStore(MemoryEntries, MemoryLeave):
                 len(self._pauses),
                 len(self._holds),
                 sum(hold.ended_at is not None for hold in self._holds.values()),
+                len(self._lessons),
             )
         )
 
@@ -454,6 +457,8 @@ class MemoryStore(MemoryEntries, MemoryLeave):
             mode="auto" if decision.kind == "auto" else "person",
             at=decision.at,
             outcome=outcome,
+            version=rows.version_of(incident.context.get("version")),
+            signature_version=incident.signature.version,
         )
 
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:

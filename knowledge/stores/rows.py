@@ -26,6 +26,7 @@ from knowledge.records import (
     Hold,
     Incident,
     Judgement,
+    Lesson,
     Outcome,
     Pause,
     Remark,
@@ -304,7 +305,62 @@ def read_trial(row: Row) -> Trial:
         mode="auto" if row["kind"] == "auto" else "person",
         at=parse_time(row["at"]),
         outcome=outcome,
+        version=version_of(row["version"]),
+        signature_version=version_of(row["signature_version"]) or 0,
     )
+
+
+def lesson_params(lesson: Lesson) -> Params:
+    return {
+        "incident_id": lesson.incident_id,
+        "instance": lesson.instance,
+        "dag_id": lesson.dag_id,
+        "run_id": lesson.run_id,
+        "task_id": lesson.task_id,
+        "map_index": lesson.map_index,
+        "try_number": lesson.try_number,
+        "failed_at": time_text(lesson.failed_at),
+        "fingerprint": lesson.signature.fingerprint,
+        "signature": json_text(asdict(lesson.signature)),
+        "mode": lesson.mode,
+        "at": time_text(lesson.at),
+        "outcome": lesson.outcome,
+        "seen_at": time_text(lesson.seen_at),
+        "action": lesson.action,
+        "params": json_text(lesson.params),
+        "by": lesson.by,
+        "detail": lesson.detail,
+        "ended_at": optional_time_text(lesson.ended_at),
+        "version": lesson.version,
+    }
+
+
+def read_lesson(row: Row) -> Lesson:
+    return Lesson(
+        instance=row["instance"],
+        dag_id=row["dag_id"],
+        run_id=row["run_id"],
+        task_id=row["task_id"],
+        map_index=row["map_index"],
+        try_number=row["try_number"],
+        failed_at=parse_time(row["failed_at"]),
+        signature=Signature(**json.loads(row["signature"])),
+        mode=row["mode"],
+        at=parse_time(row["at"]),
+        outcome=row["outcome"],
+        seen_at=parse_time(row["seen_at"]),
+        action=row["action"],
+        params=json.loads(row["params"]),
+        by=row["by"],
+        detail=row["detail"],
+        ended_at=optional_parse_time(row["ended_at"]),
+        version=row["version"],
+    )
+
+
+def version_of(value: Any) -> int | None:
+    """The version that an incident's context tells; it may come out of somebody's export."""
+    return int(value) if str(value).isdecimal() else None
 
 
 def vouch_params(vouch: Vouch) -> Params:

@@ -343,6 +343,8 @@ class ActingTables(LeaveTables):
             found = self._db.rows(
                 f"""
                 SELECT d.*, i.instance, i.dag_id, i.run_id, i.task_id, i.map_index, i.fingerprint,
+                    {self._db.json_at("i.context", "version")} AS version,
+                    {self._db.json_at("i.signature", "version")} AS signature_version,
                     (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
                         ORDER BY o.seq DESC LIMIT 1) AS outcome,
                     EXISTS (SELECT 1 FROM harms AS h WHERE h.decision = d.seq) AS wrong

@@ -34,6 +34,7 @@ LOGGED: Mapping[str, str] = {
     "holds": "seq",
     "hold_ends": "hold_id",
     "imports": "seq",
+    "lessons": "seq",
 }
 _NUMBERS = ("seq", "decision")
 _NUMBER = re.compile("[0-9]{1,18}")
@@ -211,8 +212,11 @@ def _chain_faults(
 
 
 def _document(table: str, row: Mapping[str, Any]) -> str:
-    """What is logged of a row: all of it, but of an entry's text only the digest."""
+    """What is logged of a row: all of it, but of an entry's text only the digest, and of a lesson's
+    signature the fingerprint."""
     logged = dict(row)
+    if table == "lessons":
+        del logged["signature"]
     if table == "entries":
         logged["digest"] = hashlib.sha256(logged.pop("content").encode()).hexdigest()
     return json_text(logged)

@@ -16,6 +16,7 @@ from knowledge.stores.engine import Engine
 from knowledge.stores.rows import time_text
 from knowledge.stores.sql_acting import ActingTables
 from knowledge.stores.sql_entries import EntryTables, SearchIndex
+from knowledge.stores.sql_lessons import LessonTables
 
 _NO_LIMIT = 2**63 - 1
 
@@ -63,7 +64,7 @@ WITH cases AS (
 
 # Of tables whose rows are numbered as they come the largest number, which is one step down an
 # index; of the others, which stay small, the count. No row is ever deleted: both only grow.
-_NUMBERED = "entries retirements decisions outcomes harms vouches grants pauses holds"
+_NUMBERED = "entries retirements decisions outcomes harms vouches grants pauses holds lessons"
 _COUNTED = "voided revocations hold_ends"
 REVISION = "SELECT concat_ws('.', {}) AS revision".format(
     ", ".join(
@@ -73,7 +74,7 @@ REVISION = "SELECT concat_ws('.', {}) AS revision".format(
 )
 
 
-class SqlStore(EntryTables, ActingTables):
+class SqlStore(EntryTables, ActingTables, LessonTables):
     """See `knowledge.stores.Store`; all of it but what the two databases do differently."""
 
     def __init__(

@@ -34,6 +34,10 @@ GRANT INSERT (id, actions, dags, by, at, max_per_hour, max_per_dag_hour, until)
 GRANT INSERT (paused, by, at, reason) ON aiops.pauses TO {role};
 GRANT INSERT (id, instance, target, by, at, until, reason) ON aiops.holds TO {role};
 GRANT INSERT (base, by, at) ON aiops.imports TO {role};
+GRANT INSERT (
+    incident_id, instance, dag_id, run_id, task_id, map_index, try_number, failed_at, fingerprint,
+    signature, mode, at, outcome, seen_at, action, params, by, detail, ended_at, version
+) ON aiops.lessons TO {role};
 
 GRANT INSERT, UPDATE, DELETE ON aiops.claims TO {role};
 GRANT INSERT (embedder, dimensions, signature_version, state, done), UPDATE, DELETE
