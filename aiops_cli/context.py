@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from aiops_cli.actions.graph import downstream_ids
 from aiops_cli.changes import CHANGE_EVENTS, Change, changes
@@ -44,13 +44,34 @@ LOST_EVENTS = ("heartbeat timeout", "state mismatch", "stuck in queued tries exc
 LOST_BEFORE = timedelta(hours=1)
 LOST_ROWS = 1000
 
-MANY = 10  # DAGs a pass asks for one by one; after that it reads on in their list
+MANY = 10  # DAGs, or runs, a pass asks for one by one; after that it reads on in their list
 PAGE = 100  # rows of it
 
 RUNS = 10  # of a task's history are shown
 ASSETS = 20
 MAPPED = 10  # tasks whose instances are counted for a table
 DUE_TAG = re.compile(r"aiops:due:(\d\d:\d\d)")
+
+
+class _List(Generic[K, T]):
+    """A list of Airflow's, of which `read` has been read. It is read on by a page for each key
+    that is looked for in vain: so a long list costs no more requests than it may save."""
+
+    def __init__(self, ask: Callable[[], Iterator[T]], key: Callable[[T], K]) -> None:
+        self.read: dict[K, T] = {}
+        self._ask = ask
+        self._key = key
+        self._rest: Iterator[T] | None = None
+
+    def found(self, key: K) -> T | None:
+        if key not in self.read:
+            if self._rest is None:
+                self._rest = self._ask()
+            try:
+                self.read.update((self._key(row), row) for row in islice(self._rest, PAGE))
+            except (AirflowNotFound, AirflowForbidden):
+                self._rest = iter(())
+        return self.read.get(key)
 
 
 class Snapshot:
@@ -61,10 +82,10 @@ class Snapshot:
         self.airflow = airflow
         self.since = since
         self._dags: dict[str, Dag | None] = {}
-        self._listed: dict[str, Dag] = {}
-        self._list: Iterator[Dag] | None = None
+        self._dag_list = _List(airflow.dags, lambda dag: dag.dag_id)
         self._tasks: dict[str, Mapping[str, Task]] = {}
         self._runs: dict[tuple[str, str], DagRun | None] = {}
+        self._run_list = _List(airflow.active_runs, lambda run: (run.dag_id, run.run_id))
         self._assets: dict[str, tuple[Asset, ...]] = {}
         self._mapped: dict[tuple[str, str, str], int | None] = {}
         self._broken: dict[str, tuple[ImportFailure, ...] | None] = {}
@@ -82,34 +103,36 @@ class Snapshot:
                     known[key] = absent
             return known[key]
 
+    def _listed(
+        self, asked: dict[K, T | None], listed: _List[K, T], key: K, ask: Callable[[], T]
+    ) -> T | None:
+        """As `_once`, but from the list where the key is on it, which after MANY questions is
+        read on."""
+        with self._asking:
+            if key not in asked:
+                row = listed.found(key) if len(asked) >= MANY else listed.read.get(key)
+                if row is not None:
+                    return row
+            return self._once(asked, key, ask, None)
+
     def dag(self, dag_id: str, *, whole: bool = False) -> Dag | None:
         """None where the DAG is gone or may not be read. Its version and timeout are known of a
         `whole` one only."""
-        with self._asking:
-            if not whole and dag_id not in self._dags and len(self._dags) >= MANY:
-                self._read_on(dag_id)
-                if dag_id in self._listed:
-                    return self._listed[dag_id]
-            return self._once(self._dags, dag_id, lambda: self.airflow.dag(dag_id), None)
 
-    def _read_on(self, dag_id: str) -> None:
-        """Of the list of DAGs a page more, where this one was not on those before: so the list of
-        an Airflow with thousands of DAGs costs no more requests than it may save."""
-        if dag_id in self._listed:
-            return
-        if self._list is None:
-            self._list = self.airflow.dags()
-        try:
-            self._listed |= {dag.dag_id: dag for dag in islice(self._list, PAGE)}
-        except (AirflowNotFound, AirflowForbidden):
-            self._list = iter(())
+        def ask() -> Dag:
+            return self.airflow.dag(dag_id)
+
+        if whole:
+            return self._once(self._dags, dag_id, ask, None)
+        return self._listed(self._dags, self._dag_list, dag_id, ask)
 
     def tasks(self, dag_id: str) -> Mapping[str, Task]:
         return self._once(self._tasks, dag_id, lambda: self.airflow.tasks(dag_id), {})
 
     def run(self, dag_id: str, run_id: str) -> DagRun | None:
-        return self._once(
-            self._runs, (dag_id, run_id), lambda: self.airflow.run(dag_id, run_id), None
+        key = dag_id, run_id
+        return self._listed(
+            self._runs, self._run_list, key, lambda: self.airflow.run(dag_id, run_id)
         )
 
     def assets(self, dag_id: str) -> tuple[Asset, ...]:
@@ -128,7 +151,7 @@ class Snapshot:
     def failed_runs(self, since: datetime) -> Iterator[DagRun]:
         """The failed runs, none of which is asked for again."""
         for run in self.airflow.failed_runs(since=since):
-            self._runs[run.dag_id, run.run_id] = run
+            self._run_list.read[run.dag_id, run.run_id] = run
             yield run
 
     def import_errors(self) -> tuple[ImportFailure, ...] | None:

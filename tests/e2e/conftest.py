@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600))
 
 
+FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest, airflow: AirflowBox) -> Callable[[str], None]:
+    """Tells what was measured, at the end of the run: no clock decides a test."""
+    figures = request.config.stash.setdefault(FIGURES, [])
+    return lambda text: figures.append(f"Airflow {airflow.version}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    figures = terminalreporter.config.stash.get(FIGURES, [])
+    if figures:
+        terminalreporter.section("measured")
+    for line in figures:
+        terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session", params=VERSIONS)
 def airflow(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -35,6 +53,9 @@ def airflow(
     shutil.copytree(
         ROOT / "examples" / "dags", home / "dags", ignore=shutil.ignore_patterns("__pycache__")
     )
+    (home / "plugins").mkdir()
+    shutil.copy(ROOT / "aiops_cli" / "plugin" / "aiops_airflow_plugin.py", home / "plugins")
     env = ROOT / ".envs" / f"airflow-{request.param}"
-    with AirflowBox(env, home, home / "dags", version=request.param) as box:
+    spool = {"AIOPS_SPOOL": str(home / "spool")}
+    with AirflowBox(env, home, home / "dags", version=request.param, settings=spool) as box:
         yield box

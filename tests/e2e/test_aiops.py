@@ -29,9 +29,8 @@ class OnCall:
     role: str = "op"
     environ: dict[str, str] = field(default_factory=dict)  # beside what everybody has
 
-    def run(self, *words: str, code: int = 0) -> str:
-        """Standard output of `aiops WORDS`, which must end with this exit code."""
-        environ = {
+    def environment(self) -> dict[str, str]:
+        return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "AIOPS_AIRFLOW_URL": self.box.url,
@@ -41,9 +40,12 @@ class OnCall:
             "AIOPS_USER": "ana",
             **self.environ,
         }
+
+    def run(self, *words: str, code: int = 0) -> str:
+        """Standard output of `aiops WORDS`, which must end with this exit code."""
         done = subprocess.run(
             [sys.executable, "-m", "aiops_cli", *words],
-            env=environ,
+            env=self.environment(),
             cwd=self.folder,
             capture_output=True,
             text=True,

@@ -1,0 +1,101 @@
+"""A proxy before an Airflow that writes down what is asked of it: what a command really costs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+DROPPED = ("connection", "keep-alive", "transfer-encoding", "content-length", "date", "server")
+PATIENCE = 120  # seconds for one answer of an Airflow that does much else
+
+
+@dataclass(frozen=True)
+class Call:
+    at: datetime  # when it came in
+    method: str
+    path: str  # without the query
+    body: Any
+
+    @property
+    def clears(self) -> bool:
+        """Whether it runs something again."""
+        return self.path.endswith("/clearTaskInstances") and not self.body.get("dry_run", True)
+
+
+@dataclass
+class Proxy:
+    """Serves the Airflow at `target` on `url`; `calls` are those passed on, oldest first."""
+
+    target: str
+    url: str = ""
+    calls: list[Call] = field(default_factory=list)
+
+    def __enter__(self) -> Proxy:
+        proxy = self
+
+        class Handler(_Handler):
+            passes_on = proxy
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    @property
+    def clears(self) -> list[Call]:
+        return [call for call in self.calls if call.clears]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every answer waits 40 ms for a delayed ACK
+    passes_on: Proxy
+
+    def do_GET(self) -> None:
+        data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        call = Call(
+            datetime.now(timezone.utc),
+            self.command,
+            urlsplit(self.path).path,
+            json.loads(data) if data else None,
+        )
+        self.passes_on.calls.append(call)
+        there = http.client.HTTPConnection(urlsplit(self.passes_on.target).netloc, timeout=PATIENCE)
+        try:
+            there.request(self.command, self.path, data, dict(self.headers))
+            answer = there.getresponse()
+            body = answer.read()
+        finally:
+            there.close()
+        try:
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in DROPPED:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True  # whoever asked went first
+
+    do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the base class's names
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent: pytest shows what a test prints."""
