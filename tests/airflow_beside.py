@@ -18,6 +18,9 @@ class Asked(Protocol):
     @property
     def query(self) -> Mapping[str, list[str]]: ...
 
+    @property
+    def body(self) -> Any: ...
+
 
 class Problem(Exception):
     """An answer outside 2xx."""
@@ -65,9 +68,10 @@ class Beside:
         row = {**sample, "name": name, "uri": f"x-test://{name}"}
         self.assets.append({**row, "producing_tasks": produced, "scheduled_dags": scheduled})
 
-    def add_pool(self, name: str, slots: int, open_slots: int) -> None:
+    def add_pool(self, name: str, slots: int, open_slots: int, **fields: Any) -> None:
         sample = self.samples["pools"]["answer"]["pools"][0]
-        self.pools.append({**sample, "name": name, "slots": slots, "open_slots": open_slots})
+        taken = {"open_slots": open_slots, "occupied_slots": slots - open_slots}
+        self.pools.append({**sample, "name": name, "slots": slots, **taken, **fields})
 
     # ---- answers ----
 

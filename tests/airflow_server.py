@@ -117,6 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
                     answer = world.answer(request)
                     if callable(answer):
                         lines = answer()
+                    elif answer is None:
+                        status, body = 204, b""
                     else:
                         body = json.dumps(answer).encode()
             except Problem as problem:

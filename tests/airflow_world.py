@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tests.airflow_beside import Beside, Json, Key, Problem
+from tests.airflow_beside import Json, Key, Problem
 from tests.airflow_beside import stamp as _stamp
 from tests.airflow_beside import when as _when
+from tests.airflow_objects import OBJECT_ROUTES, Objects
 
 Lines = Callable[[], Iterable[bytes]]
 
@@ -55,7 +56,7 @@ class Request:
     body: Any
 
 
-class World(Beside):
+class World(Objects):
     """Its world is made of the JSON that it answers with; change it freely between requests."""
 
     username, password = "oncall", "oncall-password"
@@ -178,8 +179,8 @@ class World(Beside):
 
     # ---- its answers ----
 
-    def answer(self, request: Request) -> Json | Lines:
-        """The body of a 2xx answer, or the log's stream. Raises Problem."""
+    def answer(self, request: Request) -> Json | Lines | None:
+        """The body of a 2xx answer (None: an empty one), or the log's stream. Raises Problem."""
         path = request.path
         if path == "/api/v2/version":
             return dict(self.samples["version"]["answer"])
@@ -293,11 +294,17 @@ class World(Beside):
         return {"task_instances": tries, "total_entries": len(tries)}
 
     def patch(self, request: Request, dag: str, run: str, task: str, index: str) -> Json:
-        row = self._find(dag, run, task, index)
-        if len(request.body["note"]) > 1000:
+        """Without an index, all instances of a mapped task are patched."""
+        rows = [row for key, row in self.instances.items() if key[:3] == (dag, run, task)]
+        rows = [self._find(dag, run, task, index)] if index or not rows else rows
+        if len(request.body.get("note") or "") > 1000:
             raise Problem(422, "note: String should have at most 1000 characters")
-        row["note"] = request.body["note"]
-        return {"task_instances": [row], "total_entries": 1}
+        if "new_state" in request.body:
+            self.mark(rows, request.body["new_state"])
+        for row in rows:
+            row |= {"note": request.body["note"]} if "note" in request.body else {}
+        fields = dict.fromkeys(self.object_samples["marked"]["answer"])
+        return {**fields, "task_instances": rows, "total_entries": len(rows)}
 
     def log(self, request: Request, dag: str, run: str, task: str, number: str) -> Lines:
         key = (dag, run, task, int(request.query.get("map_index", ["-1"])[0]))
@@ -350,6 +357,7 @@ _ROUTES: tuple[tuple[str, str, Callable[..., Json | Lines]], ...] = (
     ("GET", _DAG + "/tasks", World.list_tasks),
     ("GET", _DAG + "/dagRuns/([^/]+)", lambda world, _, *ids: world.one(world.runs, ids)),
     ("GET", "/api/v2/eventLogs", World.list_events),
+    *OBJECT_ROUTES,
 )
 
 
