@@ -13,6 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from knowledge.records import ACTIONS
+
 _TEN_YEARS = 3650 * 86400  # longer ones leave the calendar when they are taken from a date
 
 
@@ -185,6 +187,28 @@ def bounds_for(given: Mapping[str, str]) -> tuple[BoundFor, ...]:
             raise ValueError("expected names such as error:TimeoutError and dag:payments_*")
         found.append(BoundFor(kind, pattern.strip(), share(value)))
     return tuple(found)
+
+
+WHO = ("nobody", "person", "alone")
+NEVER_ALONE = ("mark_success", "mark_skipped")  # nothing can put them back
+
+
+def who_may(given: Mapping[str, str]) -> dict[str, str]:
+    """For actions who may do them: nobody, a person, or the tool alone (which still needs a grant
+    and the record)."""
+    actions(tuple(given))
+    for name, who in given.items():
+        if who not in WHO:
+            raise ValueError("expected nobody, person or alone")
+        if who == "alone" and name in NEVER_ALONE:
+            raise ValueError(f"expected nobody or person: {name} is never done alone")
+    return dict(given)
+
+
+def actions(items: tuple[str, ...]) -> tuple[str, ...]:
+    if not set(items) <= set(ACTIONS) - {"none"}:
+        raise ValueError("expected actions, such as update_connection")
+    return items
 
 
 def patterns(items: tuple[str, ...]) -> tuple[str, ...]:

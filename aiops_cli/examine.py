@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from aiops_cli import capture, gate, groups
-from aiops_cli.actions import CATALOGUE
+from aiops_cli.actions import CATALOGUE, who_may
 from aiops_cli.config import Settings
 from aiops_cli.config_values import BoundFor
 from aiops_cli.context import Snapshot
@@ -265,6 +265,7 @@ def _circumstances(
         ),
         entry_safe_to_retry=None if not _forbids(diagnosis, limits) else False,
         suggestion_only=best.entry.suggestion_only if best else False,
+        who_may=who_may(settings.actions, diagnosis.action or ""),
         grants=store.grants(),
         usage=store.acts_alone(incident.id),
         attempts_per_day=settings.gate.attempts_per_day,

@@ -72,6 +72,7 @@ class Circumstances:
     rerun: RerunSafety = field(default_factory=lambda: RerunSafety(False, "nobody has said so"))
     entry_safe_to_retry: bool | None = None
     suggestion_only: bool = False
+    who_may: str = "alone"  # do the proposed action: nobody, person or alone
     grants: Sequence[Grant] = ()
     usage: ActsAlone = field(default_factory=ActsAlone)
     attempts_per_day: int = 1
@@ -252,6 +253,8 @@ def _action_allowed(c: Circumstances, grant: Grant | None) -> Check:
         reason = "a person must fix this"
     elif action is None:
         reason = "no action is known"
+    elif c.who_may != "alone":
+        reason = f"{action} is a person's (setting actions)"
     elif c.diagnosis.by != "exact" and not c.bounds.calibrated:
         reason = "the embedder is not calibrated on your own record yet: it suggests only"
     elif c.suggestion_only:

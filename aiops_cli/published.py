@@ -3,10 +3,11 @@ may be added, never renamed, and are null where absent."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from aiops_cli.incidents import Check, Diagnosis, Opinion, Plan, TaskInstance, Verdict
+from aiops_cli.incidents import Change, Check, Diagnosis, Opinion, Plan, TaskInstance, Verdict
 from knowledge.records import Case, Entry, Evidence, Incident, Match
 
 SHOWN_MATCHES = 5
@@ -195,7 +196,24 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "extra_tries": plan.extra_tries,
         "version_from": plan.version_from,
         "version_to": plan.version_to,
+        "changes": [
+            {
+                "kind": change.kind,
+                "name": change.name,
+                "field": change.field,
+                "old": change.old,
+                "new": change.new,
+            }
+            for change in plan.changes
+        ],
+        "no_undo": plan.no_undo or None,
+        "told": list(plan.told),
     }
+
+
+def changes_of(document: Mapping[str, Any]) -> tuple[Change, ...]:
+    """The changes of a plan as it was stored."""
+    return tuple(Change(**one) for one in document.get("changes", ()))
 
 
 def failure_document(failed: TaskInstance, instance: str, link: str) -> dict[str, Any]:

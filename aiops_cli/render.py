@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiops_cli import impact
-from aiops_cli.actions import CATALOGUE, DEFAULT_DELAY
+from aiops_cli.actions import DEFAULT_DELAY
 from aiops_cli.screen import Trimmed, fields, local, one_line, plain, table
 from knowledge.redact import clean
 
@@ -119,7 +118,7 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
         lines.append(("STATUS", status_text(doc)))
     if doc["status"] in WAITING:
         action = (doc["diagnosis"] or {}).get("action")
-        approve = f"approve {short}" + ("" if _carried_out(action) else " --action …")
+        approve = f"approve {short}" + ("" if action else " --action …")
         keys = f"{approve} | reject {short} --reason … | log {short} | open {short}"
         lines.append(("NEXT", Text(keys, "dim")))
     return lines
@@ -213,19 +212,12 @@ def _proposed(doc: Document) -> str:
     params = ", ".join(f"{name}={value}" for name, value in said.items())
     task = f" {doc['task_id']}" if doc["task_id"] else ""
     text = f"{action}{task}" + (f" ({params})" if params else "")
-    if not _carried_out(action):
-        return f"{text}; by hand in Airflow: this version does not do it"
     blocks = context.get("blocks") or []
     if blocks:
         text += f", then the {len(blocks)} it blocks"
     if context.get("retries") is not None:
         text += f"; grants {_count(context['retries'] + 1, 'more try', 'more tries')}"
     return text
-
-
-def _carried_out(action: str | None) -> bool:
-    known = CATALOGUE.get(action or "")
-    return known is not None and known.available
 
 
 def _count(number: int, one: str, many: str) -> str:
@@ -280,33 +272,6 @@ def incident_line(doc: Document, short: str, *, reasons: bool = True) -> Text:
             text.append(plain(f" → {doc['diagnosis']['action']}"))
         if reasons and doc["decision"] not in ("novel", "auto"):
             text.append(plain(f" ({'; '.join(doc['gate']['reasons'])})", "dim"))
-    return text
-
-
-def plan_text(doc: Document) -> Text:
-    """What an action would do, before the last yes."""
-    own = [item for item in doc["clears"] if item["role"] == "task"]
-    below = [item for item in doc["clears"] if item["role"] != "task"]
-    text = Text()
-    for item in own:
-        index = "" if item["map_index"] == -1 else f"[{item['map_index']}]"
-        text.append(plain(f"{doc['action']} {doc['dag_id']}.{item['task_id']}{index}", "bold"))
-        text.append(plain(f"  in {doc['run_id']} (try {item['try_number']} {item['state']})"))
-    if below:
-        times = Counter(item["task_id"] for item in below)  # a mapped task has several
-        names = ", ".join(name + (f" ×{n}" if n > 1 else "") for name, n in times.items())
-        text.append("\n")
-        text.append(plain(f"then what it blocked: {names}"))
-    old, new = doc["version_from"], doc["version_to"]
-    code = f"code v{old} → v{new}" if old and new and old != new else "the code as it was"
-    if not (old and new):
-        code = "the latest code"
-    tries = _count(doc["extra_tries"], "more try", "more tries")
-    text.append(f"\n{code}; the task gets {tries}")
-    if doc["action"] == "retry_later":
-        delay = doc["params"].get("delay", DEFAULT_DELAY)
-        text.append("\n")
-        text.append(plain(f"not now: by the first aiops watch after {delay}"))
     return text
 
 

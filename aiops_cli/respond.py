@@ -1,4 +1,4 @@
-"""The one place that acts: claim → re-read → preview → door → apply.
+"""The one place that acts: claim → re-read → preview → door → apply (change, then run again).
 
 Every step is written down before the next is taken, so that a crash anywhere can be settled
 (settle.py): what is past the door is never done again, only looked at. Right before each
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from aiops_cli import gate
-from aiops_cli.actions import DEFAULT_DELAY, checked, retry
+from aiops_cli.actions import DEFAULT_DELAY, changes, checked, plans, retry, who_may
 from aiops_cli.config import parse_duration
 from aiops_cli.errors import AiopsError, AirflowError, Refused
 from aiops_cli.examine import Desk, ref_of, still_allowed
@@ -50,20 +51,22 @@ def preview(
     params: Mapping[str, Any],
     *,
     dry_run: bool = False,
+    max_tasks: int = plans.MAX_TASKS,
 ) -> Plan:
     """What acting on this incident would do now. Raises Refused where there is nothing to run
-    again, and Stale where it has changed: the incident is superseded then, but by a `dry_run`,
-    which writes nothing and is for those too who may only read."""
+    again or more than `max_tasks` above it, and Stale where it has changed: the incident is
+    superseded then, but by a `dry_run`, which writes nothing and is for those too who may only
+    read."""
     checked(action, params)
     if not dry_run:
-        _may_change(desk)
+        may_change(desk)
     try:
         live = unchanged(desk, incident)
     except Stale as stale:
         if not dry_run:
             supersede(desk, incident, stale.why)
         raise
-    return retry.preview(desk.airflow, live, action, params)
+    return plans.preview(desk.airflow, incident.id, live, action, params, max_tasks=max_tasks)
 
 
 def act(
@@ -90,9 +93,15 @@ def act(
     says no; then nothing was done. A stale incident is superseded in passing.
     """
     checked(action, params)
-    _may_change(desk)
+    may_change(desk)
     store = desk.knowledge.store
     alone = kind == "auto"
+    who = who_may(desk.settings.actions, action)
+    if who == "nobody" or (alone and who != "alone"):
+        raise Refused(
+            f"nobody may do {action} here" if who == "nobody" else f"{action} is never done alone",
+            "the setting `actions` says so; see aiops doctor for where it stands",
+        )
     token = store.claim(incident.id, incident.ti_id, by, desk.settings.lease, reopen=not alone)
     if token is None:
         raise Refused(
@@ -103,7 +112,12 @@ def act(
         live = unchanged(desk, incident)
         if alone:
             still_allowed(desk, incident, live, action, params)
-        plan = retry.preview(desk.airflow, live, action, params, alone=alone)
+        most = plans.MAX_TASKS if shown is None else len(shown.clears)
+        plan = plans.preview(
+            desk.airflow, incident.id, live, action, params, alone=alone, max_tasks=most
+        )
+        if alone:
+            _vouched_above(desk, incident, plan)
         if shown is not None and plan != shown:
             raise Refused(
                 "Airflow has changed since the plan was shown: nothing was done",
@@ -145,7 +159,7 @@ def decide(knowledge: KnowledgeBase, decision: Decision, vouches: Sequence[Vouch
     return knowledge.store.case(decision.incident_id)
 
 
-def _may_change(desk: Desk) -> None:
+def may_change(desk: Desk) -> None:
     """Raises Refused where the settings let this program only read, before anything is claimed."""
     if desk.settings.read_only:
         raise Refused(
@@ -180,34 +194,109 @@ def _delay(params: Mapping[str, Any]) -> timedelta:
     return parse_duration(str(params.get("delay", DEFAULT_DELAY)))
 
 
-def apply(desk: Desk, incident: Incident, token: int, decision: Decision, plan: Plan) -> None:
-    """Do the plan past the door. What surely did not happen gives the claim back; what is
-    unclear stays `acting`, for settle to look at."""
+def _vouched_above(desk: Desk, incident: Incident, plan: Plan) -> None:
+    """Raises Refused where the tool alone would run a task anew that nobody has vouched for."""
+    dag = desk.airflow.dag(incident.dag_id)
+    tasks = desk.airflow.tasks(incident.dag_id)
+    for task_id in sorted({one.ref.task_id for one in plan.clears if one.role == "upstream"}):
+        task = tasks.get(task_id)
+        safety = gate.rerun_safety(
+            replace(incident, task_id=task_id),
+            vouches=desk.knowledge.store.vouches(incident.instance, incident.dag_id, task_id),
+            tags=dag.tags,
+            patterns=desk.settings.rerun_safe,
+            retries=task.retries if task else 0,
+            trust_retries=desk.settings.gate.trust_retries,
+        )
+        if not safety.for_task:
+            raise Refused(f"{task_id} would run anew: {safety.why}", "a person may approve it")
+
+
+def apply(
+    desk: Desk,
+    incident: Incident,
+    token: int,
+    decision: Decision,
+    plan: Plan,
+    done: Mapping[str, Any] | None = None,
+) -> None:
+    """Do the plan past the door. `done` is what was done of it before a crash or a wait. What
+    surely did not happen gives the claim back; what is unclear stays `acting`, for settle to look
+    at. Raises Refused and AirflowError."""
     store = desk.knowledge.store
     held = [token]
-    saved: dict[str, Any] = {}
+    saved: dict[str, Any] = dict(done or {})
 
     def renew() -> None:
         held[0] = renewed(desk, incident, held[0])
 
-    def save(done: dict[str, Any]) -> None:
-        saved.update(done)
-        store.progress(incident.id, held[0], done)
+    def save(more: Mapping[str, Any]) -> None:
+        saved.update(more)
+        store.progress(incident.id, held[0], saved)
 
+    note = stamp(desk, incident, decision)
     try:
-        retry.apply(desk.airflow, plan, stamp(desk, incident, decision), renew, save)
+        if plan.changes and "changed" not in saved:
+            _change(desk, plan, note, renew, save)
+        if saved.get("waits_for"):  # settle sees how that run ends
+            return
+        retry.apply(desk.airflow, plan, note, renew, save)
+        if plan.action in changes.MARKS and not plan.clears:
+            renew()
+            desk.airflow.requeue(incident.dag_id, incident.run_id)
+    except changes.Changed as other:
+        close(desk, incident, held[0], decision, "unknown", other.message)
+        raise
     except Refused as refused:
-        close(desk, incident, held[0], decision, "superseded", refused.message)
+        if not plan.changes:
+            close(desk, incident, held[0], decision, "superseded", refused.message)
+        elif "changed" in saved:
+            stays = f"{refused.message}; what was changed stays so: aiops undo {incident.id}"
+            close(desk, incident, held[0], decision, "unknown", stays)
+        else:
+            store.release(incident.id, held[0])
         raise
     except AirflowError as error:
         # What was surely not done is given back; what may have happened, settle asks Airflow.
-        if "new_id" not in saved and not error.unclear:
+        if not saved.keys() & {"new_id", "changed"} and not error.unclear:
             store.release(incident.id, held[0])
         raise
     try:  # Airflow 3.1 cannot take the note with the clear
-        desk.airflow.append_note(plan.ref, stamp(desk, incident, decision))
+        desk.airflow.append_note(plan.ref, note)
     except AirflowError as error:  # the act stands without it
-        save(saved | {"note": f"no note left in Airflow: {error.message}"})
+        save({"note": f"no note left in Airflow: {error.message}"})
+
+
+def _change(
+    desk: Desk,
+    plan: Plan,
+    note: str,
+    renew: Callable[[], None],
+    save: Callable[[Mapping[str, Any]], None],
+) -> None:
+    """Make the plan's changes and write down that they are made. A connection that Airflow's own
+    test refuses afterwards is put back, where it can be. Raises Refused."""
+    airflow, first = desk.airflow, plan.changes[0]
+    said = None
+    if plan.action in changes.MARKS:  # a mark takes the whole note, the task's own with it
+        live = airflow.task_instance(plan.ref)
+        note = f"{live.note}\n{note}" if live.note else note
+    changes.make(airflow, plan.ref, plan.changes, note, renew)
+    if first.kind == "connection":
+        said = airflow.test_connection(first.name)
+        if said is not None and not said.passed and not plan.no_undo:
+            changes.make(airflow, plan.ref, changes.reverse(plan.changes), note, renew)
+            raise Refused(
+                f"Airflow's test of connection {first.name} failed with the new values: "
+                f"{said.message}",
+                "they were put back, and nothing was run again",
+            )
+    done: dict[str, Any] = {"changed": True}
+    if first.kind == "connection":
+        done["tested"] = None if said is None else said.passed
+    if first.kind == "dag run":
+        done["waits_for"] = [first.name, first.field]
+    save(done)
 
 
 def renewed(desk: Desk, incident: Incident, token: int) -> int:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Literal
 
-from aiops_cli.actions import retry
+from aiops_cli.actions import changes, retry
 from aiops_cli.errors import (
     AiopsError,
     AirflowAuth,
@@ -22,7 +23,7 @@ from aiops_cli.errors import (
 )
 from aiops_cli.examine import Desk, note_relapse_of, ref_of, still_allowed, stopped
 from aiops_cli.incidents import TaskInstance
-from aiops_cli.published import plan_document
+from aiops_cli.published import changes_of, plan_document
 from aiops_cli.respond import Warn, apply, close, renewed, stamp
 from knowledge.errors import DoorClosed, ModelUnavailable
 from knowledge.records import Case, Claim, Decision, Incident
@@ -69,7 +70,9 @@ def _look(desk: Desk, case: Case, claim: Claim, mode: str) -> None:
         close(desk, incident, claim.token, decision, "unknown", gone.message)
         return
     whose = whose_try(incident, decision, claim, live, stamp(desk, incident, decision))
-    if whose == "untouched":
+    if decision.action in changes.MARKS and whose != "untouched":
+        _marked(desk, incident, claim, decision, live, mode, ours=whose == "ours")
+    elif whose == "untouched":
         _not_done(desk, incident, claim, decision, live, mode)
     elif whose == "theirs":
         why = f"somebody else has run it again (now {live.state or 'cleared'})"
@@ -89,7 +92,10 @@ def whose_try(
     clear from Airflow's own retries of ours (facts: max_tries = try number + retries)."""
     if live.id == incident.ti_id and live.state == "failed":
         return "untouched"
-    if "new_id" not in claim.progress and stamped not in (live.note or "").splitlines():
+    own = claim.progress.get("new_id") or (
+        decision.action in changes.MARKS and claim.progress.get("changed")
+    )
+    if not own and stamped not in (live.note or "").splitlines():
         return "theirs"
     granted = decision.plan.get("extra_tries")
     if granted and live.max_tries > incident.try_number + granted - 1:
@@ -108,9 +114,88 @@ def _not_done(
     """Past the door and still failed: either it waits for its time, or the act was cut off."""
     if claim.not_before is not None and not claim.progress:
         _waited(desk, incident, claim, decision, live, mode)
+    elif decision.plan.get("changes") and _may_go_on(desk, decision, mode):
+        _changed(desk, incident, claim, decision, live)
     elif claim.lease_until < desk.clock.now():
         why = "stopped between the decision and the act: look at it and approve again"
         close(desk, incident, claim.token, decision, "unknown", why)
+
+
+def _changed(
+    desk: Desk, incident: Incident, claim: Claim, decision: Decision, live: TaskInstance
+) -> None:
+    """Nothing has run again yet of an act that changes something first: it waits for another
+    DAG's run, or it was cut off in between. What was changed is not changed once more."""
+    if claim.progress.get("waits_for"):
+        if not _run_ended(desk, incident, claim, decision):
+            return
+    elif claim.lease_until >= desk.clock.now():
+        return
+    planned = changes_of(decision.plan)
+    if not claim.progress.get("changed"):
+        stands = changes.standing(desk.airflow, live.ref, planned)
+        if stands != "new":
+            how = "before it changed anything" if stands == "old" else "and is not as planned now"
+            why = f"stopped between the decision and the act, {how}: look at it and approve again"
+            close(desk, incident, claim.token, decision, "unknown", why)
+            return
+    again = {one["task_id"] for one in decision.plan["clears"] if one["role"] == "upstream"}
+    action, params = str(decision.action), decision.params
+    alone = decision.kind == "auto"
+    plan = retry.preview(desk.airflow, live, action, params, alone=alone, again=again)
+    plan = replace(plan, changes=planned)
+    if plan_document(plan)["clears"] != decision.plan["clears"]:
+        why = (
+            f"{changes.told_name(planned[0])} is changed, but what would run again is not what was "
+            f"planned: look at it (aiops undo {incident.id} puts the change back)"
+        )
+        close(desk, incident, claim.token, decision, "unknown", why)
+        return
+    token = desk.knowledge.store.retake(incident.id, claim.token, desk.settings.lease)
+    if token is not None:  # else another watcher is at it
+        done = {**claim.progress, "changed": True, "waits_for": None}
+        desk.knowledge.store.progress(incident.id, token, done)
+        apply(desk, incident, token, decision, plan, done)
+
+
+def _run_ended(desk: Desk, incident: Incident, claim: Claim, decision: Decision) -> bool:
+    """Whether the other DAG's run is through. One that failed ends the act: what it should have
+    brought is not there."""
+    dag_id, run_id = claim.progress["waits_for"]
+    run = desk.airflow.run(dag_id, run_id)
+    if run.state == "failed":
+        why = f"the run of {dag_id} failed ({run_id}): nothing was run again"
+        close(desk, incident, claim.token, decision, "failed", why)
+    elif run.state != "success" and desk.clock.now() - decision.at > desk.settings.give_up:
+        why = f"the run of {dag_id} is still {run.state} after the time limit"
+        close(desk, incident, claim.token, decision, "unknown", why)
+    elif run.state != "success":
+        waiting = f"waiting for the run of {dag_id}: {run.state}"
+        if claim.progress.get("waiting") != waiting:
+            progress = {**claim.progress, "waiting": waiting}
+            desk.knowledge.store.progress(incident.id, claim.token, progress)
+    return run.state == "success"
+
+
+def _marked(
+    desk: Desk,
+    incident: Incident,
+    claim: Claim,
+    decision: Decision,
+    live: TaskInstance,
+    mode: str,
+    *,
+    ours: bool,
+) -> None:
+    """A task instance that was to be marked: it is, or somebody else has acted."""
+    state = changes.MARKS[str(decision.action)]
+    if not ours or live.state != state:
+        why = f"somebody else has acted on it (now {live.state or 'cleared'})"
+        close(desk, incident, claim.token, decision, "superseded", why, live.try_number)
+        return
+    token = _finish_run(desk, incident, claim, decision, mode)
+    close(desk, incident, token, decision, "fixed", f"marked as {state}", live.try_number)
+    _learn(desk, incident, decision)
 
 
 def _waited(

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from aiops_cli import gate, listings, live, render
-from aiops_cli.incidents import Plan, PlannedClear, TaskRef
+from aiops_cli.incidents import MASK, Change, Plan, PlannedClear, TaskRef
 from aiops_cli.published import (
     entry_document,
     failure_document,
@@ -20,6 +20,7 @@ from aiops_cli.published import (
     plan_document,
     utc,
 )
+from aiops_cli.render_plan import plan_text
 from aiops_cli.storms import Storm
 from aiops_cli.tally import Tally
 from knowledge.records import (
@@ -313,7 +314,7 @@ def clears(*below: TaskRef) -> tuple[PlannedClear, ...]:
 def planned(tries: int, version: int, *below: TaskRef) -> RenderableType:
     ref = TaskRef("orders_etl", RUN, "load")
     made = Plan("retry", ref, {}, clears(*below), tries, version_from=42, version_to=version)
-    return render.plan_text(plan_document(made))
+    return plan_text(plan_document(made))
 
 
 def plan() -> RenderableType:
@@ -329,7 +330,7 @@ def plan_later() -> RenderableType:
     """It does not run at once, and needs somebody to watch."""
     made = Plan("retry_later", TaskRef("orders_etl", RUN, "load"), {}, clears(), 1)
     own = Plan("retry_later", TaskRef("orders_etl", RUN, "load"), {"delay": "1h"}, clears(), 1)
-    plans = (render.plan_text(plan_document(one)) for one in (made, own))
+    plans = (plan_text(plan_document(one)) for one in (made, own))
     return Text("\n").join(plans)
 
 
@@ -339,12 +340,35 @@ def later() -> RenderableType:
     return card(judged(diagnosis=best, evidence=Evidence("none")))
 
 
-def by_hand() -> RenderableType:
-    """What this version can propose and not do: `approve` alone would be refused."""
-    found = match("retry_upstream", 0.94)
-    params = {"task_ids": "extract"}
-    best = diagnosis(action="retry_upstream", params=params, by="near", matches=(found,))
-    return card(judged(diagnosis=best, evidence=Evidence("none")))
+def plan_changes() -> RenderableType:
+    """A connection, what Airflow hides, an upstream that runs anew, another DAG, a mark."""
+    ref = TaskRef("orders_etl", RUN, "load")
+
+    def connection(field: str, old: object, new: object) -> Change:
+        return Change("connection", "orders_db", field, old, new)
+
+    moved = connection("host", "db1.example.com", "db2.example.com"), connection("port", None, 5433)
+    hidden = (connection("extra.options", MASK, "-c statement_timeout=0"),)
+    long = Change("variable", "batch", "value", "x" * 500, HOSTILE)
+    run = Change("dag run", "load_prices", "aiops__k3f9q2m7xa", None, {"day": "2026-01-31"})
+    xcom = Change("xcom", "extract", "rows", "there", None)
+    above = PlannedClear(replace(ref, task_id="extract"), "success", 1, "u", "upstream")
+    told = ("asset prices of vendor.fetch was written 2026-11-22 03:20 UTC, after it was read",)
+    plans = (
+        Plan("update_connection", ref, {}, clears(replace(ref, task_id="x")), 1, changes=moved),
+        Plan("update_connection", ref, {}, clears(), 1, changes=hidden, no_undo="it is hidden"),
+        Plan("set_variable", ref, {}, clears(), 1, changes=(long,)),
+        Plan("retry_upstream", ref, {}, (above, *clears()), 3, told=told),
+        Plan("clear_xcom", ref, {}, (above, *clears()), 1, changes=(xcom,), no_undo="not kept"),
+        Plan("trigger_dag", ref, {}, clears(), 1, changes=(run,), no_undo="it runs"),
+        Plan(
+            "mark_success",
+            ref,
+            changes=(Change("state", str(ref), "state", "failed", "success"),),
+            no_undo="it counts as done",
+        ),
+    )
+    return Text("\n\n").join(plan_text(plan_document(one)) for one in plans)
 
 
 def excerpt() -> RenderableType:
@@ -487,7 +511,7 @@ CASES: tuple[Callable[[], RenderableType], ...] = (
         plan_alone,
         plan_later,
         later,
-        by_hand,
+        plan_changes,
         excerpt,
         entries,
         findings,

@@ -39,7 +39,7 @@ def test_grants_are_made_listed_and_revoked(cli: Cli) -> None:
     ("args", "message"),
     [
         (["--actions", "dance", "--dags", "*"], "there is no action 'dance'"),
-        (["--actions", "resize_pool", "--dags", "*"], "cannot be granted"),
+        (["--actions", "mark_success", "--dags", "*"], "cannot be granted"),
         (["--actions", "none", "--dags", "*"], "cannot be granted"),
         (["--actions", ",", "--dags", "*"], "names no action"),
         (["--actions", "retry", "--dags", " "], "names no DAG"),

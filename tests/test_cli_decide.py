@@ -202,7 +202,7 @@ def test_set_gives_a_parameter(cli: Cli) -> None:
         (["--action=retry_later", "--set=delay=soon"], "is not a duration"),
         (["--action=retry", "--set=delay=5m"], "retry does not take delay"),
         (["--action=dance"], "there is no action 'dance'"),
-        (["--action=resize_pool"], "cannot be carried out by this version"),
+        (["--action=resize_pool"], "pool is missing"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything(

@@ -17,14 +17,12 @@ Tier = Literal["read", "retry", "change", "irreversible"]
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One entry of the catalogue. `available` is false for those that this version can propose
-    but not carry out; `params` are the names it takes."""
+    """One entry of the catalogue; `params` are the names it takes."""
 
     name: str
     tier: Tier
     does: str
     params: tuple[str, ...] = ()
-    available: bool = False
 
 
 DEFAULT_DELAY = "15m"  # of retry_later, where nothing else is said
@@ -32,12 +30,15 @@ DEFAULT_DELAY = "15m"  # of retry_later, where nothing else is said
 CATALOGUE: Mapping[str, Action] = {
     action.name: action
     for action in (
-        Action("retry", "retry", "run the failed try again", available=True),
-        Action("retry_later", "retry", "run it again after a wait", ("delay",), available=True),
-        Action("none", "read", "nothing: a person must fix the cause", available=True),
+        Action("retry", "retry", "run the failed try again"),
+        Action("retry_later", "retry", "run it again after a wait", ("delay",)),
+        Action("none", "read", "nothing: a person must fix the cause"),
         Action("retry_upstream", "retry", "run the stale upstream again, then it", ("task_ids",)),
         Action(
-            "clear_xcom", "change", "delete an upstream's XCom, then retry", ("task_id", "keys")
+            "clear_xcom",
+            "change",
+            "delete an upstream's XCom, run that again, then it",
+            ("task_id", "keys"),
         ),
         Action(
             "update_connection",
@@ -54,6 +55,14 @@ CATALOGUE: Mapping[str, Action] = {
 }
 
 
+def who_may(named: Mapping[str, str], action: str) -> str:
+    """`nobody`, `person` or `alone`: the setting's word, where it has one. By default only what
+    runs the one task again may be done alone; what changes more is a person's."""
+    if action in named:
+        return named[action]
+    return "alone" if action in ("retry", "retry_later", "none") else "person"
+
+
 def checked(name: str, params: Mapping[str, Any]) -> Action:
     """The action of this name, its params known to it and readable. Raises UsageError otherwise."""
     action = CATALOGUE.get(name)
@@ -63,11 +72,6 @@ def checked(name: str, params: Mapping[str, Any]) -> Action:
     if unknown:
         takes = ", ".join(action.params) or "no parameters"
         raise UsageError(f"{name} does not take {', '.join(unknown)}", f"it takes {takes}")
-    if not action.available:
-        raise UsageError(
-            f"{name} cannot be carried out by this version",
-            "do it by hand in Airflow, then approve with --action retry",
-        )
     if "delay" in params:
         parse_duration(str(params["delay"]))
     return action

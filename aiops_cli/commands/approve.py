@@ -113,12 +113,12 @@ def _one(
         talk.print(warning)
     if dry_run:
         if not json:
-            from aiops_cli.render import plan_text
+            from aiops_cli.render_plan import plan_text
 
             console().print(plan_text(document))
         return document
     if not json:
-        from aiops_cli.render import plan_text
+        from aiops_cli.render_plan import plan_text
 
         talk.print(plan_text(document))
     if not yes and not confirm("do this?"):

@@ -241,7 +241,7 @@ def _grants(settings: Settings, _given: Mapping[str, Any], _begun: str) -> Itera
 def _actions(_settings: Settings, _given: Mapping[str, Any], _begun: str) -> Iterator[Offer]:
     from aiops_cli.actions import CATALOGUE
 
-    yield from (Offer(each.name, each.does) for each in CATALOGUE.values() if each.available)
+    yield from (Offer(each.name, each.does) for each in CATALOGUE.values())
 
 
 def _statuses(_settings: Settings, _given: Mapping[str, Any], _begun: str) -> Iterator[Offer]:

@@ -149,7 +149,7 @@ def _act(
     from aiops_cli import decide, respond
     from aiops_cli.pace import ahead
     from aiops_cli.published import plan_document
-    from aiops_cli.render import plan_text
+    from aiops_cli.render_plan import plan_text
 
     def planned(case: Case) -> tuple[Proposal, Plan | None]:
         proposed = decide.proposal(case, action, params, cause)

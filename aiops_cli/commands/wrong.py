@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aiops_cli.commands import settings
-from aiops_cli.commands.output import console, print_json
+from aiops_cli.commands.output import confirm, console, print_json
 from aiops_cli.errors import Refused
 
 if TYPE_CHECKING:
@@ -78,25 +78,48 @@ def _done(case: Case) -> str | None:
 def undo(
     ctx: typer.Context,
     id_: Annotated[str, typer.Argument(metavar="ID", help="Incident or group id.")],
+    reason: Annotated[str, typer.Option(help="Why, for the others and for next time.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Put back what a state-changing action changed, or call off what waits for its time."""
     from aiops_cli import decide, services
     from aiops_cli.published import incident_document
+    from aiops_cli.undo import changed
+    from aiops_cli.undo import undo as put_back
+    from knowledge.redact import clean, redact
 
-    with services.store(settings(ctx)) as store:
+    talk = console(stderr=True)
+    with services.desk(settings(ctx)) as desk:
+        store = desk.knowledge.store
         cases = [store.case(full) for full in store.find_ids(id_)]
-        undone = [case for case in cases if decide.call_off(store, case)]
-        if not undone:
+        called_off = [case for case in cases if decide.call_off(store, case)]
+        made = [case for case in cases if changed(case)] if not called_off else []
+        if not called_off and not made:
             _refuse(cases)
+        if made and not yes and not _sure(made):
+            talk.print("nothing was done")
+            return
+        for case in made:
+            put_back(desk, case, redact(clean(reason)))
+        undone = called_off or made
         documents = [incident_document(store.case(case.incident.id)) for case in undone]
     if json:
         print_json(documents[0] if len(documents) == 1 else {"incidents": documents})
         return
-    for case in undone:
-        console(stderr=True).print(
-            f"{case.incident.id}: {_done(case)} is called off; it waits for a person again"
-        )
+    for case in called_off:
+        talk.print(f"{case.incident.id}: {_done(case)} is called off; it waits for a person again")
+    for case in made:
+        talk.print(f"{case.incident.id}: what {_done(case)} changed is as it was before")
+
+
+def _sure(cases: list[Case]) -> bool:
+    from aiops_cli.render_plan import changes_text
+
+    for case in cases:
+        plan = case.decision.plan if case.decision else {}
+        console(stderr=True).print(changes_text(plan["changes"], back=True))
+    return confirm("put this back?")
 
 
 def _refuse(cases: list[Case]) -> None:

@@ -1,0 +1,111 @@
+"""What an action would do now, exactly → Plan. Reads Airflow, changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from aiops_cli.actions import changes, retry
+from aiops_cli.actions.graph import between, downstream_ids
+from aiops_cli.actions.upstream import Source, stale
+from aiops_cli.actions.values import names
+from aiops_cli.errors import AirflowForbidden, AirflowNotFound, Refused
+from aiops_cli.incidents import AssetEvent, Plan, TaskInstance, TaskRef
+from aiops_cli.seams import Airflow
+
+MAX_TASKS = 50  # so many may run anew above a failed task before somebody says that it is right
+RUN_ID = "aiops__{incident}"  # of a run that is started: asked for twice, it is there once
+
+# The operators that wait for another DAG, and the rendered field that names it.
+WAITS_FOR_DAG = {"ExternalTaskSensor": "external_dag_id"}
+
+
+def preview(
+    airflow: Airflow,
+    incident_id: str,
+    live: TaskInstance,
+    action: str,
+    params: Mapping[str, Any],
+    *,
+    alone: bool = False,
+    max_tasks: int = MAX_TASKS,
+) -> Plan:
+    """What doing `action` for the failed task instance `live` would do now. Raises Refused where
+    there is nothing to do, where it cannot be done safely or would run more than `max_tasks`
+    anew; UsageError for params that cannot be; AirflowError."""
+    ref = live.ref
+    own_run = RUN_ID.format(incident=incident_id)
+    made = changes.proposed(airflow, own_run, ref, action, params)
+    told: tuple[str, ...] = ()
+    if action in changes.MARKS:
+        plan = _marked(airflow, live, action, params, alone)
+    elif action == "retry_upstream":
+        run = airflow.run_task_instances(ref.dag_id, ref.run_id)
+        named = names(params.get("task_ids", ()))
+        found = stale(ref, airflow.tasks(ref.dag_id), run, named, _sources(airflow, ref, run))
+        told = found.told
+        plan = retry.preview(airflow, live, action, params, alone=alone, again=found.names)
+    elif action == "clear_xcom":
+        # Whoever wrote it writes it anew, and what lies between has read what was wrong.
+        writer = made[0].name
+        again = {writer, *between(airflow.tasks(ref.dag_id), writer, ref.task_id)}
+        plan = retry.preview(airflow, live, action, params, alone=alone, again=again)
+    else:
+        plan = retry.preview(airflow, live, action, params, alone=alone)
+    anew = [one for one in plan.clears if one.role == "upstream"]
+    if len(anew) > max_tasks:
+        raise Refused(
+            f"it would run {len(anew)} task instances anew above {ref}, more than {max_tasks}",
+            "if that is right: --max-tasks, or name the task: --set task_ids=…",
+        )
+    return replace(plan, changes=made, no_undo=changes.no_undo(made), told=told)
+
+
+def _marked(
+    airflow: Airflow, live: TaskInstance, action: str, params: Mapping[str, Any], alone: bool
+) -> Plan:
+    """A mark runs nothing but what the failure blocked."""
+    ref = live.ref
+    below = downstream_ids(airflow.tasks(ref.dag_id), ref.task_id)
+    return Plan(
+        action=action,
+        ref=ref,
+        params=params,
+        clears=retry.below(airflow, live, below, alone),
+        version_from=live.version,
+        version_to=airflow.dag(ref.dag_id).version,
+    )
+
+
+def _sources(airflow: Airflow, ref: TaskRef, run: Sequence[TaskInstance]) -> tuple[Source, ...]:
+    """What the run reads from elsewhere: the assets that started it, and the DAGs that its
+    sensors waited for. What this login may not see is left out."""
+    found: list[Source] = []
+    with suppress(AirflowForbidden, AirflowNotFound):
+        for event in airflow.consumed_assets(ref.dag_id, ref.run_id):
+            found += _producer(airflow, event)
+    for one in run:
+        field = WAITS_FOR_DAG.get((one.operator or "").rsplit(".", 1)[-1])
+        other = one.rendered_fields.get(field) if field else None
+        if isinstance(other, str) and other != ref.dag_id:
+            found += _run_of(airflow, other, one.ref)
+    return tuple(found)
+
+
+def _producer(airflow: Airflow, event: AssetEvent) -> Iterator[Source]:
+    """The task instance that updated the asset, as it is now."""
+    if event.source is not None:
+        with suppress(AirflowForbidden, AirflowNotFound):
+            live = airflow.task_instance(event.source)
+            name = f"asset {event.asset} of {event.source}"
+            yield Source(name, None, live.end_date, live.state)
+
+
+def _run_of(airflow: Airflow, dag_id: str, sensor: TaskRef) -> Iterator[Source]:
+    """The other DAG's run for the same time, which has the same id where both run on the same
+    schedule; of another schedule nothing is known here."""
+    with suppress(AirflowForbidden, AirflowNotFound):
+        run = airflow.run(dag_id, sensor.run_id)
+        yield Source(f"{dag_id} ({run.run_id})", sensor.task_id, run.end_date, run.state)

@@ -1,0 +1,94 @@
+"""Values that an action may write: known shapes only, checked before anything is asked. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from aiops_cli.errors import UsageError
+from aiops_cli.incidents import MASK
+from knowledge.redact import clean, redact
+
+# A name or an address without scheme, port or path (RFC 1123 with underscores, as container
+# networks have them; IPv6 as it is).
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?|[0-9A-Fa-f:]{2,39}")
+PORTS = range(1, 65536)
+MOST_SLOTS = 1_000_000
+CONNECTION_FIELDS = ("host", "port", "schema", "login")
+
+
+def connection_fields(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a connection that params name, those of its extra as `extra.NAME`. Raises
+    UsageError for a value that none can have."""
+    fields: dict[str, Any] = {}
+    for name in CONNECTION_FIELDS:
+        if name in params:
+            fields[name] = _field(name, params[name])
+    for name, value in _extra(params.get("extra", {})).items():
+        fields[f"extra.{name}"] = plain_value(f"extra.{name}", value)
+    if not fields:
+        raise UsageError(
+            "update_connection names no field to change", "such as --set host=db2.example"
+        )
+    return fields
+
+
+def _field(name: str, value: Any) -> Any:
+    if name == "port":
+        return whole_number(name, value, PORTS.start, PORTS.stop - 1)
+    text = str(plain_value(name, value))
+    if name == "host" and not _HOST.fullmatch(text):
+        raise UsageError(f"host={text!r} is no host name or address", "without scheme and port")
+    if not text:
+        raise UsageError(f"{name} is empty", "leave it out to keep what is there")
+    return text
+
+
+def _extra(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, Mapping):
+        raise UsageError(
+            "extra is no JSON object", """such as --set 'extra={"sslmode": "require"}'"""
+        )
+    return value
+
+
+def whole_number(name: str, value: Any, least: int, most: int) -> int:
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,9}", text):
+        raise UsageError(f"{name}={text!r} is no whole number", f"{least} to {most}")
+    if not least <= int(text) <= most:
+        raise UsageError(f"{name}={text} is out of range", f"{least} to {most}")
+    return int(text)
+
+
+def plain_value(name: str, value: Any) -> Any:
+    """The value, which is kept with the decision and shown: it must be nobody's secret. Raises
+    UsageError."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    if MASK in text:
+        raise UsageError(
+            f"the value of {name} holds {MASK}, which is what Airflow shows of a secret",
+            "give the value itself",
+        )
+    # By itself or beside its name: `password=…` is a secret whatever it says.
+    if redact(text) != text or redact(f"{name}={text}") != f"{name}={text}":
+        raise UsageError(
+            f"the value of {name} looks like a secret, and aiops keeps and shows what it does",
+            "set it in Airflow yourself, then approve with --action retry",
+        )
+    if clean(text) != text:
+        raise UsageError(f"the value of {name} holds control characters", "give it without them")
+    return value
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """Names as a list (in a runbook) or separated by commas (on the command line)."""
+    found = value if isinstance(value, list | tuple) else str(value).split(",")
+    return tuple(dict.fromkeys(name for name in (str(one).strip() for one in found) if name))
