@@ -74,6 +74,7 @@ COMMANDS: Mapping[str, Entry | Group] = {
     "wrong": Entry("wrong", "wrong", "Say that an act did harm."),
     "undo": Entry("wrong", "undo", "Put back what an action changed."),
     "handover": Entry("handover", "handover", "Tell the next shift what happened and what waits."),
+    "report": Entry("report", "report", "Say what keeps failing, what it costs and what fixed it."),
     "auto": Group(
         "Say what may be acted on alone.",
         {

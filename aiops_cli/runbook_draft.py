@@ -1,0 +1,183 @@
+"""What people did about failures that no runbook answers to → a runbook to be edited. Pure.
+
+Nothing in it is invented: symptoms are what was seen, causes and actions what people said and
+did, counts what came of it. A failure about which nobody has said or done anything gets no entry.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from aiops_cli.report import causes, fixes, harmed
+from aiops_cli.report_value import Fix
+from knowledge.records import Brief, Decision, Incident, Vouch
+from knowledge.redact import clean, redact
+from knowledge.signature import sign
+
+TAG = "draft"
+TITLE_LENGTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One failure: all its incidents, the newest of them whole, and what people vouched of its
+    tasks, oldest first."""
+
+    briefs: Sequence[Brief]
+    newest: Incident
+    vouches: Sequence[Vouch] = ()
+
+
+def draft(several: Iterable[Seen], at: datetime) -> tuple[str, int, list[str]]:
+    """The runbook as YAML, how many entries it has, and the headlines of those left out because
+    nobody has said or done anything. The text is "" where there is no entry."""
+    entries: list[tuple[dict[str, Any], list[str]]] = []
+    left_out: list[str] = []
+    titles: Counter[str] = Counter()
+    for seen in several:
+        entry = _entry(seen)
+        if entry is None:
+            left_out.append(_title(seen.newest))
+            continue
+        titles[entry["title"]] += 1
+        if titles[entry["title"]] > 1:  # an entry is known by its title
+            entry["title"] += f" ({titles[entry['title']]})"
+        entries.append((entry, _comments(seen)))
+    if not entries:
+        return "", 0, left_out
+    head = [
+        f"DRAFT, written by aiops report on {at:%Y-%m-%d} from what people did. Read it, correct",
+        f"it, and take the tag `{TAG}` away; then: aiops kb seed FILE",
+    ]
+    if left_out:
+        head.append("Nobody has said or done anything yet about:")
+        head += [f"  {headline}" for headline in left_out]
+    parts = ["\n".join(f"# {line}" for line in head)]
+    for entry, comments in entries:
+        told = "\n".join(f"# {line}" for line in comments)
+        parts.append(f"{told}\n{_yaml(entry)}")
+    return "\n\n".join(parts), len(entries), left_out
+
+
+def _entry(seen: Seen) -> dict[str, Any] | None:
+    """The entry's fields in the order of a runbook; None where neither a cause nor an action is
+    known."""
+    said, chosen = causes(seen.briefs), _chosen(seen.briefs)
+    if not said and chosen is None:
+        return None
+    entry: dict[str, Any] = {
+        "title": _title(seen.newest),
+        "symptoms": [symptom(seen.newest)],
+    }
+    if said:
+        entry["cause"] = said[0]
+    if chosen is not None:
+        entry["action"] = chosen.action
+        if chosen.params:
+            entry["params"] = dict(chosen.params)
+    if any(not vouch.safe for vouch in _last_words(seen.vouches)):
+        entry["safe_to_retry"] = False
+    entry["explanation"] = _record(seen.briefs)
+    entry["tags"] = [TAG]
+    return entry
+
+
+def _title(incident: Incident) -> str:
+    text = _one_line(incident.signature.headline) or incident.task_id
+    return text if len(text) <= TITLE_LENGTH else text[: TITLE_LENGTH - 1] + "…"
+
+
+def symptom(incident: Incident) -> str:
+    """The shortest text that was seen and is this failure, exactly, when it is read again: its
+    headline, its masked chain or its log; the headline where none is."""
+    texts = (incident.signature.headline, incident.signature.text, incident.excerpt.text)
+    for text in texts:
+        kept = redact(clean(text)).strip()
+        if kept and sign(kept).fingerprint == incident.signature.fingerprint:
+            return kept
+    return _one_line(incident.signature.headline) or incident.signature.text
+
+
+def _chosen(briefs: Sequence[Brief]) -> Decision | None:
+    """What a person did that helped most often, else the newest answer `none`. An act that was
+    called wrong speaks for nothing, and so does one that never helped."""
+    helped: dict[tuple[str, str], list[Decision]] = {}
+    answered = []
+    for brief in briefs:
+        for one in brief.decisions:
+            if one.kind != "approve":
+                continue
+            if one.action == "none":
+                answered.append(one)
+            elif brief.outcome_of(one) == "fixed" and not harmed(brief, one):
+                key = (str(one.action), repr(sorted(one.params.items())))
+                helped.setdefault(key, []).append(one)
+    if helped:
+        return max(helped.values(), key=lambda ones: (len(ones), ones[-1].seq))[-1]
+    return answered[-1] if answered else None
+
+
+def _last_words(vouches: Iterable[Vouch]) -> list[Vouch]:
+    """Of each task and failure the newest word."""
+    last: dict[object, Vouch] = {}
+    for one in vouches:
+        last[one.instance, one.dag_id, one.task_id, one.fingerprint] = one
+    return list(last.values())
+
+
+def _record(briefs: Sequence[Brief]) -> str:
+    told = [_told(fix) for fix in fixes(briefs)]
+    people = Counter(
+        one.by for brief in briefs for one in brief.decisions if one.kind in ("approve", "reject")
+    )
+    told += [f"decided by {', '.join(people)}"] if people else []
+    return _one_line("; ".join([f"Seen {len(briefs)} times", *told]) + ".")
+
+
+def _told(fix: Fix) -> str:
+    if fix.action == "none":
+        return f"left to a person {fix.done} times"
+    bad = [
+        f"{name} {count}"
+        for name, count in (
+            ("failed", fix.failed),
+            ("relapsed", fix.relapsed),
+            ("called wrong", fix.wrong),
+        )
+        if count
+    ]
+    return ", ".join([f"{fix.action} fixed {fix.fixed} of {fix.done}", *bad])
+
+
+def _comments(seen: Seen) -> list[str]:
+    """What may help to edit it, and is no part of the entry: where it was seen, what else was
+    said, and people's words on running the tasks again, which hold for tasks and not for errors."""
+    tasks = sorted({f"{brief.dag_id}.{brief.task_id}" for brief in seen.briefs})
+    lines = [f"seen in {', '.join(tasks[:5])}" + (" and others" if len(tasks) > 5 else "")]
+    lines += [f"also said: {cause}" for cause in causes(seen.briefs)[1:]]
+    lines += [
+        f"refused: {one.reason}"
+        for brief in seen.briefs
+        for one in brief.decisions
+        if one.kind == "reject" and one.reason
+    ][-3:]
+    lines += [f"called wrong: {harm.reason}" for brief in seen.briefs for harm in brief.harms][-3:]
+    for vouch in _last_words(seen.vouches):
+        word = "may run again" if vouch.safe else "must not run again"
+        lines.append(f"{vouch.by} said of {vouch.dag_id}.{vouch.task_id}: {word}")
+    return [_one_line(line) for line in lines]
+
+
+def _one_line(text: str) -> str:
+    """A comment ends at the end of its line, whatever a log has put into it."""
+    return " ".join(redact(clean(text)).split())
+
+
+def _yaml(entry: Mapping[str, Any]) -> str:
+    import yaml  # 20 ms, and only a draft needs it
+
+    return yaml.safe_dump([dict(entry)], sort_keys=False, allow_unicode=True, width=88).rstrip()
