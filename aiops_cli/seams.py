@@ -66,6 +66,12 @@ class Airflow(Protocol):
         """Task instances in state `failed` that ended at or after `since`, newest first, page by
         page. `dag_id` and `task_id` may be globs."""
 
+    def troubled(
+        self, *, since: datetime, until: datetime, dag_id: str | None = None
+    ) -> Iterator[TaskInstance]:
+        """Task instances whose newest try ended from `since` on and before `until`, and which are
+        failed or had more than one try; page by page. `dag_id` may be a glob."""
+
     def task_instance(self, ref: TaskRef) -> TaskInstance:
         """Raises AirflowNotFound."""
 
@@ -214,8 +220,12 @@ class Airflow(Protocol):
         from the environment or a secrets backend, and AirflowForbidden."""
 
     def change_variable(self, key: str, value: str) -> Variable:
-        """Set the value and nothing else of a variable that is there. Raises UsageError for a
-        value that holds MASK."""
+        """Set the value and nothing else; a variable that is not there is made. Raises UsageError
+        for a value that holds MASK, AirflowConflict where somebody else makes it meanwhile."""
+
+    def create_variable(self, key: str, value: str) -> Variable:
+        """Make a variable. Raises AirflowConflict where there is one of this name, and UsageError
+        for a value that holds MASK."""
 
     def pool(self, name: str) -> Pool: ...
 

@@ -131,6 +131,21 @@ class Objects(Beside):
         row |= {field: value for field, value in body.items() if field in masked}
         return self.show_variable(request, key)
 
+    def create_variable(self, request: Asked) -> Json:
+        key = request.body["key"]
+        if key in self.variables:
+            raise Problem(409, f"The Variable with key: `{key}` already exists")
+        self.add_variable(key, request.body["value"])
+        return self.show_variable(request, key)
+
+    def create_variable(self, request: Asked) -> Json:
+        body = request.body
+        _only(body, ("key", "value", "description"))
+        if body["key"] in self.variables:
+            raise Problem(409, {"reason": "Unique constraint violation"})
+        self.add_variable(body["key"], body["value"])
+        return self.show_variable(request, body["key"])
+
     def show_pool(self, _: Asked, name: str) -> Json:
         rows = {pool["name"]: pool for pool in self.pools}
         return self._named(rows, name, f"The Pool with name: `{name}`")
@@ -288,8 +303,10 @@ OBJECT_ROUTES = cast(
         ("POST", f"{_CONNECTIONS}/test", Objects.test_connection),
         ("GET", f"{_CONNECTIONS}/([^/]+)", Objects.show_connection),
         ("PATCH", f"{_CONNECTIONS}/([^/]+)", Objects.change_connection),
+        ("POST", _VARIABLES, Objects.create_variable),
         ("GET", f"{_VARIABLES}/(.+)", Objects.show_variable),
         ("PATCH", f"{_VARIABLES}/(.+)", Objects.change_variable),
+        ("POST", _VARIABLES, Objects.create_variable),
         ("GET", f"{_POOLS}/(.+)", Objects.show_pool),
         ("PATCH", f"{_POOLS}/(.+)", Objects.change_pool),
         ("GET", _XCOMS, Objects.list_xcoms),

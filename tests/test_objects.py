@@ -208,6 +208,15 @@ def test_variables(server: AirflowServer, airflow: Airflow) -> None:
     assert sent.body == {"key": "batch/limit", "value": "20"}
 
 
+def test_a_variable_that_nobody_made_is_made(server: AirflowServer, airflow: Airflow) -> None:
+    assert airflow.change_variable("limit", "10").value == "10"
+    assert server.variables["limit"]["value"] == "10"
+    server.fault("PATCH", status=404, body=b'{"detail":"The Variable was not found"}')
+    with pytest.raises(AirflowConflict):
+        airflow.change_variable("limit", "20")
+    assert server.variables["limit"]["value"] == "10"
+
+
 def test_a_masked_variable_says_so(server: AirflowServer, airflow: Airflow) -> None:
     server.add_variable("api_password", "hunter2")
     server.add_variable("settings", '{"a":1,"token":"hunter2"}')
@@ -383,6 +392,7 @@ def test_a_run_is_looked_at_again(server: AirflowServer, airflow: Airflow) -> No
 CHANGES: dict[str, Callable[[Airflow], object]] = {
     "change_connection": lambda airflow: airflow.change_connection("orders_db", {"port": 1}),
     "change_variable": lambda airflow: airflow.change_variable("limit", "1"),
+    "create_variable": lambda airflow: airflow.create_variable("new", "1"),
     "resize_pool": lambda airflow: airflow.resize_pool("etl", 1),
     "set_xcom": lambda airflow: airflow.set_xcom(LOAD, "other", 1),
     "delete_xcom": lambda airflow: airflow.delete_xcom(LOAD, "return_value"),
@@ -443,7 +453,6 @@ def test_an_unclear_answer_is_told_and_never_repeated(
         lambda airflow: airflow.variable("nope"),
         lambda airflow: airflow.pool("nope"),
         lambda airflow: airflow.change_connection("nope", {"port": 1}),
-        lambda airflow: airflow.change_variable("nope", "1"),
         lambda airflow: airflow.resize_pool("nope", 1),
         lambda airflow: airflow.consumed_assets("nope", "r"),
         lambda airflow: airflow.mark(TaskRef("nope", "r", "t"), "success"),

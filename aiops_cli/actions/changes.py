@@ -83,9 +83,10 @@ def standing(
     """How what they are about stands now: as before all of them, as after, or otherwise. `ref` is
     the failed task instance."""
     now = [_now(airflow, ref, change) for change in changes]
-    if now == [change.new for change in changes]:
+    if all(_same(one, change.new) for one, change in zip(now, changes, strict=True)):
         return "new"
-    return "old" if now == [change.old for change in changes] else "other"
+    same = all(_same(one, change.old) for one, change in zip(now, changes, strict=True))
+    return "old" if same else "other"
 
 
 def make(
@@ -275,7 +276,13 @@ def _now(airflow: Airflow, ref: TaskRef, change: Change) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return bool(one == other) and type(one) is type(other)
+    """Equal as Airflow keeps it: it writes a variable's JSON in its own spacing."""
+    if isinstance(one, str) and isinstance(other, str) and one != other:
+        try:
+            return one[:1] in "[{" and bool(json.loads(one) == json.loads(other))
+        except ValueError:
+            return False
+    return type(one) is type(other) and bool(one == other)
 
 
 def _connection(airflow: Airflow, name: str) -> dict[str, Any]:
@@ -314,7 +321,10 @@ def _make(airflow: Airflow, ref: TaskRef, changes: Sequence[Change], note: str) 
     if change.kind == "connection":
         airflow.change_connection(change.name, _body(airflow, changes))
     elif change.kind == "variable":
-        airflow.change_variable(change.name, change.new)
+        if change.old is None:
+            airflow.create_variable(change.name, change.new)
+        else:
+            airflow.change_variable(change.name, change.new)
     elif change.kind == "pool":
         airflow.resize_pool(change.name, change.new)
     elif change.kind == "xcom":

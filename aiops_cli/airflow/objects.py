@@ -92,13 +92,19 @@ class Objects(Questions):
     def change_variable(self, key: str, value: str) -> Variable:
         _refuse_mask(f"variable {key}", value)
         self.version()
+        what, body = f"set variable {key}", {"key": key, "value": value}
+        ids, mask = checked_ids(key=key), [("update_mask", "value")]
+        try:
+            answer = self._transport.change("PATCH", VARIABLE, what, ids, body, mask)
+        except AirflowNotFound:
+            answer = self._transport.change("POST", "/api/v2/variables", what, {}, body)
+        return parse.variable(Document(answer, "variable"))
+
+    def create_variable(self, key: str, value: str) -> Variable:
+        _refuse_mask(f"variable {key}", value)
+        body = {"key": key, "value": value}
         answer = self._transport.change(
-            "PATCH",
-            VARIABLE,
-            f"set variable {key}",
-            checked_ids(key=key),
-            {"key": key, "value": value},
-            [("update_mask", "value")],
+            "POST", VARIABLE.removesuffix("/{key}"), f"make variable {key}", {}, body
         )
         return parse.variable(Document(answer, "variable"))
 

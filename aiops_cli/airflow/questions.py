@@ -42,6 +42,8 @@ OLDEST = (3, 1)
 # Where a run's deadlines can be asked for; older servers answer with their start page.
 SHOWS_DEADLINES = (3, 3)
 UNFINISHED = ("scheduled", "queued", "running", "restarting", "deferred", "up_for_reschedule")
+# The list can be narrowed to try numbers, but not to those from one on.
+SEVERAL_TRIES = range(2, 51)
 PAGE = 100  # the server's default cap: it cuts a bigger page silently
 
 Query = list[tuple[str, str]]
@@ -125,6 +127,27 @@ class Questions:
             ):
                 seen.add(instance.id)
                 yield instance
+
+    def troubled(
+        self, *, since: datetime, until: datetime, dag_id: str | None = None
+    ) -> Iterator[TaskInstance]:
+        dag_name = dag_id if dag_id and not _is_glob(dag_id) else None
+        ids = {"dag_id": dag_name or "~", "run_id": "~"}
+        ended: Query = [
+            ("end_date_gte", since.isoformat()),
+            ("end_date_lt", until.isoformat()),
+            ("order_by", "end_date"),
+        ]
+        if dag_id and not dag_name:
+            ended += _contains("dag_id_pattern", re.split(r"[*?\[]", dag_id)[0])
+        several = [("try_number", str(number)) for number in SEVERAL_TRIES]
+        for chosen in ([("state", "failed")], several):
+            what = "list what failed before"
+            rows = self._rows(f"{RUN}/taskInstances", "task_instances", what, ids, chosen + ended)
+            for instance in map(parse.task_instance, rows):
+                told_below = len(chosen) == 1 and instance.try_number in SEVERAL_TRIES
+                if fnmatchcase(instance.ref.dag_id, dag_id or "*") and not told_below:
+                    yield instance
 
     def task_instance(self, ref: TaskRef) -> TaskInstance:
         path, ids = address(ref)
