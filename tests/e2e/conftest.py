@@ -56,6 +56,9 @@ def airflow(
     (home / "plugins").mkdir()
     shutil.copy(ROOT / "aiops_cli" / "plugin" / "aiops_airflow_plugin.py", home / "plugins")
     env = ROOT / ".envs" / f"airflow-{request.param}"
-    spool = {"AIOPS_SPOOL": str(home / "spool")}
-    with AirflowBox(env, home, home / "dags", version=request.param, settings=spool) as box:
+    settings = {
+        "AIOPS_SPOOL": str(home / "spool"),
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+    }
+    with AirflowBox(env, home, home / "dags", version=request.param, settings=settings) as box:
         yield box
