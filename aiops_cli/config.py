@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from aiops_cli import config_environ
 from aiops_cli import config_values as values
 from aiops_cli.config_table import (
     AIRFLOW_KEYS,
@@ -211,10 +212,7 @@ def load(
             "aiops init writes it; or unset AIOPS_CONFIG",
         )
     flags = _given({name: (f"flag --{name}", text) for name, text in (overrides or {}).items()})
-    environment = _given(
-        # An empty variable is one that is not set; an empty flag is a mistake in a script.
-        {s.name: (f"environment {s.env}", environ.get(s.env) or None) for s in SETTINGS if s.env}
-    )
+    environment = _given(config_environ.variables(environ))
     user = _read(user_file, user_file, project=False)
     project_file = cwd / PROJECT_FILE
     # In a container the folder's own file may be named as the user's.
@@ -322,7 +320,7 @@ def _setting(keys: tuple[str, ...], where: str) -> tuple[str, Setting]:
         name = f"airflow.{keys[2]}"
     setting = BY_NAME.get(name)
     if setting is None:
-        near = _nearest(name, [each.name for each in SETTINGS if each.file])
+        near = config_environ.nearest(name, [each.name for each in SETTINGS if each.file])
         raise ConfigError(f"{where}: {written} is not a setting{near}")
     if not setting.file:
         raise ConfigError(f"{where}: {written} is no file's business", f"set {setting.env}")
@@ -391,15 +389,4 @@ def _warnings(user_file: Path, user: _Source, environ: Mapping[str, str]) -> tup
     # Windows has no such bits; its home folders are private.
     if secret and os.name == "posix" and user_file.stat().st_mode & 0o077:
         warnings.append(f"{user_file} holds a secret and others may read it: chmod 600 {user_file}")
-    known = ["AIOPS_CONFIG", *(setting.env for setting in SETTINGS if setting.env)]
-    for name in sorted(environ):
-        if name.startswith("AIOPS_") and name not in known:
-            warnings.append(f"environment {name} is not a setting{_nearest(name, known)}")
-    return tuple(warnings)
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    import difflib  # only for a mistake
-
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return (*warnings, *config_environ.unknown(environ))

@@ -509,6 +509,47 @@ def test_a_readable_file_with_a_secret_is_warned_of(folder: Folder, text: str) -
     assert load(cwd=folder.cwd, environ=environ).warnings == ()
 
 
+def test_a_secret_may_stand_in_a_file(folder: Folder) -> None:
+    password, kb = folder.cwd / "password", folder.cwd / "kb"
+    password.write_text("0 s3cret \n")
+    kb.write_text("postgresql://aiops:s3cret@db/aiops")
+    settings = folder.load(
+        environ={
+            "AIOPS_AIRFLOW_URL": "http://airflow",
+            "AIOPS_AIRFLOW_USERNAME": "watch",
+            "AIOPS_AIRFLOW_PASSWORD_FILE": str(password),
+            "AIOPS_KB_FILE": str(kb),
+        }
+    )
+    assert settings.airflow().password == "0 s3cret "
+    assert settings.kb == "postgresql://aiops:s3cret@db/aiops"
+    assert settings.origin("kb") == "environment AIOPS_KB_FILE"
+    assert settings.origin("airflow.password") == "environment AIOPS_AIRFLOW_PASSWORD_FILE"
+    assert settings.warnings == ()
+    assert "s3cret" not in str(settings.describe())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe"])
+def test_a_secrets_file_that_is_none(folder: Folder, content: bytes | None) -> None:
+    file = folder.cwd / "token"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match="AIOPS_AIRFLOW_TOKEN_FILE"):
+        folder.load(environ={"AIOPS_AIRFLOW_TOKEN_FILE": str(file)})
+
+
+def test_a_secret_in_two_places_is_refused(folder: Folder) -> None:
+    with pytest.raises(ConfigError, match="both set"):
+        folder.load(
+            environ={"AIOPS_AIRFLOW_PASSWORD": "x", "AIOPS_AIRFLOW_PASSWORD_FILE": "/nowhere"}
+        )
+
+
+def test_only_secrets_stand_in_files(folder: Folder) -> None:
+    (warning,) = folder.load(environ={"AIOPS_INSTANCE_FILE": "/etc/instance"}).warnings
+    assert warning.startswith("environment AIOPS_INSTANCE_FILE is not a setting")
+
+
 def test_a_mistyped_variable_is_warned_of(folder: Folder) -> None:
     (warning,) = folder.load(environ={"AIOPS_AIRFLOW_USER_NAME": "x"}).warnings
     assert "AIOPS_AIRFLOW_USER_NAME" in warning

@@ -90,6 +90,8 @@ def watch(ana: OnCall, spool: Path) -> Iterator[Queue[tuple[datetime, Any]]]:
         process.terminate()
         assert process.wait(SECONDS) == 0
         listener.join(SECONDS)
+        assert process.stdout
+        process.stdout.close()
 
 
 def of_run(said: Queue[tuple[datetime, Any]], run_id: str) -> tuple[datetime, Any]:

@@ -1,0 +1,62 @@
+"""The environment's part of the settings: variables, and files that variables name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from aiops_cli.config_table import SETTINGS, Setting
+from aiops_cli.errors import ConfigError
+
+
+def variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str | None]]:
+    """(Where from, text) of every setting that has a variable, by the setting's name.
+
+    What may hold a password can stand in a file that NAME_FILE names, as Docker and Kubernetes
+    hand secrets over. Raises ConfigError for a file that cannot be read, or named in vain.
+    """
+    return {setting.name: _of(setting, setting.env, environ) for setting in SETTINGS if setting.env}
+
+
+def _of(setting: Setting, name: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
+    # An empty variable is one that is not set; an empty flag is a mistake in a script.
+    text = environ.get(name) or None
+    file = environ.get(f"{name}_FILE") if _may_be_in_a_file(setting) else None
+    if not file:
+        return f"environment {name}", text
+    if text is not None:
+        raise ConfigError(f"{name} and {name}_FILE are both set", "unset one of them")
+    try:
+        text = Path(file).read_text("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ConfigError(f"{name}_FILE: {file} cannot be read: {error.strerror}") from None
+    except UnicodeError:
+        raise ConfigError(f"{name}_FILE: {file} holds bytes that are no text") from None
+    if not text:
+        raise ConfigError(f"{name}_FILE: {file} is empty")
+    return f"environment {name}_FILE", text
+
+
+def _may_be_in_a_file(setting: Setting) -> bool:
+    return setting.secret or setting.name == "kb"
+
+
+def unknown(environ: Mapping[str, str]) -> list[str]:
+    """A word on every variable that looks like a setting and is none."""
+    known = ["AIOPS_CONFIG"]
+    for setting in SETTINGS:
+        if setting.env:
+            known += [setting.env, *([f"{setting.env}_FILE"] if _may_be_in_a_file(setting) else [])]
+    return [
+        f"environment {name} is not a setting{nearest(name, known)}"
+        for name in sorted(environ)
+        if name.startswith("AIOPS_") and name not in known
+    ]
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A question for who has mistyped one of the known names, or ""."""
+    import difflib  # only for a mistake
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
