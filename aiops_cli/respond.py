@@ -8,6 +8,7 @@ whoever slept through its lease finds the door shut.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from typing import Any
 from aiops_cli import gate
 from aiops_cli.actions import DEFAULT_DELAY, changes, checked, plans, retry, who_may
 from aiops_cli.config import parse_duration
-from aiops_cli.errors import AiopsError, AirflowError, Refused
+from aiops_cli.errors import AiopsError, AirflowError, AirflowForbidden, Refused
 from aiops_cli.examine import Desk, ref_of, still_allowed
 from aiops_cli.incidents import Plan, TaskInstance
 from aiops_cli.published import plan_document
@@ -240,10 +241,13 @@ def apply(
             _change(desk, plan, note, renew, save)
         if saved.get("waits_for"):  # settle sees how that run ends
             return
-        retry.apply(desk.airflow, plan, note, renew, save)
-        if plan.action in changes.MARKS and not plan.clears:
+        if plan.action in changes.MARKS:
+            # A mark clears what stands blocked below it, and leaves the run failed.
             renew()
             desk.airflow.requeue(incident.dag_id, incident.run_id)
+            save({"requeued": True})
+        else:
+            retry.apply(desk.airflow, plan, note, renew, save)
     except changes.Changed as other:
         close(desk, incident, held[0], decision, "unknown", other.message)
         raise
@@ -256,6 +260,10 @@ def apply(
         else:
             store.release(incident.id, held[0])
         raise
+    except AirflowForbidden as refused:
+        if not saved.keys() & {"new_id", "changed"}:
+            store.release(incident.id, held[0])
+        raise AirflowForbidden(refused.message, _by_somebody_else(incident, plan)) from None
     except AirflowError as error:
         # What was surely not done is given back; what may have happened, settle asks Airflow.
         if not saved.keys() & {"new_id", "changed"} and not error.unclear:
@@ -265,6 +273,20 @@ def apply(
         desk.airflow.append_note(plan.ref, note)
     except AirflowError as error:  # the act stands without it
         save({"note": f"no note left in Airflow: {error.message}"})
+
+
+def _by_somebody_else(incident: Incident, plan: Plan) -> str:
+    """What somebody whose login has the right would run."""
+    import shlex  # 4 ms
+
+    needs = "Op" if {c.kind for c in plan.changes} & {"connection", "variable", "pool"} else "User"
+    given = [f"--set={name}={_typed(value)}" for name, value in plan.params.items()]
+    command = shlex.join(["aiops", "approve", incident.id, "--action", plan.action, *given])
+    return f"it takes the role {needs}; somebody who has it may run: {command}"
+
+
+def _typed(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _change(

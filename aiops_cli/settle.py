@@ -193,7 +193,10 @@ def _marked(
         why = f"somebody else has acted on it (now {live.state or 'cleared'})"
         close(desk, incident, claim.token, decision, "superseded", why, live.try_number)
         return
-    token = _finish_run(desk, incident, claim, decision, mode)
+    token = claim.token
+    if not claim.progress.get("requeued") and _may_go_on(desk, decision, mode):
+        token = renewed(desk, incident, token)
+        desk.airflow.requeue(incident.dag_id, incident.run_id)
     close(desk, incident, token, decision, "fixed", f"marked as {state}", live.try_number)
     _learn(desk, incident, decision)
 

@@ -11,9 +11,8 @@ from aiops_cli.errors import UsageError
 from aiops_cli.incidents import MASK
 from knowledge.redact import clean, redact
 
-# A name or an address without scheme, port or path (RFC 1123 with underscores, as container
-# networks have them; IPv6 as it is).
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?|[0-9A-Fa-f:]{2,39}")
+# A name without scheme, port or path (RFC 1123 with underscores, as container networks have them).
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 PORTS = range(1, 65536)
 MOST_SLOTS = 1_000_000
 CONNECTION_FIELDS = ("host", "port", "schema", "login")
@@ -39,11 +38,20 @@ def _field(name: str, value: Any) -> Any:
     if name == "port":
         return whole_number(name, value, PORTS.start, PORTS.stop - 1)
     text = str(plain_value(name, value))
-    if name == "host" and not _HOST.fullmatch(text):
+    if name == "host" and not (_HOST.fullmatch(text) or _is_ipv6(text)):
         raise UsageError(f"host={text!r} is no host name or address", "without scheme and port")
     if not text:
         raise UsageError(f"{name} is empty", "leave it out to keep what is there")
     return text
+
+
+def _is_ipv6(text: str) -> bool:
+    import ipaddress  # 3 ms, and few hosts are one
+
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
 
 
 def _extra(value: Any) -> Mapping[str, Any]:
