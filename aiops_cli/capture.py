@@ -20,6 +20,7 @@ from aiops_cli.errors import AirflowForbidden, AirflowNotFound
 from aiops_cli.incidents import (
     UNMAPPED,
     DagRun,
+    Event,
     Excerpt,
     ImportFailure,
     Incident,
@@ -183,23 +184,33 @@ def before_log(
 def _of_task(snapshot: Snapshot, failed: TaskInstance, instance: str, now: datetime) -> Incident:
     unread = before_log(snapshot, failed, instance=instance, now=now)
     context = dict(unread.context)
-    try:
-        excerpt = snapshot.airflow.log(failed.ref, failed.try_number)
-    except AirflowNotFound:
-        excerpt = Excerpt(text="", notice="Airflow has no log of this try")
-    except AirflowForbidden as error:  # known all the same, and for a person to look at
-        excerpt = Excerpt(text="", notice=f"the log cannot be read: {error.message}")
+    excerpt = log_of(snapshot.airflow, failed)
     if excerpt.notice:
         context["notice"] = excerpt.notice
-    signature = sign(excerpt.text, excerpt.numbers)
     try:
         lost = snapshot.lost(failed)
     except AirflowForbidden as error:
         lost = None
         context["unread"] = [f"event log (lost workers): {error.message}"]
-    if lost is not None:
-        excerpt, signature = _with_word(excerpt, f"{lost.event}: {lost.extra or ''}")
+    excerpt, signature = signed(excerpt, lost)
     return replace(unread, signature=signature, excerpt=excerpt, context=context)
+
+
+def log_of(airflow: Airflow, failed: TaskInstance) -> Excerpt:
+    """What is left of a try's log; where nothing is, its notice says why."""
+    try:
+        return airflow.log(failed.ref, failed.try_number)
+    except AirflowNotFound:
+        return Excerpt(text="", notice="Airflow has no log of this try")
+    except AirflowForbidden as error:  # known all the same, and for a person to look at
+        return Excerpt(text="", notice=f"the log cannot be read: {error.message}")
+
+
+def signed(excerpt: Excerpt, lost: Event | None) -> tuple[Excerpt, Signature]:
+    """A log with its signature, and with what the scheduler noticed of a try that it lost."""
+    if lost is None:
+        return excerpt, sign(excerpt.text, excerpt.numbers)
+    return _with_word(excerpt, f"{lost.event}: {lost.extra or ''}")
 
 
 def _with_word(excerpt: Excerpt, word: str) -> tuple[Excerpt, Signature]:

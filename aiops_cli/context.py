@@ -170,8 +170,7 @@ class Snapshot:
             rows: Sequence[Event] = self._lost
         else:
             rows = self._lost_since(failed.end_date, 100, failed.ref)
-        own = [row for row in rows if _is_about(row, failed)]
-        return min(own, key=lambda row: LOST_EVENTS.index(row.event), default=None)
+        return lost_of(rows, failed)
 
     def _lost_since(
         self, since: datetime, limit: int, ref: TaskRef | None = None
@@ -184,6 +183,12 @@ class Snapshot:
             names=LOST_EVENTS,
             limit=limit,
         )
+
+
+def lost_of(rows: Sequence[Event], failed: TaskInstance) -> Event | None:
+    """Of rows of the event log the one that says most of how this try was lost."""
+    own = [row for row in rows if _is_about(row, failed)]
+    return min(own, key=lambda row: LOST_EVENTS.index(row.event), default=None)
 
 
 def _is_about(row: Event, failed: TaskInstance) -> bool:

@@ -12,13 +12,22 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from knowledge import evidence, ranking
+from knowledge import ageing, evidence, lessons, ranking
 from knowledge.embedders import BuiltinEmbedder, Embedder
 from knowledge.errors import EmbedderMismatch, ModelUnavailable, NotFound
-from knowledge.records import Entry, Evidence, Incident, Match, Signature, Symptom, short_hash
+from knowledge.records import (
+    Entry,
+    Evidence,
+    Incident,
+    Match,
+    Signature,
+    Symptom,
+    Trial,
+    short_hash,
+)
 from knowledge.redact import clean, redact
 from knowledge.signature import SIGNATURE_VERSION, sign
-from knowledge.stores import EmbeddedEntry, PutCounts, Store, VectorSpace
+from knowledge.stores import EmbeddedEntry, PutCounts, Store, VectorSpace, rows
 from knowledge.tokens import tokenize
 
 # Candidates brought up by each search before the one re-ranking decides (facts: the top 60 of
@@ -287,8 +296,44 @@ class KnowledgeBase:
         """What came of the entry's action wherever its failures were met: how often it was fixed,
         failed, relapsed, rejected, wrong."""
         prints = {symptom.signature.fingerprint for symptom in entry.symptoms} - {""}
-        trials = self.store.trials(fingerprints=prints) if prints else ()
+        trials = self._trials(prints)
         return evidence.tally(trials, entry.action)
+
+    def _trials(
+        self,
+        prints: Collection[str],
+        failed: Incident | None = None,
+        window: timedelta = timedelta(days=1),
+    ) -> tuple[Trial, ...]:
+        """What this tool did about failures with these fingerprints, and what people did without
+        it. `failed` is one that is known beside them."""
+        if not prints:
+            return ()
+        ours = self.store.trials(fingerprints=prints)
+        failures = [(lessons.place_of(one), one.at) for one in ours]
+        if failed is not None:
+            failures.append((lessons.place_of(failed), failed.failed_at))
+        return (*ours, *lessons.trials(self.store.lessons(prints), failures, window))
+
+    def learn_history(self, fingerprints: Collection[str], at: datetime) -> PutCounts:
+        """Make the entries of kind `history` that the lessons of these failures amount to. One
+        that a person retired stays so; one that does not hold any more is retired."""
+        known = {entry.id: entry for entry in self.store.entries(kind="history", retired=True)}
+        retired = {entry.id for entry in known.values() if entry.retired}
+        wanted = {
+            entry.id: entry
+            for one in fingerprints
+            for entry in lessons.entries(self.store.lessons([one]), at)
+            if entry.id not in retired
+        }
+        stale = [
+            entry.id
+            for entry in known.values()
+            if entry.symptoms[0].signature.fingerprint in fingerprints and entry.id not in wanted
+        ]
+        done = self.put([*wanted.values()], at)
+        self.store.retire_entries(stale, "aiops", at, "later re-runs did not end it")
+        return done
 
     def evidence(
         self,
@@ -299,12 +344,14 @@ class KnowledgeBase:
         also: Iterable[str] = (),
         now: datetime,
         relapse_window: timedelta,
+        half_life: timedelta = ageing.HALF_LIFE,
     ) -> Evidence:
         """What verified outcomes say about doing `action` on this incident's task. `also` holds
-        the matched entry's fingerprints, which count for a near match."""
+        the matched entry's fingerprints, which count for a near match. After `half_life` an
+        outcome counts half."""
         known = {incident.signature.fingerprint, *also} - {""}  # nothing is no failure's name
-        trials = self.store.trials(fingerprints=known) if known else ()
-        return evidence.weigh(
+        trials = self._trials(known, incident, relapse_window)
+        weighed = evidence.weigh(
             trials,
             action=action,
             params=params,
@@ -313,6 +360,17 @@ class KnowledgeBase:
             task_id=incident.task_id,
             now=now,
             relapse_window=relapse_window,
+        )
+        return ageing.aged(
+            weighed,
+            trials,
+            action=action,
+            params=params,
+            place=(incident.instance, incident.dag_id, incident.task_id),
+            now=now,
+            half_life=half_life,
+            version=rows.version_of(incident.context.get("version")),
+            signature_version=incident.signature.version,
         )
 
 
