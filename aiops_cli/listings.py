@@ -32,7 +32,7 @@ def incident_table(
     mapped task. `short` has the ids of incidents and groups. In a narrow window what happened
     stands below the task."""
     offset = f"FAILED {local(docs[0]['failed_at'], '%z')}" if docs else "FAILED"
-    told = [_row(line, short) for line in _lines(docs)]
+    told = [_row(line, short) for line in told_together(docs)]
 
     def lay_out(width: int) -> RenderableType:
         wide = width >= WIDE
@@ -72,14 +72,14 @@ def _row(
     return (
         Text(short[doc["incident"]] + more, "cyan"),
         local(doc["failed_at"], "%m-%d %H:%M"),
-        Elided(_name_of(line)),
+        Elided(name_of(line)),
         doc["headline"] or "no error in the log",
         plain((doc["diagnosis"] or {}).get("action") or "?"),
         Text(word, STATUS_STYLE.get(doc["status"], "")),
     )
 
 
-def _lines(docs: Sequence[Document]) -> list[Storm | list[Document]]:
+def told_together(docs: Sequence[Document]) -> list[Storm | list[Document]]:
     """What each line of a table tells, in order: storms, instances of one mapped task, singles."""
     parted = storms.folded(docs)
     singles = [one for one in parted if not isinstance(one, Storm)]
@@ -155,7 +155,7 @@ def _member(doc: Document, short: str, headline: str) -> Text:
     return line
 
 
-def _name_of(group: Sequence[Document]) -> str:
+def name_of(group: Sequence[Document]) -> str:
     """One task, or the instances of a mapped one with their indexes."""
     if len(group) == 1:
         return task_name(group[0])
@@ -179,7 +179,7 @@ def failure_table(docs: Sequence[Document], part: Part = "whole") -> RenderableT
             doc = group[0]
             rows.add_row(
                 local(doc["end_date"], "%m-%d %H:%M"),
-                Elided(_name_of(group)),
+                Elided(name_of(group)),
                 f"{doc['try_number']}/{doc['max_tries'] + 1}",
                 *([one_line(doc["operator"] or "")] if wide else []),
                 Elided(doc["run_id"]),
@@ -195,7 +195,7 @@ def stuck_table(docs: Sequence[Document]) -> RenderableType:
     for group in folding.folded(docs, lambda doc: (doc["state"], tuple(doc["reasons"]))):
         doc = group[0]
         usual = doc["usual_seconds"]
-        name = f"{doc['dag_id']} (run)" if doc["kind"] == "run" else _name_of(group)
+        name = f"{doc['dag_id']} (run)" if doc["kind"] == "run" else name_of(group)
         rows.add_row(
             span(doc["seconds"]),
             Text(doc["state"], "yellow"),

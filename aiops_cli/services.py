@@ -6,7 +6,7 @@ command that needs no Airflow never talks to one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -154,12 +154,29 @@ def desk(
 ) -> Iterator[Desk]:
     """Airflow and the knowledge base together; the instance's name is bound to its URL. `asks`
     says when a model is asked, where one is set; `waiting` surrounds each question."""
+    with desks([settings], asks, waiting) as (only,):
+        yield only
+
+
+@contextmanager
+def desks(
+    several: Sequence[Settings], asks: When = "stored", waiting: Waiting | None = None
+) -> Iterator[tuple[Desk, ...]]:
+    """A desk for each of several Airflows. They share the knowledge base and the model, which
+    the settings name alike."""
     from aiops_cli.examine import Desk
 
-    gateway = airflow(settings)
-    with knowledge_base(settings) as known, _advisor(settings, known.store, asks, waiting) as asked:
-        known.store.bind_instance(gateway.name, gateway.url)
-        yield Desk(gateway, known, settings, SystemClock(), asked)
+    gateways = [airflow(chosen) for chosen in several]
+    with (
+        knowledge_base(several[0]) as known,
+        _advisor(several[0], known.store, asks, waiting) as asked,
+    ):
+        for gateway in gateways:
+            known.store.bind_instance(gateway.name, gateway.url)
+        yield tuple(
+            Desk(gateway, known, chosen, SystemClock(), asked)
+            for gateway, chosen in zip(gateways, several, strict=True)
+        )
 
 
 @contextmanager

@@ -29,11 +29,12 @@ class Teller:
 
     notifier: Notifier
     warn: Callable[[str], None]
-    failures: int = 0  # messages that did not reach every service, since the start
     warned: bool = False
 
-    def tell(self, desk: Desk) -> None:
-        """Send what is due. Raises StoreUnusable; what is not sent then is due on a later pass."""
+    def tell(self, desk: Desk) -> int:
+        """Send what is due; returns how many messages did not reach every service. Raises
+        StoreUnusable; what is not sent then is due on a later pass."""
+        failures = 0
         for message in _due(desk):
             if not _note(desk, partial(notify.begun, message=message, now=desk.clock.now())):
                 continue  # another watcher tells it
@@ -42,13 +43,14 @@ class Teller:
                 self.notifier.tell(said.title, said.body, key=said.key, over=said.over)
                 self.warned = False
             except NotifyError as error:
-                self.failures += 1
+                failures += 1
                 if not self.warned:
                     self.warn(f"{error.message}; the watch goes on; {error.hint}")
                 self.warned = True
                 if not error.reached:  # the rest would wait as long, and for nothing
-                    return
+                    break
             _note(desk, partial(notify.arrived, message=message))
+        return failures
 
 
 def _due(desk: Desk) -> list[Message]:

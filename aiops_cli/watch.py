@@ -6,6 +6,7 @@ Two watchers on one knowledge base are safe: what either does is claimed first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from aiops_cli.errors import (
     Refused,
 )
 from aiops_cli.examine import Desk, judge, read, ref_of, take_in
-from aiops_cli.incidents import TaskInstance
+from aiops_cli.incidents import ImportFailure, TaskInstance
 from aiops_cli.pace import ahead
 from aiops_cli.respond import Warn
 from aiops_cli.settle import settle
@@ -34,6 +35,9 @@ Able = tuple[Case, capture.Failure | None]  # what may be done alone, as Airflow
 # Looked at again on every pass: clocks differ, and Airflow writes an end date some time after
 # the end. What is known already costs no request.
 OVERLAP = timedelta(hours=1)
+
+# Who has not looked for so long says how much there is to catch up on; a cron job looks more often.
+GAP = timedelta(minutes=30)
 
 # What has waited longer is asked for one by one: the list would become too long.
 LONGEST_WAIT = timedelta(days=7)
@@ -50,30 +54,21 @@ def one_pass(
     or AirflowAuth where nothing can be read at all.
     """
     yield from settle(desk, mode, warn)
-    store = desk.knowledge.store
+    store, began = desk.knowledge.store, desk.clock.now()
     pending = store.cases(status=["pending"], instance=desk.instance)
     since = _since(desk, pending)
     snapshot = Snapshot(desk.airflow, since)
     failed = capture.poll(snapshot, since=since, instance=desk.instance)
     known = store.known_incidents(failed)
-    complete = True
     new = [failure for id_, failure in failed.items() if id_ not in known]
+    _tell_of_gap(desk, len(new), mode, warn)
+    # What failed too long ago to be acted on alone keeps nothing waiting that did not.
+    late = began - desk.settings.gate.recent
+    fresh = [failure for failure in new if _end(failure, began) >= late]
+    old = [failure for failure in new if _end(failure, began) < late]
     able: list[Able] = []
-    readings = ahead(new, partial(read, desk, snapshot), desk.settings.concurrency)
-    for number, (failure, reading) in enumerate(readings):
-        tick(number, len(new))
-        try:
-            case = take_in(desk, snapshot, failure, reading.result())
-        except (AirflowUnreachable, AirflowAuth):
-            raise
-        except AirflowError as error:
-            complete = False
-            warn(f"{capture.name_of(failure)}: not read yet: {error.message}")
-            continue
-        if case is not None and _may_act(mode, case):
-            able.append((case, failure))
-        elif case is not None:
-            yield _shadowed(desk, mode, case)
+    reading = _Reading(desk, snapshot, mode, warn, lambda done: tick(done, len(new)))
+    yield from _captured(reading, fresh, able)
     rests_on = _rests_on(desk)
     news = store.mark(f"judged {desk.instance}") != rests_on
     for case in pending:
@@ -89,8 +84,79 @@ def one_pass(
     for case, seen in _canaries_first(able):
         yield _act(desk, snapshot, case, seen, warn)
     store.set_mark(f"judged {desk.instance}", rests_on)
-    if complete:
-        _advance(desk, failed.values())
+    yield from _captured(reading, old, able)
+    if reading.complete:
+        _advance(desk, failed.values(), reading.oldest)
+    store.set_mark(_looked(desk), began.isoformat())
+
+
+@dataclass
+class _Reading:
+    """How far a pass has come with what is new: whether all of it could be read, and the oldest
+    end among what is an incident."""
+
+    desk: Desk
+    snapshot: Snapshot
+    mode: Mode
+    warn: Warn
+    tick: Callable[[int], None]
+    done: int = 0
+    complete: bool = True
+    oldest: datetime | None = None
+
+
+def _captured(
+    reading: _Reading, new: Sequence[capture.Failure], able: list[Able]
+) -> Iterator[Case]:
+    """Read new failures and judge them. Yields them but for those that may be acted on alone:
+    those are added to `able`."""
+    desk, snapshot, mode = reading.desk, reading.snapshot, reading.mode
+    readings = ahead(new, partial(read, desk, snapshot), desk.settings.concurrency)
+    for failure, built in readings:
+        reading.tick(reading.done)
+        reading.done += 1
+        try:
+            case = take_in(desk, snapshot, failure, built.result())
+        except (AirflowUnreachable, AirflowAuth):
+            raise
+        except AirflowError as error:
+            reading.complete = False
+            reading.warn(f"{capture.name_of(failure)}: not read yet: {error.message}")
+            continue
+        if case is None:
+            continue
+        at = case.incident.failed_at
+        reading.oldest = at if reading.oldest is None else min(at, reading.oldest)
+        if _may_act(mode, case):
+            able.append((case, failure))
+        else:
+            yield _shadowed(desk, mode, case)
+
+
+def _end(failure: capture.Failure, now: datetime) -> datetime:
+    """When it failed; an import error fails now."""
+    return now if isinstance(failure, ImportFailure) else failure.end_date or now
+
+
+def _tell_of_gap(desk: Desk, new: int, mode: Mode, warn: Warn) -> None:
+    """Once, where nobody has looked for some time: how much there is to read."""
+    mark = desk.knowledge.store.mark(_looked(desk))
+    gap = None if mark is None else desk.clock.now() - datetime.fromisoformat(mark)
+    if not new or (gap is not None and gap < GAP):
+        return
+    why = "the first look" if gap is None else f"nobody has looked for {_span(gap)}"
+    what = f"{new} failure{'s' * (new > 1)} to catch up on, newest first"
+    alone = f"; alone only what failed within {_span(desk.settings.gate.recent)}"
+    warn(f"{why}: {what}{alone if mode == 'auto' else ''}")
+
+
+def _looked(desk: Desk) -> str:
+    return f"looked {desk.instance}"
+
+
+def _span(time: timedelta) -> str:
+    hours = time.total_seconds() / 3600
+    return f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.2g} h"
 
 
 def _since(desk: Desk, pending: Sequence[Case]) -> datetime:
@@ -103,14 +169,20 @@ def _since(desk: Desk, pending: Sequence[Case]) -> datetime:
     return min([start, *(at for at in waiting if now - at < LONGEST_WAIT)])
 
 
-def _advance(desk: Desk, seen: Iterable[capture.Failure]) -> None:
+def _advance(desk: Desk, seen: Iterable[capture.Failure], oldest: datetime | None) -> None:
     """Move the mark to the newest end that Airflow told of: by Airflow's clock, so that a host
-    whose own clock is wrong hides nothing from anybody."""
+    whose own clock is wrong hides nothing from anybody.
+
+    Not yet where something new is older than the next look's overlap (`oldest` is the oldest of
+    what is new): while one page follows the other rows may move from the next to the last, where
+    nobody reads them, so a second look at the whole time has to find nothing new."""
     store = desk.knowledge.store
     ends = [one.end_date for one in seen if isinstance(one, TaskInstance) and one.end_date]
     mark = store.watermark(desk.instance)
     newest = max([*ends, *([mark] if mark else [])], default=None)
-    if newest is not None and newest != mark:
+    if newest is None or (oldest is not None and oldest < newest - OVERLAP):
+        return
+    if newest != mark:
         store.set_watermark(desk.instance, newest)
 
 

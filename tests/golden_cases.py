@@ -12,6 +12,7 @@ from rich.text import Text
 
 from aiops_cli import gate, listings, live, render
 from aiops_cli.incidents import MASK, Change, Plan, PlannedClear, TaskRef
+from aiops_cli.listings import told_together
 from aiops_cli.published import (
     entry_document,
     failure_document,
@@ -22,7 +23,7 @@ from aiops_cli.published import (
 )
 from aiops_cli.render_plan import plan_text
 from aiops_cli.storms import Storm
-from aiops_cli.tally import Tally
+from aiops_cli.tally import Lately, Tally, told
 from knowledge.records import (
     Case,
     Decision,
@@ -473,8 +474,30 @@ def watch_lines() -> RenderableType:
     return Text("\n").join(lines)
 
 
+def watch_storm_lines() -> RenderableType:
+    """What a pass brought in a pipe: storms and mapped tasks are one line each."""
+    storm = [
+        judged(
+            incident(dag_id=f"orders_{number}", group="s7aaaaaaaa", group_key="host:db:5432"),
+            grants=(),
+            rerun=UNPROVEN,
+        )
+        for number in range(50)
+    ]
+    mapped = [judged(incident(dag_id="files", map_index=i), **nobody(matches=())) for i in (1, 2)]
+    single = judged(incident(dag_id="stocks"), status="acting", decision=ALONE)
+    lines = told_together([*storm, single, *mapped])
+    short = {live.id_of(line): live.id_of(line)[:4] for line in lines}
+    return Text("\n").join(live.line_text(line, short, named=True) for line in lines)
+
+
+def short_of(lately: Lately) -> dict[str, str]:
+    lines = [*live.newest(lately.came), *live.newest(lately.done)]
+    return {live.id_of(line): live.id_of(line)[:4] for line in lines}
+
+
 def watch_view() -> RenderableType:
-    tally = Tally("prod", "shadow", began_at=NOW - timedelta(seconds=3))
+    tally, lately = Tally("prod", "shadow", began_at=NOW - timedelta(seconds=3)), Lately()
     for document in (
         judged(grants=(), rerun=UNPROVEN),
         judged(incident(dag_id="sales", signature=signature(HOSTILE)), grants=()),
@@ -484,19 +507,39 @@ def watch_view() -> RenderableType:
             incident(dag_id="prices"), status="resolved", decision=ALONE, outcome=outcome("fixed")
         ),
     ):
-        tally.add(document)
+        lately.add(told(document))
     tally.counts = {"pending": 3, "needs_human": 1, "acting": 1, "resolved": 12}
     tally.ended("whole", NOW)
     tally.next_at = NOW + timedelta(seconds=30)
-    return live.watch_view(
-        tally, dict.fromkeys((d["incident"] for d in tally.came + tally.done), "k3f9")
+    return live.watch_view([tally], lately, short_of(lately))
+
+
+def watch_view_storm() -> RenderableType:
+    """A storm, a mapped task, and one of two Airflows that cannot be read."""
+    prod, staging = (Tally(name, "auto", began_at=NOW) for name in ("prod", "staging"))
+    lately = Lately()
+    for number in range(50):
+        one = incident(dag_id=f"orders_{number}", group="s7aaaaaaaa", group_key="host:db:5432")
+        lately.add(told(judged(one, grants=(), rerun=UNPROVEN)))
+    for number in range(12):
+        one = incident(instance="staging", dag_id="files", map_index=number)
+        lately.add(told(judged(one, **nobody(matches=()))))
+    one = incident(dag_id="orders_7", group="s7aaaaaaaa", group_key="host:db:5432")
+    lately.add(told(judged(one, status="acting", decision=ALONE)))
+    prod.counts, staging.counts = {"pending": 49, "acting": 1}, {"pending": 12}
+    prod.begun("auto", NOW)
+    prod.reading = (51, 5_000)
+    staging.ended(
+        "airflow", NOW, "Airflow at http://staging.example cannot be reached: connection refused"
     )
+    staging.next_at = NOW + timedelta(seconds=60)
+    return live.watch_view([prod, staging], lately, short_of(lately))
 
 
 def watch_view_idle() -> RenderableType:
     tally = Tally("prod", "ask")
     tally.trouble = "Airflow at http://airflow.example cannot be reached: connection refused"
-    return live.watch_view(tally, {})
+    return live.watch_view([tally], Lately(), {})
 
 
 CASES: tuple[Callable[[], RenderableType], ...] = (
@@ -519,7 +562,9 @@ CASES: tuple[Callable[[], RenderableType], ...] = (
         entry_whole,
         doctor,
     ),
-    *(header, header_unhealthy, watch_lines, watch_view, watch_view_idle),
+    *(header, header_unhealthy, watch_lines, watch_storm_lines),
+    *(watch_view, watch_view_storm, watch_view_idle),
 )
 
-SOFT = (excerpt, watch_lines, header, header_unhealthy)  # the terminal itself wraps these
+# The terminal itself wraps these.
+SOFT = (excerpt, watch_lines, watch_storm_lines, header, header_unhealthy)

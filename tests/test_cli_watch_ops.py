@@ -54,13 +54,15 @@ def test_the_log_is_one_object_a_line(cli: Cli) -> None:
     cli.server.add_failure("orders", "load", events=[REFUSED])
     said = cli.ok("watch", "--once", "--auto", "--log-format", "json")
     assert "orders.load  pending" in said.out  # what it prints stays
-    warned, incident, whole = log(said.err)
+    warned, gap, incident, whole = log(said.err)
     assert (warned["level"], warned["event"]) == ("warning", "message")
     assert "no grant is in force" in warned["message"]
+    assert gap["message"] == "the first look: 1 failure to catch up on, newest first"
     assert (incident["event"], incident["dag_id"], incident["status"]) == (
         *("incident", "orders", "pending"),
     )
     assert (whole["event"], whole["result"], whole["incidents"]["pending"]) == ("pass", "whole", 1)
+    assert incident["instance"] == whole["instance"] == "default"
 
 
 def test_the_end_is_in_the_log_too(cli: Cli) -> None:
@@ -153,7 +155,7 @@ def test_a_port_that_is_taken_or_none_is_refused(cli: Cli) -> None:
 
 
 def test_labels_are_escaped() -> None:
-    text = tally.prometheus(tally.Tally('a"b\\c\nd', "ask"))
+    text = tally.prometheus([tally.Tally('a"b\\c\nd', "ask")])
     assert 'instance_name="a\\"b\\\\c\\nd"' in text
     assert all(SAMPLE.match(line) for line in text.splitlines() if not line.startswith("#"))
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -55,7 +59,8 @@ def watch(
     json: Annotated[bool, typer.Option("--json", help="Print one incident a line.")] = False,
 ) -> None:
     """Poll, diagnose, and act where the record allows it. Prints what is new or changed; on a
-    terminal it shows what came in, what was done and what waits. Tells people by `notify`."""
+    terminal it shows what came in, what was done and what waits. Tells people by `notify`.
+    Several Airflows are watched by `--instance prod,staging` or `--instance '*'`."""
     from aiops_cli import services
     from aiops_cli.commands.watch_report import reporting
     from aiops_cli.telling import Teller
@@ -63,7 +68,8 @@ def watch(
     flags = [name for name, on in (("auto", auto), ("shadow", shadow), ("ask", ask)) if on]
     if len(flags) > 1:
         raise UsageError("--auto, --shadow and --ask exclude each other", "give one of them")
-    chosen = settings(ctx, mode=flags[0] if flags else None, interval=interval)
+    several = _several(ctx, mode=flags[0] if flags else None, interval=interval)
+    chosen = several[0]
     log = watch_ops.log_as_json() if log_format == "json" else None
 
     def warn(text: str) -> None:
@@ -78,10 +84,10 @@ def watch(
             stack.enter_context(watch_ops.ended_by_sigterm())
             # One slow model never blocks polling or settling: its answers count from a later
             # pass on.
-            desk = stack.enter_context(services.desk(chosen, asks="background"))
+            desks = stack.enter_context(services.desks(several, asks="background"))
             report = stack.enter_context(
                 reporting(
-                    desk,
+                    desks,
                     warn,
                     log,
                     json=json,
@@ -92,11 +98,17 @@ def watch(
                 )
             )
             if once:
-                _once(desk, report, warn)
+                _once(report, warn)
             else:
-                _forever(desk, report, chosen, warn)
-            waiting = exit_code and desk.knowledge.store.cases(
-                status=["pending", "needs_human"], instance=desk.instance, snoozed=False, limit=1
+                _forever(report, warn)
+            waiting = exit_code and any(
+                desk.knowledge.store.cases(
+                    status=["pending", "needs_human"],
+                    instance=desk.instance,
+                    snoozed=False,
+                    limit=1,
+                )
+                for desk in desks
             )
     except watch_ops.Terminated:
         if log is not None:
@@ -106,38 +118,65 @@ def watch(
         raise typer.Exit(10)
 
 
-def _once(desk: Desk, report: Report, warn: Warn) -> None:
+def _several(ctx: typer.Context, **flags: str | None) -> list[Settings]:
+    """The settings of each Airflow that --instance names: one, or several by commas and globs."""
+    named = ctx.obj.instance
+    if named is None or not re.search(r"[,*?\[]", named):
+        return [settings(ctx, **flags)]
+    known = settings(ctx, instance=None, **flags)
+    names: list[str] = []
+    for part in re.split(r"\s*,\s*", named.strip(" ,")):
+        fits = fnmatch.filter(sorted(known.instances), part)
+        names += fits or [known.airflow(part).name]
+    return [settings(ctx, instance=name, **flags) for name in dict.fromkeys(names)]
+
+
+def _once(report: Report, warn: Warn) -> None:
+    desk = report.desks[0]
     mode = _mode(desk, desk.settings.mode, "off", warn)
     try:
-        failed = report.one_pass(mode)
+        failed = {name: why for name, why in report.one_pass(mode).items() if why}
         advisor = desk.advisor
         # There is no later pass: wait for the model, and look once more at what it was asked for.
         wait = desk.settings.llm_timeout.total_seconds()
-        if failed is None and advisor is not None and advisor.wait(wait):
+        if len(failed) < len(report.desks) and advisor is not None and advisor.wait(wait):
             advisor.when = "stored"
-            failed = report.one_pass(mode)
+            again = report.one_pass(mode, left_out=failed)
+            failed |= {name: why for name, why in again.items() if why}
     except StoreUnusable as error:
-        report.ended("knowledge_base", error.message)
+        report.without_knowledge(error.message)
         raise
-    if failed is not None:
-        raise failed
+    if not failed:
+        return
+    if len(report.desks) == 1:
+        raise next(iter(failed.values()))
+    for name, why in failed.items():
+        warn(f"{name}: {why.message}; {why.hint}")
+    raise AirflowError(
+        f"{len(failed)} of {len(report.desks)} Airflows could not be read: {', '.join(failed)}",
+        "why stands above; the next pass tries again",
+    )
 
 
-def _forever(desk: Desk, report: Report, chosen: Settings, warn: Warn) -> None:
+def _forever(report: Report, warn: Warn) -> None:
     """A watcher outlives an outage, a login that ends and a locked file."""
     from aiops_cli import services
     from aiops_cli.spool import Spool
 
+    desk = report.desks[0]
+    chosen, clock = desk.settings, desk.clock
     mode: Mode = chosen.mode
     spool = Spool(chosen.spool, desk.instance, warn) if chosen.spool else None
+    outages: dict[str, Outage] = {}
     away = 0  # seconds to the next try, while the knowledge base cannot be used
     while True:
         try:
             mode = _mode(desk, chosen.mode, mode, warn)  # a grant may come and go
             if spool:
-                spool.begin(desk.clock.now())
-            failed: AirflowError | None = report.one_pass(mode)
-            if spool and failed is None:
+                spool.begin(clock.now())
+            resting = [name for name, one in outages.items() if one.again > clock.now()]
+            failed = report.one_pass(mode, left_out=resting)
+            if spool and not (resting or any(failed.values())):
                 spool.end(desk.knowledge.store.known_incidents)
             services.keep_head(desk.knowledge)
         except StoreUnusable as error:
@@ -145,17 +184,45 @@ def _forever(desk: Desk, report: Report, chosen: Settings, warn: Warn) -> None:
                 what = "nothing is done until it can be used again (tried at least once a minute)"
                 warn(f"{error.message}; {what}; {error.hint}")
             away = min(2 * away or 1, LONGEST_WAIT)
-            report.ended("knowledge_base", error.message)
+            outages.clear()
+            report.without_knowledge(error.message)
             report.sleep(away)
             continue
-        if failed is not None:
-            warn(f"{failed.message}; trying again in {chosen.interval}")
+        for one in report.desks:
+            if one.instance in failed:
+                said = _outage(outages, one.instance, failed[one.instance], one)
+                if said:
+                    warn(report.of(one, said))
         if away:
             warn("the knowledge base can be used again")
             away = 0
         # While Airflow is away no file helps.
-        woken = spool.due if spool and failed is None else None
+        woken = spool.due if spool and not outages else None
         report.sleep(chosen.interval.total_seconds(), woken)
+
+
+@dataclass(frozen=True)
+class Outage:
+    """An Airflow that cannot be read: how, and when it is tried again, after how long a rest."""
+
+    kind: type[AirflowError]
+    rest: timedelta
+    again: datetime
+
+
+def _outage(outages: dict[str, Outage], name: str, failed: AirflowError | None, desk: Desk) -> str:
+    """Note how a pass over an Airflow ended; returned is what is to be said of it, "" mostly. One
+    that stays away is tried ever more rarely, so that the others do not wait for its timeouts."""
+    before = outages.pop(name, None)
+    if failed is None:
+        return "Airflow can be read again" if before else ""
+    interval = desk.settings.interval
+    longest = max(interval, timedelta(seconds=LONGEST_WAIT))
+    rest = min(2 * before.rest, longest) if before else interval
+    outages[name] = Outage(type(failed), rest, desk.clock.now() + rest)
+    if before and before.kind is type(failed):
+        return ""
+    return f"{failed.message}; trying again, at least every {longest.seconds} s; {failed.hint}"
 
 
 def _mode(desk: Desk, wanted: Mode, before: Mode, warn: Warn) -> Mode:

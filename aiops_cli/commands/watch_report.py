@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,25 +16,30 @@ from aiops_cli.commands import watch_ops
 from aiops_cli.commands.output import console, print_json
 from aiops_cli.errors import AirflowError
 from aiops_cli.published import incident_document
-from aiops_cli.tally import Result, Tally, prometheus
+from aiops_cli.tally import Lately, Result, Tally, prometheus, told
 from aiops_cli.watch import one_pass
+from knowledge.errors import StoreUnusable
 
 if TYPE_CHECKING:
     from aiops_cli.commands.watch_ops import Figures, JsonLog
     from aiops_cli.examine import Desk
+    from aiops_cli.live import Line
     from aiops_cli.respond import Warn
+    from aiops_cli.tally import Document
     from aiops_cli.telling import Teller
     from aiops_cli.watch import Mode
     from knowledge.records import Case
 
 LOOK = 0.5  # seconds between two looks at what may wake a watch
+REDRAW = 0.2  # seconds from one drawing of the view to the next, while a pass goes on
 
 
 @dataclass
 class Report:
-    """Makes passes and tells of them. `show` redraws the live view, where there is one."""
+    """Makes passes over each Airflow and tells of them. `draw` redraws the live view, where there
+    is one."""
 
-    desk: Desk
+    desks: Sequence[Desk]
     warn: Warn
     log: JsonLog | None
     json: bool
@@ -40,50 +47,48 @@ class Report:
     figures: Figures
     metrics_file: Path | None
     heartbeat_file: Path | None
-    tally: Tally
-    short: dict[str, str] = field(default_factory=dict)
-    show: Callable[[], None] | None = None
+    tallies: Mapping[str, Tally]
+    lately: Lately = field(default_factory=Lately)
+    short: Mapping[str, str] = field(default_factory=dict)
+    draw: Callable[[], None] | None = None
+    drawn: float = 0.0
     unwritable: set[Path] = field(default_factory=set)  # told of once, until they can be written
 
-    def one_pass(self, mode: Mode) -> AirflowError | None:
-        """A pass, and people told of what is due; returned is what kept it from being whole.
-        Raises StoreUnusable."""
-        desk, tally = self.desk, self.tally
-        tally.mode, tally.began_at, tally.next_at = mode, desk.clock.now(), None
-        self._shown()
-        failed = None
-        try:
-            for case in one_pass(desk, mode, self.warn):
-                self._incident(case)
-        except AirflowError as error:
-            failed = error
-        if self.teller is not None:  # also of what is known already, while Airflow is away
-            self.teller.tell(desk)
-            tally.unheard = self.teller.failures
-        tally.counts = desk.knowledge.store.counts(desk.instance)
-        self.ended("airflow" if failed else "whole", failed.message if failed else "")
-        return failed
-
-    def ended(self, result: Result, trouble: str = "") -> None:
-        """A pass is over: say so in every way that was asked for."""
-        now = self.desk.clock.now()
-        self.tally.ended(result, now)
-        self.tally.trouble = trouble
-        self.figures.text = prometheus(self.tally)
-        if self.metrics_file is not None:
-            file, text = self.metrics_file, self.figures.text
-            self._written(file, lambda: watch_ops.write_figures(file, text))
-        if self.heartbeat_file is not None and result == "whole":
+    def one_pass(
+        self, mode: Mode, left_out: Collection[str] = ()
+    ) -> Mapping[str, AirflowError | None]:
+        """A pass over each Airflow but those `left_out`, and people told of what is due. What kept
+        each from being whole, by instance. Raises StoreUnusable."""
+        result = {}
+        for desk in self.desks:
+            tally = self.tallies[desk.instance]
+            failed = None
+            if desk.instance not in left_out:
+                tally.begun(mode, desk.clock.now())
+                self._shown()
+                failed = result[desk.instance] = self._look(desk, mode)
+            if self.teller is not None:  # also of what is known already, while Airflow is away
+                tally.unheard += self.teller.tell(desk)
+            tally.counts = desk.knowledge.store.counts(desk.instance)
+            if desk.instance not in left_out:
+                self._over(desk, "airflow" if failed else "whole", failed.message if failed else "")
+        self._name()
+        self._written_down()
+        if self.heartbeat_file is not None and not any(t.trouble for t in self.tallies.values()):
             self._written(self.heartbeat_file, self.heartbeat_file.touch)
-        if self.log is not None:
-            took = round(self.tally.took, 3)
-            self.log.event("pass", result=result, seconds=took, incidents=dict(self.tally.counts))
-        self._shown()
+        return result
+
+    def without_knowledge(self, trouble: str) -> None:
+        """A pass ended at a knowledge base that cannot be used."""
+        for desk in self.desks:
+            self._over(desk, "knowledge_base", trouble)
+        self._written_down()
 
     def sleep(self, seconds: float, woken: Callable[[datetime], bool] | None = None) -> None:
         """Until the next pass, or until `woken` says that there is a reason for an earlier one."""
-        clock = self.desk.clock
-        self.tally.next_at = clock.now() + timedelta(seconds=seconds)
+        clock = self.desks[0].clock
+        for tally in self.tallies.values():
+            tally.next_at = clock.now() + timedelta(seconds=seconds)
         self._shown()
         slices = ceil(seconds / LOOK) if woken else 1
         for _ in range(slices):
@@ -91,27 +96,95 @@ class Report:
             if woken and woken(clock.now()):
                 return
 
-    def _incident(self, case: Case) -> None:
-        document = incident_document(case)
-        self.tally.add(document)
-        id_ = case.incident.id
+    def of(self, desk: Desk, text: str) -> str:
+        """What is said of one Airflow; with its name where there are several."""
+        return f"{desk.instance}: {text}" if len(self.desks) > 1 else text
+
+    def _look(self, desk: Desk, mode: Mode) -> AirflowError | None:
+        changed: list[Document] = []
+        try:
+            for case in one_pass(
+                desk,
+                mode,
+                lambda text: self.warn(self.of(desk, text)),
+                partial(self._read, self.tallies[desk.instance]),
+            ):
+                changed.append(self._incident(desk, case))
+        except AirflowError as error:
+            return error
+        finally:  # also of a pass that was ended
+            if not self.json and self.draw is None:
+                self._print(changed)
+        return None
+
+    def _over(self, desk: Desk, result: Result, trouble: str) -> None:
+        tally = self.tallies[desk.instance]
+        tally.ended(result, desk.clock.now(), trouble)
         if self.log is not None:
-            told = ("incident", "dag_id", "run_id", "task_id", "map_index", "status", "decision")
-            self.log.event("incident", **{key: document[key] for key in told})
+            took, counts = round(tally.took, 3), dict(tally.counts)
+            self.log.event(
+                "pass", instance=desk.instance, result=result, seconds=took, incidents=counts
+            )
+
+    def _written_down(self) -> None:
+        self.figures.text = prometheus([*self.tallies.values()])
+        if self.metrics_file is not None:
+            file, text = self.metrics_file, self.figures.text
+            self._written(file, lambda: watch_ops.write_figures(file, text))
+        self._shown()
+
+    def _read(self, tally: Tally, done: int, of: int) -> None:
+        tally.reading = done, of
+        self._shown(soon=True)
+
+    def _incident(self, desk: Desk, case: Case) -> Document:
+        document = incident_document(case)
+        self.tallies[desk.instance].changes[case.status] += 1
+        if self.log is not None:
+            keys = (
+                *("incident", "instance", "dag_id", "run_id", "task_id", "map_index"),
+                *("status", "decision"),
+            )
+            self.log.event("incident", **{key: document[key] for key in keys})
         if self.json:
             print_json(document)
+        brief = told(document)
+        self.lately.add(brief)
+        return brief
+
+    def _print(self, changed: Sequence[Document]) -> None:
+        """What a pass brought, a line for each storm."""
+        if not changed:
             return
-        from aiops_cli.render import incident_line
+        from aiops_cli.listings import told_together  # Rich: not for --json
+        from aiops_cli.live import line_text
 
-        self.short |= self.desk.knowledge.store.shortest_prefixes([id_])
-        if self.show is not None:
-            self.show()
-        else:
-            console().print(incident_line(document, self.short[id_]), soft_wrap=True)
+        lines = told_together(changed)
+        try:
+            self._name(lines)
+        except StoreUnusable:  # they are told now or never: with their whole ids, then
+            self.short = {}
+        for line in lines:
+            text = line_text(line, self.short, named=len(self.desks) > 1)
+            console().print(text, soft_wrap=True)
 
-    def _shown(self) -> None:
-        if self.show is not None:
-            self.show()
+    def _name(self, lines: Sequence[Line] = ()) -> None:
+        """Learn the short ids of what is about to be shown."""
+        if self.draw is None and not lines:
+            return
+        from aiops_cli.live import id_of, newest  # as in `_print`
+
+        wanted = lines or [*newest(self.lately.came), *newest(self.lately.done)]
+        self.short = self.desks[0].knowledge.store.shortest_prefixes([*map(id_of, wanted)])
+
+    def _shown(self, *, soon: bool = False) -> None:
+        """Redraw the view; with `soon` it is enough when it is a moment old."""
+        if self.draw is None or (soon and time.monotonic() - self.drawn < REDRAW):
+            return
+        if soon:
+            self._name()
+        self.draw()
+        self.drawn = time.monotonic()
 
     def _written(self, file: Path, write: Callable[[], object]) -> None:
         """A full disk stops no watch."""
@@ -126,7 +199,7 @@ class Report:
 
 @contextmanager
 def reporting(
-    desk: Desk,
+    desks: Sequence[Desk],
     warn: Warn,
     log: JsonLog | None,
     *,
@@ -139,8 +212,8 @@ def reporting(
     """With `live`, a view where stdout is a terminal. `files` are those of the figures and of the
     heartbeat. Raises UsageError for a port that cannot be served on."""
     figures = watch_ops.Figures()
-    tally = Tally(desk.instance, desk.settings.mode)
-    report = Report(desk, warn, log, json, teller, figures, *files, tally)
+    tallies = {desk.instance: Tally(desk.instance, desk.settings.mode) for desk in desks}
+    report = Report(desks, warn, log, json, teller, figures, *files, tallies)
     with watch_ops.served(figures, port):
         if live and (out := console()).is_terminal and not out.is_dumb_terminal:
             with _live(report):
@@ -159,6 +232,11 @@ def _live(report: Report) -> Iterator[None]:
 
     talks = bool(sys.stderr and sys.stderr.isatty())  # else it goes where it was sent
     with Live(console=console(), auto_refresh=False, redirect_stderr=talks) as screen:
-        report.show = lambda: screen.update(watch_view(report.tally, report.short), refresh=True)
-        report.show()
+
+        def draw() -> None:
+            view = watch_view([*report.tallies.values()], report.lately, report.short)
+            screen.update(view, refresh=True)
+
+        report.draw = draw
+        draw()
         yield
