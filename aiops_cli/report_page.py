@@ -13,17 +13,17 @@ from aiops_cli.report_text import (
     endings,
     extent,
     facts,
+    figures,
     fixed_by,
     hours,
     nothing,
-    percent,
     sections,
     title,
     where,
+    worst,
     wrong_count,
     wrong_line,
 )
-from aiops_cli.report_value import SHOWN
 from aiops_cli.screen import local
 
 
@@ -46,24 +46,20 @@ def as_html(doc: Document, short: Mapping[str, str]) -> str:
         parts += [page.paragraph(note.strip(), soft=True)] if note and several else []
         parts.append(_failures(several, short) if several else page.paragraph("none", soft=True))
     if doc["dags"]:
+        dags = worst(doc, "dags")
+        rated = {name: 100 * one["rate"] for name, one in dags if one["rate"] is not None}
         parts.append(page.heading("Worst DAGs"))
-        rated = {
-            one["dag_id"]: 100 * one["rate"]
-            for one in doc["dags"][:SHOWN]
-            if one["rate"] is not None
-        }
         if rated:
-            parts.append(page.bars("failed runs, % of all", rated, shown="{:.1f} %".format))
-        parts.append(_dags(doc["dags"][:SHOWN]))
+            parts.append(page.bars("failed runs, % of all", rated, shown="{:.1f}%".format))
+        head_row = ("DAG", "failures", "failed runs", "runs", "rate", "lost")
+        parts.append(page.table(head_row, [(name, *figures(one)) for name, one in dags]))
         parts += [page.paragraph(said, soft=True) for said in doc["missing"]]
     if doc["tasks"]:
-        lost = {f"{o['dag_id']}.{o['task_id']}": o["lost"] / 3600 for o in doc["tasks"][:SHOWN]}
+        tasks = worst(doc, "tasks")
+        lost = {name: one["lost"] / 3600 for name, one in tasks}
         parts.append(page.heading("Worst tasks"))
         parts.append(page.bars("hours of task time lost", lost, shown="{:.1f} h".format))
-        rows = [
-            (f"{o['dag_id']}.{o['task_id']}", o["count"], hours(o["lost"]))
-            for o in doc["tasks"][:SHOWN]
-        ]
+        rows = [(name, one["count"], hours(one["lost"])) for name, one in tasks]
         parts.append(page.table(("task", "failures", "lost"), rows))
     return page.page("Airflow failures", title(doc), parts)
 
@@ -107,23 +103,5 @@ def _failures(several: Sequence[Document], short: Mapping[str, str]) -> Html:
                 short[one["incident"]],
             )
             for one in several
-        ],
-    )
-
-
-def _dags(dags: Sequence[Document]) -> Html:
-    head = ("DAG", "failures", "failed runs", "runs", "rate", "lost")
-    return page.table(
-        head,
-        [
-            (
-                one["dag_id"],
-                one["count"],
-                one["failed_runs"],
-                one["runs"],
-                percent(one["rate"]),
-                hours(one["lost"]),
-            )
-            for one in dags
         ],
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from aiops_cli.report_value import SHOWN
+from aiops_cli.report_value import SHOWN, what_came_of
 from aiops_cli.screen import Elided, Trimmed, fields, local, one_line, plain, span, table
 
 Document = Mapping[str, Any]
@@ -41,11 +41,11 @@ def as_text(doc: Document, short: Short) -> RenderableType:
     if doc["novel"]:
         parts.append(Text("\n  a draft of it: aiops report --draft-runbook draft.yaml", "dim"))
     if doc["dags"]:
-        parts += [Text(), _dag_table(doc["dags"][:SHOWN])]
+        parts += [Text(), _dag_table(worst(doc, "dags"))]
         parts += [plain(f"  {said}", "dim") for said in doc["missing"]]
     if doc["tasks"]:
-        parts += [Text(), _task_table(doc["tasks"][:SHOWN])]
-    return Group(*parts)
+        parts += [Text(), _task_table(worst(doc, "tasks"))]
+    return Trimmed(Group(*parts))
 
 
 def title(doc: Document) -> str:
@@ -102,7 +102,7 @@ def facts(doc: Document) -> Iterator[tuple[str, str]]:
     times = doc["times"]
     for name, key in (("time to retry", "retry"), ("time to fix", "fix")):
         told = [
-            f"{who} median {span(one['median'])}, 90 % within {span(one['p90'])} ({one['count']})"
+            f"{who} median {span(one['median'])}, 90% within {span(one['p90'])} ({one['count']})"
             for who, one in (
                 ("alone", times[f"{key}_alone"]),
                 ("people", times[f"{key}_people"]),
@@ -147,13 +147,7 @@ def wrong_line(one: Document, short: Short) -> str:
 
 def fixed_by(one: Document) -> str:
     """What fixed a recurring failure, in the words of its record."""
-    told = []
-    for fix in one["fixes"]:
-        if fix["action"] == "none":
-            told.append(f"left to a person {fix['done']}")
-            continue
-        bad = [f"{name} {fix[name]}" for name in ("failed", "relapsed", "wrong") if fix[name]]
-        told.append(", ".join([f"{fix['action']} fixed {fix['fixed']} of {fix['done']}", *bad]))
+    told = [what_came_of(**fix) for fix in one["fixes"]]
     if one["waiting"]:
         told.append(_many(one["waiting"], "waits", "wait"))
     return " · ".join(told) or "nobody has done anything about it"
@@ -166,17 +160,31 @@ def where(one: Document) -> str:
     return f"{one['task']}{more}" + (f" in {one['dags']} DAGs" if one["dags"] > 1 else "")
 
 
+def worst(doc: Document, key: Literal["dags", "tasks"]) -> list[tuple[str, Document]]:
+    """The first few rows with their names, which begin with the Airflow's where several are told
+    of."""
+    several = len({one["instance"] for one in doc["dags"]}) > 1
+    return [
+        (
+            f"{one['instance'] + ': ' if several else ''}{one['dag_id']}"
+            + (f".{one['task_id']}" if key == "tasks" else ""),
+            one,
+        )
+        for one in doc[key][:SHOWN]
+    ]
+
+
 def hours(seconds: int) -> str:
     """A cost in hours."""
     return f"{seconds / 3600:.1f} h"
 
 
 def percent(share: float | None) -> str:
-    return "?" if share is None else f"{100 * share:.1f} %"
+    return "?" if share is None else f"{100 * share:.1f}%"
 
 
 def _share(some: int, of: int) -> str:
-    return f"{some} ({round(100 * some / of)} %)" if of else str(some)
+    return f"{some} ({round(100 * some / of)}%)" if of else str(some)
 
 
 def _many(number: int, one: str, several: str = "") -> str:
@@ -206,7 +214,7 @@ def _endings(doc: Document) -> RenderableType:
     for name, count in endings(doc):
         bar = "█" * max(round(BAR * count / most), 1 if count else 0)
         style = {"not fixed": "red", "still waiting": "yellow"}.get(name, "green")
-        share = f"{round(100 * count / doc['incidents']):>3} %"
+        share = f"{round(100 * count / doc['incidents']):>3}%"
         rows.add_row(one_line(f"  {name}"), f"{count:>4}", share, Text(bar, style))
     return Trimmed(rows)
 
@@ -225,26 +233,24 @@ def _failure(one: Document, short: Short, *, whole: bool) -> RenderableType:
     return Group(*told)
 
 
-def _dag_table(dags: Sequence[Document]) -> RenderableType:
+def _dag_table(dags: Sequence[tuple[str, Document]]) -> RenderableType:
     head = ("WORST DAGS", "FAILURES", "FAILED RUNS", "RUNS", "RATE", "LOST")
     rows = table(*head, narrow=head[:1])
-    for one in dags:
-        rows.add_row(
-            Elided(one["dag_id"]),
-            str(one["count"]),
-            str(one["failed_runs"]),
-            "?" if one["runs"] is None else str(one["runs"]),
-            percent(one["rate"]),
-            hours(one["lost"]),
-        )
+    for name, one in dags:
+        rows.add_row(Elided(name), *map(str, figures(one)))
     return Trimmed(rows)
 
 
-def _task_table(tasks: Sequence[Document]) -> RenderableType:
+def figures(dag: Document) -> tuple[object, ...]:
+    """Of a DAG: failures, failed runs, runs, rate, lost."""
+    runs = "?" if dag["runs"] is None else dag["runs"]
+    return dag["count"], dag["failed_runs"], runs, percent(dag["rate"]), hours(dag["lost"])
+
+
+def _task_table(tasks: Sequence[tuple[str, Document]]) -> RenderableType:
     rows = table("WORST TASKS", "FAILURES", "LOST", narrow=("WORST TASKS",))
-    for one in tasks:
-        name = Elided(f"{one['dag_id']}.{one['task_id']}")
-        rows.add_row(name, str(one["count"]), hours(one["lost"]))
+    for name, one in tasks:
+        rows.add_row(Elided(name), str(one["count"]), hours(one["lost"]))
     return Trimmed(rows)
 
 
@@ -269,32 +275,13 @@ def as_markdown(doc: Document, short: Short) -> Text:
         lines += [f"{note.strip().capitalize()}.", ""] if note and several else []
         lines += [_item(one, short) for one in several] or ["None."]
     if doc["dags"]:
-        lines += ["", "## Worst DAGs", ""]
         head_row = ("DAG", "failures", "failed runs", "runs", "rate", "lost")
-        lines += _rows(
-            head_row,
-            [
-                (
-                    code(one["dag_id"]),
-                    one["count"],
-                    one["failed_runs"],
-                    "?" if one["runs"] is None else one["runs"],
-                    percent(one["rate"]),
-                    hours(one["lost"]),
-                )
-                for one in doc["dags"][:SHOWN]
-            ],
-        )
+        lines += ["", "## Worst DAGs", ""]
+        lines += _rows(head_row, [(code(n), *figures(one)) for n, one in worst(doc, "dags")])
         lines += [f"- {code(said)}" for said in doc["missing"]]
     if doc["tasks"]:
-        lines += ["", "## Worst tasks", ""]
-        lines += _rows(
-            ("task", "failures", "lost"),
-            [
-                (code(f"{one['dag_id']}.{one['task_id']}"), one["count"], hours(one["lost"]))
-                for one in doc["tasks"][:SHOWN]
-            ],
-        )
+        rows = [(code(n), one["count"], hours(one["lost"])) for n, one in worst(doc, "tasks")]
+        lines += ["", "## Worst tasks", "", *_rows(("task", "failures", "lost"), rows)]
     return Text("\n".join(lines).rstrip())
 
 

@@ -205,3 +205,14 @@ def document(value: Any) -> Any:
     if isinstance(value, tuple):
         return [document(item) for item in value]
     return utc(value) if isinstance(value, datetime) else value
+
+
+def what_came_of(
+    action: str, *, done: int, fixed: int, failed: int, relapsed: int, wrong: int
+) -> str:
+    """A Fix in words."""
+    if action == "none":
+        return f"left to a person {done}×"
+    bad = {"failed": failed, "relapsed": relapsed, "called wrong": wrong}
+    told = [f"{name} {count}" for name, count in bad.items() if count]
+    return ", ".join([f"{action} fixed {fixed} of {done}", *told])

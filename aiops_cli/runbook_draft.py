@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from aiops_cli.report import causes, fixes, harmed
-from aiops_cli.report_value import Fix
+from aiops_cli.report_value import what_came_of
 from knowledge.records import Brief, Decision, Incident, Vouch
 from knowledge.redact import clean, redact
 from knowledge.signature import sign
@@ -130,27 +130,12 @@ def _last_words(vouches: Iterable[Vouch]) -> list[Vouch]:
 
 
 def _record(briefs: Sequence[Brief]) -> str:
-    told = [_told(fix) for fix in fixes(briefs)]
+    told = [what_came_of(**asdict(fix)) for fix in fixes(briefs)]
     people = Counter(
         one.by for brief in briefs for one in brief.decisions if one.kind in ("approve", "reject")
     )
     told += [f"decided by {', '.join(people)}"] if people else []
-    return _one_line("; ".join([f"Seen {len(briefs)} times", *told]) + ".")
-
-
-def _told(fix: Fix) -> str:
-    if fix.action == "none":
-        return f"left to a person {fix.done} times"
-    bad = [
-        f"{name} {count}"
-        for name, count in (
-            ("failed", fix.failed),
-            ("relapsed", fix.relapsed),
-            ("called wrong", fix.wrong),
-        )
-        if count
-    ]
-    return ", ".join([f"{fix.action} fixed {fix.fixed} of {fix.done}", *bad])
+    return _one_line("; ".join([f"Seen {len(briefs)}×", *told]) + ".")
 
 
 def _comments(seen: Seen) -> list[str]:

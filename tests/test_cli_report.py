@@ -154,7 +154,7 @@ def test_what_shadow_would_have_done_is_held_against_what_was_done(cli: Cli) -> 
     cli.ok("approve", second["incident"], "--yes")
     told = cli.ok("report", "--json").json["shadow"]
     assert told == {"wrote": 1, "same": 1, "otherwise": 0, "elsewhere": 0, "waiting": 0}
-    assert "a person then did the same in 1 (100 %) of 1" in cli.ok("report").text
+    assert "a person then did the same in 1 (100%) of 1" in cli.ok("report").text
 
 
 def test_a_page_is_written_whole_for_nobody_else_and_says_nothing(cli: Cli) -> None:
