@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from aiops_cli import gate, respond
+from aiops_cli import gate, respond, two_people
 from aiops_cli.actions import checked
 from aiops_cli.errors import Refused, UsageError
 from aiops_cli.examine import Desk
@@ -89,7 +89,9 @@ def approve(
     """Carry out what a person said yes to (`none` acts on nothing), then remember it.
 
     `rerun_safe` True or False is the person's word for the whole task; None vouches for this pair
-    of task and failure alone. Raises Refused where it cannot be done now: nothing was done then.
+    of task and failure alone. Of an action that takes two people the first yes is only written
+    down: the case is pending still. Raises Refused where it cannot be done now: nothing was done
+    then.
     """
     incident, by, now = case.incident, desk.settings.user, desk.clock.now()
     if proposed.action == "none":
@@ -99,6 +101,13 @@ def approve(
         vouches = () if rerun_safe is None else _vouches(incident, rerun_safe, by, now)
         done = respond.decide(desk.knowledge, decision, vouches)
     else:
+        reason = ""
+        if proposed.action in desk.settings.two_people and shown is not None:
+            other = two_people.other_yes(case, shown, by, now, desk.settings.give_up)
+            if other is None:
+                desk.knowledge.store.add_remark(two_people.first_yes(case, shown, by, now))
+                return desk.knowledge.store.case(incident.id)
+            reason = f"approved by {other.by} too"
         done = respond.act(
             desk,
             incident,
@@ -108,6 +117,7 @@ def approve(
             kind="approve",
             shown=shown,
             cause=proposed.cause,
+            reason=reason,
             vouches=_vouches(incident, rerun_safe, by, now),
         )
     _learn(desk.knowledge, incident, proposed, now)

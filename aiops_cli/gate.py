@@ -15,13 +15,16 @@ from fnmatch import fnmatchcase
 from aiops_cli.incidents import Check, Dag, DagRun, Diagnosis, Health, TaskInstance, Verdict
 from knowledge import evidence as record
 from knowledge.records import ActsAlone, Evidence, Grant, Hold, Incident, Pause, Vouch
-from knowledge.stores.rules import storm_word
+from knowledge.stores.rules import breaker_word, storm_word
 
 NOBODY = "nobody has said"
 NO_GRANT = "no grant"  # the value of `action_allowed` where nothing but a grant is missing
 
 # What `respond.stamp` writes into a task instance's note.
-STAMP = r"\[aiops {base}\] \w+ of try \d+ (?:alone|by [^,]{{1,100}}), incident [a-z2-7]{{10}}"
+STAMP = (
+    r"\[aiops {base}\] \w+ of try \d+ (?:alone|by [^,]{{1,100}}), "
+    r"incident [a-z2-7]{{10}} \([^()]*\)"
+)
 
 TAG_OFF = "aiops:off"
 TAG_ASK = "aiops:ask"
@@ -30,11 +33,6 @@ RERUN_ACTIONS = record.RERUN_ACTIONS
 
 # Runs whose failed tasks may be run again alone; backfills are somebody's work in progress.
 RUN_TYPES = frozenset({"scheduled", "manual", "asset_triggered"})
-
-# Acts of the tool alone that went wrong within a day open the breaker: one for the same
-# signature, three overall.
-BREAKER_SIGNATURE = 1
-BREAKER_OVERALL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,16 +322,16 @@ def _budget(c: Circumstances, grant: Grant | None) -> Check:
 
 
 def _breaker(c: Circumstances) -> Check:
+    """The storm, then the circuit breakers: either is only a question of time, but for a storm
+    whose canary did not end well. Half open, one act passes: the canary."""
     storm = storm_word(c.usage, c.per_storm)
-    if storm:  # it is only a question of time, but for one that did not end well
+    if storm:
         return Check("breaker", False, c.usage.storm_running, c.per_storm, storm)
-    if c.usage.wrong_signature_day >= BREAKER_SIGNATURE:
-        value, bound = c.usage.wrong_signature_day, BREAKER_SIGNATURE
-        reason = "acting alone on this failure went wrong in the last day"
-    else:
-        value, bound = c.usage.wrong_day, BREAKER_OVERALL
-        reason = f"{value} acts alone went wrong in the last day"
-    return Check("breaker", value < bound, value, bound, reason)
+    states = {c.usage.signature_breaker.state, c.usage.breaker.state}
+    order = ("open", "trying", "half open", "closed")
+    worst = min(states, key=order.index)
+    word = breaker_word(c.usage, c.per_storm)
+    return Check("breaker", not word, worst, "closed", word or f"{worst}: one canary first")
 
 
 def _live_state(c: Circumstances) -> Check:

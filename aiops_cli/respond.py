@@ -20,7 +20,7 @@ from aiops_cli.actions import DEFAULT_DELAY, changes, checked, plans, retry, who
 from aiops_cli.config import parse_duration
 from aiops_cli.errors import AiopsError, AirflowError, AirflowForbidden, Refused
 from aiops_cli.examine import Desk, ref_of, still_allowed
-from aiops_cli.incidents import Plan, TaskInstance
+from aiops_cli.incidents import MASK, Plan, TaskInstance
 from aiops_cli.published import plan_document
 from knowledge.base import KnowledgeBase
 from knowledge.errors import DoorClosed
@@ -35,6 +35,8 @@ from knowledge.records import (
     OutcomeName,
     Vouch,
 )
+
+LONGEST_WHY = 200  # characters of the cause in a note, which may have 1,000 in all
 
 
 class Stale(Refused):
@@ -119,6 +121,7 @@ def act(
         )
         if alone:
             _vouched_above(desk, incident, plan)
+            _nothing_hidden(plan)
         if shown is not None and plan != shown:
             raise Refused(
                 "Airflow has changed since the plan was shown: nothing was done",
@@ -211,6 +214,15 @@ def _vouched_above(desk: Desk, incident: Incident, plan: Plan) -> None:
         )
         if not safety.for_task:
             raise Refused(f"{task_id} would run anew: {safety.why}", "a person may approve it")
+
+
+def _nothing_hidden(plan: Plan) -> None:
+    """Raises Refused where the tool alone would overwrite what nobody could put back."""
+    for change in plan.changes:
+        if change.old == MASK:
+            raise Refused(
+                f"{changes.told_name(change)}: {plan.no_undo}", "a person may still approve it"
+            )
 
 
 def apply(
@@ -335,11 +347,16 @@ def renewed(desk: Desk, incident: Incident, token: int) -> int:
 
 def stamp(desk: Desk, incident: Incident, decision: Decision) -> str:
     """The line that every act leaves in Airflow's note, set by the clear itself: it tells people
-    what happened, and tells our clears from other people's."""
+    what happened, why, and how it is put back, and tells our clears from other people's."""
     who = "alone" if decision.kind == "auto" else f"by {decision.by}"
+    why = re.sub(r"[()\s]+", " ", decision.cause or decision.reason).strip() or "no cause given"
+    if len(why) > LONGEST_WHY:
+        why = why[: LONGEST_WHY - 1] + "…"
+    if decision.plan.get("changes") and not decision.plan.get("no_undo"):
+        why += f"; undo: aiops undo {incident.id}"
     text = (
         f"{stamp_start(desk)}{decision.action} of try {incident.try_number} {who}, "
-        f"incident {incident.id}"
+        f"incident {incident.id} ({why})"
     )
     return re.sub(r"\s+", " ", text)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiops_cli.commands import settings
+from aiops_cli.commands import settings, typed
 from aiops_cli.commands.output import confirm, console, print_json
-from aiops_cli.errors import AiopsError, Refused, UsageError
+from aiops_cli.errors import AiopsError, Refused
 from knowledge.errors import DoorClosed
 
 if TYPE_CHECKING:
+    from aiops_cli.decide import Proposal
     from aiops_cli.examine import Desk
     from knowledge.records import Case
 
@@ -31,6 +31,9 @@ def approve(
             "--rerun-safe/--not-rerun-safe", help="Whether this task may run twice, ever."
         ),
     ] = None,
+    max_tasks: Annotated[
+        int | None, typer.Option(min=0, help="How many may run anew above a failed task.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -39,14 +42,15 @@ def approve(
     from aiops_cli import decide, services
     from aiops_cli.published import incident_document
 
-    params = _params(set_ or [])
+    params = typed.of_pairs(set_ or [])
     documents = []
     refusals: list[AiopsError] = []
     with services.desk(settings(ctx)) as desk:
         cases = decide.meant(desk.knowledge.store, ids)
         for id_, case in cases.items():
             try:
-                done = _one(desk, case, action, params, cause, rerun_safe, dry_run, yes, json)
+                proposed = decide.proposal(case, action, params, cause)
+                done = _one(desk, case, proposed, rerun_safe, max_tasks, dry_run, yes, json)
             except (AiopsError, DoorClosed) as error:
                 if len(cases) == 1:
                     raise
@@ -68,23 +72,12 @@ def approve(
         raise typer.Exit(refusals[0].exit_code)
 
 
-def _params(pairs: Sequence[str]) -> dict[str, Any]:
-    params = {}
-    for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign or not name:
-            raise UsageError(f"--set {pair!r} is not K=V", "such as --set delay=30m")
-        params[name] = value
-    return params
-
-
 def _one(
     desk: Desk,
     case: Case,
-    action: str | None,
-    params: Mapping[str, Any],
-    cause: str | None,
+    proposed: Proposal,
     rerun_safe: bool | None,
+    max_tasks: int | None,
     dry_run: bool,
     yes: bool,
     json: bool,
@@ -94,7 +87,6 @@ def _one(
     from aiops_cli import decide, respond
     from aiops_cli.published import plan_document
 
-    proposed = decide.proposal(case, action, params, cause)
     talk = console(stderr=True)
     if proposed.action == "none":
         said = "nothing is run again: a person fixes the cause"
@@ -106,7 +98,10 @@ def _one(
         if not json:
             talk.print(f"{case.incident.id}: noted; {said}")
         return noted
-    plan = respond.preview(desk, case.incident, proposed.action, proposed.params, dry_run=dry_run)
+    most = {} if max_tasks is None else {"max_tasks": max_tasks}
+    plan = respond.preview(
+        desk, case.incident, proposed.action, proposed.params, dry_run=dry_run, **most
+    )
     document = plan_document(plan)
     warning = decide.warning(case)
     if warning and not json:
@@ -126,6 +121,5 @@ def _one(
         return None
     done = decide.approve(desk, case, proposed, plan, rerun_safe)
     if not json:
-        begun = "waits for its time" if proposed.action == "retry_later" else "runs again"
-        talk.print(f"{case.incident.id}: {begun}; aiops watch --once tells how it ends")
+        talk.print(f"{case.incident.id}: {typed.begun(done)}")
     return done

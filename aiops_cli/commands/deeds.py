@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from aiops_cli.commands import typed
 from aiops_cli.commands.keys import Ended, Interrupted, ask_line, ask_yes
 from aiops_cli.commands.output import console, page, progress
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, Refused, UsageError
@@ -116,21 +117,17 @@ def _ask_action(item: Item, question: str, default: str) -> str:
     return name
 
 
-def _ask_params(item: Item, action: str, known: Mapping[str, Any]) -> dict[str, str]:
+def _ask_params(item: Item, action: str, known: Mapping[str, Any]) -> dict[str, Any]:
     """The params of an action that takes any, as K=V, K=V."""
-    from aiops_cli.actions import CATALOGUE
+    from aiops_cli.actions import CATALOGUE, checked
 
     if action not in CATALOGUE or not CATALOGUE[action].params:
         return {}
-    names = ", ".join(CATALOGUE[action].params)
-    default = ", ".join(f"{name}={value}" for name, value in known.items())
-    params = {}
-    for pair in filter(None, item.ask("params", f"{names} as K=V", default).split(",")):
-        name, sign, value = pair.strip().partition("=")
-        if not sign:
-            raise UsageError(f"{pair.strip()!r} is not K=V", "such as delay=30m")
-        params[name] = value
-    return params
+    names = CATALOGUE[action].params
+    line = item.ask("params", f"{', '.join(names)} as K=V", typed.as_line(known))
+    found = typed.of_line(line, names)
+    checked(action, found)
+    return found
 
 
 def _act(
@@ -176,34 +173,33 @@ def _act(
     question = "do this?" if any(plan for _, _, plan in plans) else fixing
     if not plans or not ask_yes(question):
         return False
-    deed = Deed("", [])
+    deed, halves = Deed("", []), 0  # of those that a second person has to approve too
     for case, proposed, plan in plans:
         with _Telling(case, alone=len(cases) == 1):
             learned = _Learned(desk)
-            decide.approve(desk, case, proposed, plan, None)
+            done = decide.approve(desk, case, proposed, plan, None)
+            out.print(typed.begun(done))
+            if done.status in ("pending", "needs_human"):
+                halves += 1
+                continue
             deed.ids.append(case.incident.id)
             deed.what = f"{proposed.action} of {_named(case)}"
             if plan is None:
                 deed.put_back += [*learned.put_back(), _taken_back(desk, case)]
             elif proposed.action == "retry_later":
                 deed.put_back.append(_called_off(desk, case, learned.put_back()))
+            elif plan.changes and not plan.no_undo:
+                deed.put_back.append(_changed_back(desk, case))
             else:
                 deed.put_back.append(None)
             _note(deeds, deed)
-            out.print(_begun(proposed))
-    return bool(deed.ids)
+    return bool(deed.ids or halves)
 
 
 def _note(deeds: Deeds, deed: Deed) -> None:
     """After the first step of it: whatever comes then, that step can be put back."""
     if not deeds or deeds[-1] is not deed:
         deeds.append(deed)
-
-
-def _begun(proposed: Proposal) -> str:
-    if proposed.action == "none":
-        return "noted"
-    return "waits for its time" if proposed.action == "retry_later" else "runs again"
 
 
 class _Telling:
@@ -309,6 +305,13 @@ def _called_off(
         return off
 
     return call_off
+
+
+def _changed_back(desk: Desk, case: Case) -> Callable[[], object]:
+    from aiops_cli.undo import undo as put_back
+
+    store = desk.knowledge.store
+    return lambda: put_back(desk, store.case(case.incident.id))
 
 
 def _taken_back(desk: Desk, case: Case) -> Callable[[], object]:
