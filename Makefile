@@ -33,8 +33,9 @@ bench: .envs/dev ## measure matching, models, start-up, a storm and both stores 
 bench-large: .envs/dev ## both stores with a million entries: hours, and 30 GB of disk
 	$(BIN)/python -m bench.scale 1000000
 
-stress: .envs/dev ## kill and stop eight processes at any moment, on both stores: nothing twice, nothing lost
+stress: .envs/dev ## eight processes killed and stopped at any moment, and a watch's day: nothing twice, nothing lost
 	$(BIN)/python -m scripts.stress
+	$(BIN)/python -m scripts.soak
 
 docs: .envs/dev ## write the generated parts of docs/ anew
 	$(BIN)/python -m scripts.reference

@@ -39,9 +39,9 @@ def proxy(airflow: AirflowBox) -> Iterator[Proxy]:
 
 @pytest.fixture
 def ana(airflow: AirflowBox, proxy: Proxy, tmp_path: Path) -> OnCall:
-    limits = {"PER_STORM": str(AT_ONCE), "PER_HOUR": "1000", "PER_DAG_HOUR": "1000"}
-    environ = {f"AIOPS_GATE__MAX_{name}": value for name, value in limits.items()}
-    return OnCall(airflow, tmp_path, environ={**environ, "AIOPS_AIRFLOW_URL": proxy.url})
+    made = OnCall(airflow, tmp_path, environ={"AIOPS_AIRFLOW_URL": proxy.url})
+    made.allow(max_per_storm=AT_ONCE, max_per_hour=1000, max_per_dag_hour=1000)
+    return made
 
 
 def failed_run(box: AirflowBox, size: int) -> str:
@@ -51,7 +51,7 @@ def failed_run(box: AirflowBox, size: int) -> str:
 
 
 def members(ana: OnCall, run_id: str) -> list[Any]:
-    listed = ana.json("incidents", "list", "--all", "--limit", "1000")["incidents"]
+    listed = ana.json("incidents", "list", "--limit", "1000")["incidents"]
     return [one for one in listed if one["run_id"] == run_id]
 
 
