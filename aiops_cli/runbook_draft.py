@@ -1,7 +1,7 @@
 """What people did about failures that no runbook answers to → a runbook to be edited. Pure.
 
 Nothing in it is invented: symptoms are what was seen, causes and actions what people said and
-did, counts what came of it. A failure about which nobody has said or done anything gets no entry.
+did, counts what came of it. Without a cause that was said or an act that helped there is no entry.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from knowledge.signature import sign
 
 TAG = "draft"
 TITLE_LENGTH = 100
+SYMPTOM_LENGTH = 8000  # characters; a chain of tracebacks has some thousands
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +35,18 @@ class Seen:
 
 def draft(several: Iterable[Seen], at: datetime) -> tuple[str, int, list[str]]:
     """The runbook as YAML, how many entries it has, and the headlines of those left out because
-    nobody has said or done anything. The text is "" where there is no entry."""
+    nobody has named a cause or done what helped. The text is "" where there is no entry."""
     entries: list[tuple[dict[str, Any], list[str]]] = []
     left_out: list[str] = []
-    titles: Counter[str] = Counter()
+    titles: set[str] = set()
     for seen in several:
         entry = _entry(seen)
         if entry is None:
             left_out.append(_title(seen.newest))
             continue
-        titles[entry["title"]] += 1
-        if titles[entry["title"]] > 1:  # an entry is known by its title
-            entry["title"] += f" ({titles[entry['title']]})"
+        if entry["title"] in titles:  # an entry is known by its title
+            entry["title"] += f" ({seen.newest.signature.fingerprint[:8]})"
+        titles.add(entry["title"])
         entries.append((entry, _comments(seen)))
     if not entries:
         return "", 0, left_out
@@ -54,7 +55,7 @@ def draft(several: Iterable[Seen], at: datetime) -> tuple[str, int, list[str]]:
         f"it, and take the tag `{TAG}` away; then: aiops kb seed FILE",
     ]
     if left_out:
-        head.append("Nobody has said or done anything yet about:")
+        head.append("Left out, for nobody has named a cause or done what helped:")
         head += [f"  {headline}" for headline in left_out]
     parts = ["\n".join(f"# {line}" for line in head)]
     for entry, comments in entries:
@@ -97,7 +98,10 @@ def symptom(incident: Incident) -> str:
     texts = (incident.signature.headline, incident.signature.text, incident.excerpt.text)
     for text in texts:
         kept = redact(clean(text)).strip()
-        if kept and sign(kept).fingerprint == incident.signature.fingerprint:
+        if (
+            0 < len(kept) <= SYMPTOM_LENGTH
+            and sign(kept).fingerprint == incident.signature.fingerprint
+        ):
             return kept
     return _one_line(incident.signature.headline) or incident.signature.text
 
@@ -165,4 +169,13 @@ def _one_line(text: str) -> str:
 def _yaml(entry: Mapping[str, Any]) -> str:
     import yaml  # 20 ms, and only a draft needs it
 
-    return yaml.safe_dump([dict(entry)], sort_keys=False, allow_unicode=True, width=88).rstrip()
+    class Dumper(yaml.SafeDumper):
+        """Text of several lines as such, which is easier to edit."""
+
+    def text(dumper: Dumper, value: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in value else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style)
+
+    Dumper.add_representer(str, text)
+    dumped: str = yaml.dump([dict(entry)], Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    return dumped.rstrip()

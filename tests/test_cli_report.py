@@ -237,10 +237,10 @@ def test_a_draft_goes_to_stdout_and_overwrites_nothing(cli: Cli) -> None:
 def test_of_what_nobody_has_answered_nothing_is_drafted(cli: Cli) -> None:
     cli.capture("orders", events=[REFUSED])
     said = cli.ok("report", "--draft-runbook", str(cli.home / "draft.yaml"))
-    assert "nobody has said or done anything about 1 failures" in said.err
+    assert "of 1 kinds of failure that no runbook answers to nobody has named a cause" in said.text
     assert not (cli.home / "draft.yaml").exists()
     cli.clock.advance(minutes=1)
     bug = cli.capture("sales", "count", events=[BUG])
     cli.ok("reject", bug, "--reason", "no", "--action", "none", "--cause", "the vendor renamed it")
     said = cli.ok("report", "--draft-runbook")
-    assert "# Nobody has said or done anything yet about:\n#   ConnectionRefusedError" in said.out
+    assert "nobody has named a cause or done what helped:\n#   ConnectionRefusedError" in said.out

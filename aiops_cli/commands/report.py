@@ -202,8 +202,8 @@ def _draft(several: Sequence[Seen], now: datetime, file: Path | None) -> None:
     talk = console(stderr=True)
     if not count:
         talk.print(
-            f"nothing to draft: nobody has said or done anything about {len(left_out)} failures "
-            "that no runbook answers to"
+            f"nothing to draft: of {len(left_out)} kinds of failure that no runbook answers to "
+            "nobody has named a cause or done what helped"
             if left_out
             else "nothing to draft: runbooks answer to all that failed"
         )
