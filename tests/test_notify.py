@@ -443,3 +443,22 @@ def test_addresses_are_never_shown(tmp_path: Path, text: str) -> None:
     assert settings.notify == ("slack://hunter2",)
     assert "hunter2" not in f"{settings} {settings.describe()}"
     assert "chmod 600" in settings.warnings[0]
+
+
+def test_a_storm_of_fifty_is_one_message_and_one_when_it_is_over(at: Bench) -> None:
+    rows = [at.server.add_failure(f"dag_{n}", "load", events=[REFUSED]) for n in range(50)]
+    watch = Watch(at.desk, Pager())
+    watch.look()
+    at.clock.advance(minutes=6)
+    for _ in range(3):
+        watch.look()
+    ((key, title, over),) = watch.pager.told
+    assert "50 tasks, 50 DAGs failed" in title
+    assert not over
+    for row in rows[:49]:
+        row["state"] = "success"
+    watch.look()
+    assert len(watch.pager.told) == 1  # one of them still waits
+    rows[49]["state"] = "success"
+    watch.look()
+    assert [(k, o) for k, _, o in watch.pager.told] == [(key, False), (key, True)]
