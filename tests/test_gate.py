@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aiops_cli import gate
 from aiops_cli.incidents import Dag, DagRun, Health, Opinion, Suggestion
-from knowledge.records import ActsAlone, Evidence, Pause
+from knowledge.records import ActsAlone, Breaker, Evidence, Pause
 from tests.builders import (
     NOW,
     circumstances,
@@ -177,12 +177,39 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("this DAG's hour", {"usage": ActsAlone(dag_hour=3)}, "budget", "ask", "3 acts in this DAG"),
     (
         "wrong on this failure",
-        {"usage": ActsAlone(wrong_signature_day=1)},
+        {"usage": ActsAlone(signature_breaker=Breaker("open", NOW))},
         "breaker",
         "ask",
-        "went wrong",
+        "this failure went wrong: not again before 2026-03-01 03:04 UTC",
     ),
-    ("wrong in all", {"usage": ActsAlone(wrong_day=3)}, "breaker", "ask", "went wrong"),
+    (
+        "wrong in all",
+        {"usage": ActsAlone(breaker=Breaker("open", NOW))},
+        "breaker",
+        "ask",
+        "several times: not again before",
+    ),
+    (
+        "a canary under way",
+        {"usage": ActsAlone(signature_breaker=Breaker("trying"))},
+        "breaker",
+        "ask",
+        "half open: one canary first",
+    ),
+    (
+        "a canary of all under way",
+        {"usage": ActsAlone(breaker=Breaker("trying"))},
+        "breaker",
+        "ask",
+        "half open: one canary first",
+    ),
+    (
+        "a storm's canary under way",
+        {"usage": ActsAlone(storm_running=1)},
+        "breaker",
+        "ask",
+        "another of this storm",
+    ),
     ("no Airflow", {"live": None}, "live_state", "ask", "not known"),
     (
         "run again by somebody",
@@ -221,6 +248,22 @@ def test_each_check_stops_an_act_by_itself(
     assert verdict.decision == decision
     assert verdict.grant is None
     assert word in " ".join(check.reason for check in failed if check.name == name)
+
+
+def test_half_open_lets_the_canary_through_and_says_so() -> None:
+    usage = ActsAlone(signature_breaker=Breaker("half open"))
+    verdict = gate.judge(circumstances(usage=usage))
+    assert verdict.decision == "auto"
+    (check,) = [check for check in verdict.checks if check.name == "breaker"]
+    assert (check.passed, check.value, check.bound) == (True, "half open", "closed")
+    assert check.reason == "half open: one canary first"
+
+
+def test_one_breaker_half_open_opens_nothing_while_the_other_is_open() -> None:
+    usage = ActsAlone(signature_breaker=Breaker("half open"), breaker=Breaker("open", NOW))
+    verdict = gate.judge(circumstances(usage=usage))
+    (check,) = [check for check in verdict.checks if not check.passed]
+    assert (check.name, check.value) == ("breaker", "open")
 
 
 def test_every_check_has_a_case() -> None:

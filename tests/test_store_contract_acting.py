@@ -223,7 +223,7 @@ def auto(store: Store, one: Incident, limits: Limits) -> None:
     except DoorClosed:
         store.release(one.id, token)
         raise
-    store.settle(one.id, token, "done", Outcome(one.id, made.seq, NOW, "failed"))
+    store.settle(one.id, token, "done", Outcome(one.id, made.seq, NOW, "fixed"))
 
 
 def test_acts_alone_are_limited_by_the_hour(store: Store, store_clock: SetClock) -> None:

@@ -12,13 +12,13 @@ import pytest
 from knowledge.errors import DoorClosed, NotFound
 from knowledge.records import (
     ActsAlone,
+    Breaker,
     Grant,
     Hold,
     Incident,
     Judgement,
     Limits,
     Outcome,
-    OutcomeName,
     Pause,
     Remark,
     Vouch,
@@ -40,7 +40,6 @@ from tests.samples import (
     lesson,
     opened,
     refused,
-    signature,
     unit,
 )
 
@@ -172,56 +171,9 @@ def test_only_standing_acts_of_the_tool_on_others_are_counted(store: Store) -> N
     store.call_wrong(given_back.id, "me", NOW, "harm")
     store.release(given_back.id, token)
     assert store.acts_alone(me.id) == ActsAlone()
-    assert store.acts_alone(next_try.id) == ActsAlone(1, 1, 1, 1, 1)
+    assert store.acts_alone(next_try.id) == ActsAlone(1, 1, 1, Breaker("open", NOW + DAY))
     with pytest.raises(NotFound):
         store.acts_alone("nothing")
-
-
-@pytest.mark.parametrize(
-    ("outcome", "wrong"),
-    [
-        ("fixed", False),
-        ("failed", True),
-        ("relapsed", False),
-        ("superseded", False),
-        ("unknown", False),
-        (None, False),
-    ],
-)
-def test_an_act_went_wrong_that_failed(
-    store: Store, outcome: OutcomeName | None, wrong: bool
-) -> None:
-    added(store, incident(0), incident(1))
-    acted(store, incident(1), outcome, kind="auto")
-    assert store.acts_alone(incident(0).id) == ActsAlone(0, 1, 1, wrong, wrong)
-
-
-def test_the_newest_outcome_and_the_word_of_a_person_count(store: Store) -> None:
-    added(store, incident(0), incident(1), incident(2))
-    made = acted(store, incident(1), "failed", kind="auto")
-    store.add_outcome(Outcome(incident(1).id, made.seq, NOW, "fixed"))
-    assert store.acts_alone(incident(0).id).wrong_day == 0
-    store.call_wrong(incident(1).id, "me", NOW, "paid twice")
-    assert store.acts_alone(incident(0).id).wrong_day == 1
-    store.add_outcome(Outcome(incident(1).id, made.seq, NOW, "failed"))
-    store.call_wrong(incident(1).id, "me", NOW, "and again")
-    assert store.acts_alone(incident(0).id).wrong_day == 1  # one act, however often it is told
-    made = acted(store, incident(2), "fixed", kind="auto")
-    store.add_outcome(Outcome(incident(2).id, made.seq, NOW, "failed"))
-    assert store.acts_alone(incident(0).id).wrong_day == 2
-
-
-def test_wrong_acts_are_counted_by_signature_and_day(store: Store, store_clock: SetClock) -> None:
-    me, same = incident(0), incident(1, dag_id="other", instance="prod")
-    another = incident(2, signature=signature("Other: x"))
-    added(store, me, same, another)
-    acted(store, same, "failed", kind="auto")
-    acted(store, another, "failed", kind="auto")
-    store_clock.advance(DAY - TICK)
-    assert store.acts_alone(me.id) == ActsAlone(wrong_signature_day=1, wrong_day=2)
-    store_clock.advance(TICK)
-    store.call_wrong(same.id, "me", store_clock.now(), "seen only today")
-    assert store.acts_alone(me.id) == ActsAlone()
 
 
 def test_the_others_of_its_storm_are_counted(store: Store, store_clock: SetClock) -> None:

@@ -198,7 +198,8 @@ class Limits:
 
     Acts of the tool alone are counted: per hour in all, per DAG and hour, and per task instance
     (dag, run, task, map index) and day. Of a storm one is done first, the canary; once it is
-    fixed so many at a time, and none where one did not end well.
+    fixed so many at a time, and none where one did not end well. The circuit breakers are no
+    limit that could be set: they hold wherever limits are given.
     """
 
     per_hour: int = 10
@@ -208,17 +209,27 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Breaker:
+    """The circuit breaker of acting alone. `closed`: nothing speaks against it. `open`: acts went
+    wrong, and nothing is done until `until`. `half open`: that is over and one act, the canary,
+    may go first. `trying`: the canary is not settled yet."""
+
+    state: Literal["closed", "open", "half open", "trying"] = "closed"
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ActsAlone:
     """How often the tool acted alone near an incident: on its task instance in the last 24 h, in
-    all in the last hour, and in its DAG in the last hour; how many of those of the last 24 h went
-    wrong, for its fingerprint and in all; and of its storm, the other members of its group, how
-    many acts are not settled yet, were fixed, and did not end well."""
+    all in the last hour, and in its DAG in the last hour; the breakers of its fingerprint and of
+    all acts; and of its storm, the other members of its group, how many acts are not settled yet,
+    were fixed, and did not end well."""
 
     task_instance_day: int = 0
     hour: int = 0
     dag_hour: int = 0
-    wrong_signature_day: int = 0
-    wrong_day: int = 0
+    signature_breaker: Breaker = Breaker()
+    breaker: Breaker = Breaker()
     storm_running: int = 0
     storm_fixed: int = 0
     storm_failed: int = 0

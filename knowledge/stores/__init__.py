@@ -302,14 +302,15 @@ class Store(Protocol):
         is not held; for a decision of kind auto, "paused" while acting alone is, "protected"
         while a hold covers the incident, "claim" where a decision stands already and
         "action_allowed" where its grant is not in force any more; and where `limits` are given,
-        "attempts", "breaker" (the rest of its storm) and "budget", by what `acts_alone` counts."""
+        "attempts", "breaker" (a circuit breaker, or the rest of its storm) and "budget", by what
+        `acts_alone` counts."""
 
     def acts_alone(self, incident_id: str) -> ActsAlone:
         """Decisions of kind auto that are not void and not about this incident itself, counted
-        by when they were appended by the store's clock (not by their `at`). One went wrong whose
-        newest outcome is `failed` (not `relapsed`), or that was called wrong, whenever that
-        became known. The task instance is (instance, dag, run, task, map index), whatever the
-        try; signature and hour are counted over all instances."""
+        by when they were appended by the store's clock (not by their `at`). The task instance is
+        (instance, dag, run, task, map index), whatever the try; signature and hour are counted
+        over all instances. The breakers are those of `stores.breaker`: an act ended by its newest
+        outcome at that one's `at`, but one that was called wrong at the first such word's."""
 
     def retake(self, incident_id: str, token: int, lease: timedelta) -> int | None:
         """Go on with an `acting` claim (a retry that waited for its time): returns a higher token,

@@ -14,6 +14,7 @@ from typing import Any
 from knowledge.records import (
     STATUSES,
     ActsAlone,
+    Breaker,
     Brief,
     Case,
     Claim,
@@ -23,13 +24,14 @@ from knowledge.records import (
     Incident,
     Limits,
     Outcome,
+    Signature,
     Status,
     Trial,
     TrialOutcome,
     Vouch,
     status_of,
 )
-from knowledge.stores import rows, rules
+from knowledge.stores import breaker, rows, rules
 from knowledge.stores.memory_entries import MemoryEntries
 from knowledge.stores.memory_incidents import fits, task_instance
 from knowledge.stores.memory_leave import MemoryLeave
@@ -296,15 +298,14 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
         me = self._incidents[self._incident_id(incident_id)]
         now = self._now()
         day = [
-            (self._incidents[one.incident_id], recorded_at > now - rules.HOUR, self._wrong(one))
+            (self._incidents[one.incident_id], recorded_at > now - rules.HOUR)
             for one, recorded_at in self._decisions
             if one.kind == "auto"
             and one.seq not in self._voided
             and one.incident_id != me.id
             and recorded_at > now - rules.DAY
         ]
-        hour = [one for one, this_hour, _ in day if this_hour]
-        wrong = [one.signature.fingerprint for one, _, wrong in day if wrong]
+        hour = [one for one, this_hour in day if this_hour]
         storm = [
             (self._newest_outcome(one), self._called_wrong(one))
             for one in self._not_voided()
@@ -324,16 +325,52 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
                 harmed or (outcome is not None and outcome.outcome in bad)
                 for outcome, harmed in storm
             ),
-            task_instance_day=sum(task_instance(one) == task_instance(me) for one, _, _ in day),
+            task_instance_day=sum(task_instance(one) == task_instance(me) for one, _ in day),
             hour=len(hour),
             dag_hour=sum((one.instance, one.dag_id) == (me.instance, me.dag_id) for one in hour),
-            wrong_signature_day=wrong.count(me.signature.fingerprint),
-            wrong_day=len(wrong),
+            signature_breaker=self._breaker(me, breaker.WRONG_OF_SIGNATURE, me.signature),
+            breaker=self._breaker(me, breaker.WRONG_IN_ALL, None),
         )
 
-    def _wrong(self, decision: Decision) -> bool:
+    def _breaker(self, me: Incident, threshold: int, signature: Signature | None) -> Breaker:
+        """Of one signature's acts, or of all."""
+        now = self._now()
+        acts = [
+            (recorded_at, self._end(one))
+            for one, recorded_at in self._decisions
+            if one.kind == "auto"
+            and one.seq not in self._voided
+            and one.incident_id != me.id
+            and (
+                signature is None
+                or self._incidents[one.incident_id].signature.fingerprint == signature.fingerprint
+            )
+        ]
+
+        def fixed(since: datetime, by: datetime) -> bool:
+            return any(
+                at >= since and end is not None and end.outcome == "fixed" and end.known <= by
+                for at, end in acts
+            )
+
+        def running(since: datetime) -> bool:
+            return any(at >= since and end is None for at, end in acts)
+
+        bad = (*breaker.WRONG, "unknown")
+        ends = [
+            end
+            for _, end in acts
+            if end and end.outcome in bad and end.known > now - breaker.MEMORY
+        ]
+        return breaker.breaker(ends, threshold, now, fixed=fixed, running=running)
+
+    def _end(self, decision: Decision) -> breaker.End | None:
+        """How an act ended as far as is known; a person's word that it did harm goes first."""
+        harms = [harm.at for harm in self._harms if harm.decision == decision.seq]
+        if harms:
+            return breaker.End(min(harms), "wrong")
         newest = self._newest_outcome(decision)
-        return self._called_wrong(decision) or (newest is not None and newest.outcome == "failed")
+        return breaker.End(newest.at, newest.outcome) if newest else None
 
     def _called_wrong(self, decision: Decision) -> bool:
         return any(harm.decision == decision.seq for harm in self._harms)

@@ -261,13 +261,27 @@ def check_limits(limits: Limits, done: ActsAlone) -> None:
             f"(limit {limits.per_task_instance_day})",
             "a person may still approve it",
         )
-    storm = storm_word(done, limits.per_storm)
-    if storm:
-        raise DoorClosed("breaker", storm, "a person may still approve it")
+    braked = breaker_word(done, limits.per_storm)
+    if braked:
+        raise DoorClosed("breaker", braked, "a person may still approve it")
     if done.dag_hour >= limits.per_dag_hour:
         raise _over_budget(f"in this DAG {done.dag_hour}", limits.per_dag_hour)
     if done.hour >= limits.per_hour:
         raise _over_budget(str(done.hour), limits.per_hour)
+
+
+def breaker_word(done: ActsAlone, per_storm: int) -> str:
+    """Why the storm or a circuit breaker keeps the tool from acting alone now, or ""."""
+    storm = storm_word(done, per_storm)
+    for breaker, what in (
+        (done.signature_breaker, "acting alone on this failure went wrong"),
+        (done.breaker, "acting alone went wrong several times"),
+    ):
+        if breaker.state == "open" and not storm:
+            return f"{what}: not again before {breaker.until:%Y-%m-%d %H:%M} UTC"
+        if breaker.state == "trying" and not storm:
+            return f"{what}; half open: one canary first, and it is not settled yet"
+    return storm
 
 
 def storm_word(done: ActsAlone, per_storm: int) -> str:
