@@ -41,12 +41,16 @@ def _may_be_in_a_file(setting: Setting) -> bool:
     return setting.secret or setting.name == "kb"
 
 
+def names() -> list[str]:
+    """Every variable that is read."""
+    with_one = [setting for setting in SETTINGS if setting.env]
+    files = [f"{setting.env}_FILE" for setting in with_one if _may_be_in_a_file(setting)]
+    return ["AIOPS_CONFIG", *(str(setting.env) for setting in with_one), *files]
+
+
 def unknown(environ: Mapping[str, str]) -> list[str]:
     """A word on every variable that looks like a setting and is none."""
-    known = ["AIOPS_CONFIG"]
-    for setting in SETTINGS:
-        if setting.env:
-            known += [setting.env, *([f"{setting.env}_FILE"] if _may_be_in_a_file(setting) else [])]
+    known = names()
     return [
         f"environment {name} is not a setting{nearest(name, known)}"
         for name in sorted(environ)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aiops_cli import config, config_table, gate
+from aiops_cli import config, config_environ, gate
 from aiops_cli.actions import CATALOGUE
 from aiops_cli.main import COMMANDS, Group
 from knowledge.records import STATUSES
@@ -81,8 +81,7 @@ def test_every_make_target_shown_exists() -> None:
 def test_every_command_and_variable_named_exists() -> None:
     """Also in a sentence: `aiops kb seed`, `AIOPS_KB`. What is not there yet is in status.md."""
     known = {path for path, _, _ in reference.walk()} | set(COMMANDS)
-    variables = {setting.env for setting in config_table.SETTINGS} | {"AIOPS_CONFIG"}
-    variables |= {"AIOPS_TEST_PG_DSN"}  # the tests' own
+    variables = {*config_environ.names(), "AIOPS_TEST_PG_DSN"}  # the last is the tests' own
     for name, page in TEXTS.items():
         assert set(re.findall(r"\bAIOPS_[A-Z_]+[A-Z]", page)) <= variables, name
         if name == "docs/status.md":
@@ -101,7 +100,7 @@ def test_what_is_not_there_yet_is_not_there() -> None:
     planned = {f"{group} {name}" for name in names}
     for row in re.findall(r"^\| (`aiops (?!kb ).*?) \|", DOCS["docs/status.md"], re.MULTILINE):
         planned |= set(re.findall(r"`(?:aiops )?([a-z]+)`", row))
-    assert len(planned) > 5
+    assert planned
     assert not planned & known
 
 

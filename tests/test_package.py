@@ -73,6 +73,7 @@ def test_the_wheel_holds_the_program_and_nothing_else(built: Built) -> None:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     wanted = tracked()
     assert {"aiops_cli/py.typed", "knowledge/py.typed"} <= wanted
+    assert "aiops_cli/plugin/aiops_airflow_plugin.py" in wanted  # not a module of the program
     assert any(name.startswith("knowledge/starter/") for name in wanted)
     assert "knowledge/stores/migrations/sqlite/0001_tables.sql" in wanted
     assert names == wanted
@@ -85,7 +86,7 @@ def test_the_source_archive_holds_what_is_needed_to_build_and_to_check(built: Bu
     assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile"} <= names
     assert {"docs/quickstart.md", "examples/cron/aiops", "tests/test_package.py"} <= names
     hidden = {name for name in names if name.startswith(".") and name != ".gitignore"}
-    assert hidden == {".pre-commit-config.yaml"}
+    assert hidden == {".dockerignore", ".pre-commit-config.yaml"}
     assert not any(part in name for name in names for part in ("__pycache__", ".db", ".envs"))
 
 
