@@ -292,6 +292,13 @@ def _seconds(instance: TaskInstance) -> int | None:
 # ---- for the few that are shown whole ----
 
 
+def newer_code(snapshot: Snapshot, incident: Incident) -> dict[str, Any]:
+    """`newer_version`: the DAG's version of now, where the failed try ran on an older one."""
+    dag, ran = snapshot.dag(incident.dag_id, whole=True), incident.context.get("version")
+    now = dag.version if dag else None
+    return {"newer_version": now if ran and now and now > ran else None}
+
+
 def surroundings(snapshot: Snapshot, incident: Incident) -> dict[str, Any]:
     """What is different since the task last succeeded (`last_success`, `changed` as sentences,
     `changes`), how it went before (`history`, `tries`), which assets wait for it, and the
@@ -318,6 +325,7 @@ def surroundings(snapshot: Snapshot, incident: Incident) -> dict[str, Any]:
     deadlines = asked("deadlines", lambda: airflow.deadlines(ref.dag_id, ref.run_id))
     assets = asked("assets", lambda: snapshot.assets(ref.dag_id))
     return {
+        **newer_code(snapshot, incident),
         "last_success": utc(success.end_date) if success else None,
         "changed": [str(one) for one in changed] + _moved(incident, success),
         "changes": [

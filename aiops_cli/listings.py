@@ -138,6 +138,10 @@ def storm_card(storm: Storm, short: Mapping[str, str], most: int | None = None) 
     left = len(storm.members) - (most or len(storm.members))
     if left > 0:
         parts.append(Text(f"… and {left} more: aiops incidents show {group}", "dim"))
+    named = sorted({d["dag_id"] for d in storm.waiting if d["context"].get("newer_version")})
+    if named:
+        newer = f"NEWER   code of {', '.join(named)} since then: approve {group} --action retry"
+        parts.append(plain(f"{newer} runs them on it"))
     if storm.waiting:
         keys = f"approve {group} | reject {group} --reason … | snooze {group} 1h | hold {group}"
         parts += [Text(), Text(f"{keys} | log {group}", "dim")]

@@ -116,6 +116,10 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
         lines.append(("SUGGESTS", plain(_suggestion(doc["suggestion"]))))
     if doc["status"] != "pending" or doc["snoozed_until"]:
         lines.append(("STATUS", status_text(doc)))
+    newer = context.get("newer_version")
+    if doc["status"] in WAITING and newer:
+        told = f"code v{newer} since it failed on v{context['version']}: approve {short}"
+        lines.append(("NEWER", plain(f"{told} --action retry runs it on that")))
     if doc["status"] in WAITING:
         action = (doc["diagnosis"] or {}).get("action")
         approve = f"approve {short}" + ("" if action else " --action …")

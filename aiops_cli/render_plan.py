@@ -7,16 +7,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import RenderableType
 from rich.text import Text
 
 from aiops_cli.actions import DEFAULT_DELAY
-from aiops_cli.screen import plain
+from aiops_cli.screen import Trimmed, plain
 
 Document = Mapping[str, Any]
 LONGEST_VALUE = 60  # of a variable, say; the whole of it is in --json
 
 
-def plan_text(doc: Document) -> Text:
+def plan_text(doc: Document) -> RenderableType:
     """What an action would do, before the last yes."""
     by_role: dict[str, list[Document]] = {"upstream": [], "task": [], "downstream": []}
     for item in doc["clears"]:
@@ -48,7 +49,7 @@ def plan_text(doc: Document) -> Text:
     if doc["action"] == "retry_later":
         delay = doc["params"].get("delay", DEFAULT_DELAY)
         lines.append(plain(f"not now: by the first aiops watch after {delay}"))
-    return Text("\n").join(lines)
+    return Trimmed(Text("\n").join(lines))
 
 
 def _named(items: Sequence[Document]) -> str:

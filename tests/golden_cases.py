@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from aiops_cli import gate, listings, live, render
@@ -332,7 +332,7 @@ def plan_later() -> RenderableType:
     made = Plan("retry_later", TaskRef("orders_etl", RUN, "load"), {}, clears(), 1)
     own = Plan("retry_later", TaskRef("orders_etl", RUN, "load"), {"delay": "1h"}, clears(), 1)
     plans = (plan_text(plan_document(one)) for one in (made, own))
-    return Text("\n").join(plans)
+    return Group(*plans)
 
 
 def later() -> RenderableType:
@@ -369,7 +369,7 @@ def plan_changes() -> RenderableType:
             no_undo="it counts as done",
         ),
     )
-    return Text("\n\n").join(plan_text(plan_document(one)) for one in plans)
+    return Group(*(plan_text(plan_document(one)) for one in plans))
 
 
 def excerpt() -> RenderableType:

@@ -223,7 +223,7 @@ def _judge_again(desk: Desk, case: Case) -> None:
 
 
 def _show(desk: Desk, cases: list[Case]) -> None:
-    from aiops_cli.context import Snapshot, surroundings
+    from aiops_cli.context import Snapshot, newer_code, surroundings
     from aiops_cli.listings import storm_card
     from aiops_cli.published import incident_document
     from aiops_cli.render import incident_card
@@ -236,6 +236,9 @@ def _show(desk: Desk, cases: list[Case]) -> None:
     ids = [doc["incident"] for doc in documents] + ([group] if group else [])
     short = desk.knowledge.store.shortest_prefixes(ids)
     if len(cases) > 1:
+        snapshot = Snapshot(desk.airflow)
+        for case, doc in zip(cases, documents, strict=True):
+            doc["context"] |= newer_code(snapshot, case.incident)
         out.print(storm_card(Storm(tuple(documents)), short, MEMBERS))
         return
     if desk.advisor is not None and desk.advisor.when == "now":
