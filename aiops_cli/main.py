@@ -73,6 +73,7 @@ COMMANDS: Mapping[str, Entry | Group] = {
     "note": Entry("remark", "note", "Leave a word on an incident."),
     "wrong": Entry("wrong", "wrong", "Say that an act did harm."),
     "undo": Entry("wrong", "undo", "Put back what an action changed."),
+    "learn": Entry("learn", "learn", "Learn from Airflow's own history what ended failures."),
     "handover": Entry("handover", "handover", "Tell the next shift what happened and what waits."),
     "report": Entry("report", "report", "Say what keeps failing, what it costs and what fixed it."),
     "auto": Group(
@@ -97,6 +98,7 @@ COMMANDS: Mapping[str, Entry | Group] = {
         "Hear of failures from Airflow itself, at once.",
         {"install": Entry("plugin", "install", "Write the plugin into Airflow's plugins folder.")},
     ),
+    "mcp": Entry("mcp", "mcp", "Serve the Model Context Protocol, for other programs."),
     "kb": Group(
         "The knowledge base: what is known, and from where.",
         {

@@ -50,13 +50,12 @@ class Act:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What Airflow tells of one task instance. `tries` come oldest first; `live` is the newest as
-    it is now. `acts` and `changes` are None where the event log may not be read: then nobody
-    knows whether something was changed in between. `stamped` are the tries that an aiops ran
-    again, ours or another's."""
+    it is now. `changes` is None where there are too many to be read. `stamped` are the
+    tries that an aiops ran again, ours or another's."""
 
     live: TaskInstance
     tries: Sequence[TaskInstance]
-    acts: Sequence[Act] | None = ()
+    acts: Sequence[Act] = ()
     changes: Sequence[Change] | None = ()
     stamped: frozenset[int] = frozenset()
 
@@ -65,7 +64,7 @@ class Seen:
 class Ending:
     """What came after the failed try `failed`, before its log has been read. `moved` is set where
     the try that tells the outcome ran on another DAG version; `changed` is what was changed in
-    between, None where nobody can tell."""
+    between, None where that is too much to tell."""
 
     failed: TaskInstance
     mode: LessonMode
@@ -194,7 +193,7 @@ def _clear_before(seen: Seen, place: int) -> Act | None:
     since, until = before.end_date, after.start_date
     if since is None or until is None:
         return None
-    acts = [act for act in seen.acts or () if act.kind == "clear" and since <= act.at <= until]
+    acts = [act for act in seen.acts if act.kind == "clear" and since <= act.at <= until]
     if acts:
         return acts[-1]
     return Act("clear", until, "") if after.max_tries != before.max_tries else None
@@ -206,7 +205,7 @@ def _mark_on(seen: Seen, place: int) -> Act | None:
     later = [other.start_date for other in seen.tries[place + 1 :] if other.start_date]
     marks = [
         act
-        for act in seen.acts or ()
+        for act in seen.acts
         if act.kind == "mark"
         and act.state == one.state
         and (one.start_date is None or act.at >= one.start_date)
@@ -257,7 +256,7 @@ def _speaks_for(ending: Ending, text: str) -> tuple[str | None, dict[str, Any], 
         action = "none" if ending.outcome == "fixed" else "retry"
         return action, {}, ending.outcome, f"DAG version v{before} → v{after}"
     if ending.changed is None:
-        return "retry", {}, "unknown", "the event log cannot be read: something may have changed"
+        return "retry", {}, "unknown", "too much was changed in between to tell"
     objects = {(one.kind, one.name): one for one in ending.changed}
     if not objects:
         return "retry", {}, ending.outcome, ""

@@ -22,6 +22,7 @@ from aiops_cli.errors import (
 )
 from aiops_cli.examine import Desk, judge, read, ref_of, take_in
 from aiops_cli.incidents import ImportFailure, TaskInstance
+from aiops_cli.noticing import notice
 from aiops_cli.pace import ahead
 from aiops_cli.respond import Warn
 from aiops_cli.settle import settle
@@ -88,6 +89,7 @@ def one_pass(
     if reading.complete:
         _advance(desk, failed.values(), reading.oldest)
     store.set_mark(_looked(desk), began.isoformat())
+    notice(desk, warn)
 
 
 @dataclass

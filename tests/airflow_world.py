@@ -249,7 +249,9 @@ class World(Objects):
             and row["state"] in query.get("state", [row["state"]])
             and row["task_id"] in query.get("task_id", [row["task_id"]])
             and str(row["map_index"]) in query.get("map_index", [str(row["map_index"])])
+            and str(row["try_number"]) in query.get("try_number", [str(row["try_number"])])
             and _ended_since(row, query.get("end_date_gte"))
+            and _ended_before(row, query.get("end_date_lt"))
             and (not self.modern or _narrowed(row, query))
         ]
         order = query.get("order_by", ["map_index"])[0]
@@ -367,6 +369,10 @@ def _key(row: Json) -> Key:
 
 def _ended_since(row: Json, since: list[str] | None) -> bool:
     return since is None or (row["end_date"] and _when(row["end_date"]) >= _when(since[0]))
+
+
+def _ended_before(row: Json, until: list[str] | None) -> bool:
+    return until is None or (row["end_date"] and _when(row["end_date"]) < _when(until[0]))
 
 
 def _narrowed(row: Json, query: Mapping[str, list[str]]) -> bool:
