@@ -56,7 +56,8 @@ def values(text: bytes, path: Path) -> Iterator[Value]:
 
 def _walk(node: yaml.Node, path: Path, keys: tuple[str, ...]) -> Iterator[Value]:
     where = f"{path}:{node.start_mark.line + 1}"
-    if not isinstance(node, yaml.MappingNode) or (len(keys) > 1 and keys[-1] in _MAPS):
+    a_map = keys == ("actions",) or (len(keys) > 1 and keys[-1] in _MAPS)
+    if not isinstance(node, yaml.MappingNode) or a_map:
         if not keys:
             raise ConfigError(f"{where}: expected settings such as `mode: ask`")
         yield Value(keys, _raw(node, where, ".".join(keys)), node.start_mark.line + 1)
