@@ -56,6 +56,65 @@ def test_a_grant_that_makes_no_sense(cli: Cli, args: list[str], message: str) ->
     assert cli.ok("auto", "list", "--json").json["grants"] == []
 
 
+def told_twice(cli: Cli) -> str:
+    """A failure that was mended, once more; the id of the second one."""
+    cli.mended()
+    cli.server.add_failure("orders", "load", run_id="again", events=[REFUSED])
+    cli.clock.advance(seconds=1)
+    (new,) = cli.ok("watch", "--once", "--json").lines
+    return str(new["incident"])
+
+
+WANTED = ("auto", "grant", "--actions", "retry", "--dags", "orders")
+
+
+def test_a_dry_run_shows_what_it_would_have_done_and_writes_nothing(cli: Cli) -> None:
+    again = told_twice(cli)
+    before = cli.counts()
+    found = cli.ok(*WANTED, "--dry-run", "--json").json
+    assert found["dry_run"] is True
+    assert found["would_grant"]["actions"] == ["retry"]
+    assert (found["incidents"], found["acts"]) == (2, 1)
+    assert found["then"]["undecided"] == 1
+    assert found["left"] == {"similarity": 1}
+    (signature,) = found["signatures"]
+    assert signature["incidents"] == [again]
+    text = cli.ok(*WANTED, "--dry-run").out
+    assert "of 2 failures in the last 30 days it would have acted on 1" in text
+    assert "nobody decided 1" in text
+    assert "orders.load" in text
+    assert "not known by then 1" in text
+    assert max(map(len, text.splitlines())) <= 110
+    assert cli.counts() == before
+    assert cli.ok("auto", "list", "--json").json["grants"] == []
+
+
+def test_a_dry_run_of_an_empty_record(cli: Cli) -> None:
+    said = cli.ok(*WANTED, "--dry-run")
+    assert said.out == "of 0 failures in the last 30 days it would have acted on 0\n"
+
+
+@pytest.mark.parametrize(("keys", "granted"), [("y\n", 1), ("n\n", 0), ("\n", 0)])
+def test_before_the_first_grant_a_person_sees_it_and_is_asked(
+    cli: Cli, keys: str, granted: int
+) -> None:
+    told_twice(cli)
+    said = cli.type(*WANTED, keys=keys)
+    assert said.code == 0
+    assert "it would have acted on 1" in said.err
+    assert "--dry-run" in said.err
+    assert ("nothing is granted" in said.err) is (not granted)
+    assert len(cli.ok("auto", "list", "--json").json["grants"]) == granted
+
+
+def test_only_the_first_grant_is_asked_about(cli: Cli) -> None:
+    cli.type(*WANTED, "--yes", keys="")
+    cli.clock.advance(seconds=1)
+    said = cli.type(*WANTED, keys="")
+    assert (said.code, said.err) == (0, "")
+    assert len(cli.ok("auto", "list", "--json").json["grants"]) == 2
+
+
 def test_pause_and_resume_hold_for_all(cli: Cli) -> None:
     incident = cli.capture("orders", events=[REFUSED])
     cli.ok("approve", incident, "--action", "retry", "--yes")

@@ -6,14 +6,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiops_cli.commands import settings
-from aiops_cli.commands.output import console, print_json
+from aiops_cli.commands import output, settings
+from aiops_cli.commands.output import confirm, console, print_json
 from aiops_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from aiops_cli.config import Settings
+    from aiops_cli.hindsight import Act, Hindsight
     from knowledge.records import Grant
+    from knowledge.stores import Store
+
+LOOKED_BACK = 30  # days that a dry run replays
+TOLD = 8  # signatures a dry run has a line for
+# Why a failure was left to people, by the check that did not pass.
+LEFT = {
+    "similarity": "not known by then",
+    "evidence": "no outcome that speaks for it by then",
+    "rerun_safe": "nobody had vouched for the task",
+    "margin": "answered differently before",
+    "action_allowed": "not an action of this grant, or a person must fix it",
+    "protected": "protected",
+    "live_state": "too old when it was seen, or a backfill",
+}
 
 
 def grant(
@@ -23,9 +39,17 @@ def grant(
     max_per_hour: Annotated[int, typer.Option(help="Acts an hour in all.", min=0)] = 10,
     max_per_dag_hour: Annotated[int, typer.Option(help="Acts an hour in one DAG.", min=0)] = 3,
     until: Annotated[str | None, typer.Option(help="Last day, as 2026-12-31, or 12h, 7d.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only show what it would have done in the last 30 days."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Allow actions on DAGs to run without a person, where the gate passes."""
+    """Allow actions on DAGs to run without a person, where the gate passes.
+
+    Before the first grant of all a person at a terminal is shown what it would have done in the
+    last 30 days, and asked. --dry-run shows that at any time and writes nothing."""
     from aiops_cli import services
     from knowledge.records import Grant, short_hash
 
@@ -46,11 +70,140 @@ def grant(
         until=_until(until, now),
     )
     with services.store(chosen) as store:
+        if dry_run:
+            _tell(made, _hindsight(store, made, chosen), json)
+            return
+        if output.is_terminal() and not yes and not store.grants():
+            _ask_first(made, _hindsight(store, made, chosen))
         store.add_grant(made)
     if json:
         print_json(_document(made))
     else:
         console().print(f"granted {made.id}: {_sentence(made)}")
+
+
+def _hindsight(store: Store, made: Grant, chosen: Settings) -> Hindsight:
+    from datetime import timedelta
+
+    from aiops_cli.hindsight import look_back
+
+    since = made.at - timedelta(days=LOOKED_BACK)
+    cases = store.cases(since=since)
+    return look_back(
+        cases, store.briefs(), store.entries(), store.vouches, made, chosen, since=since
+    )
+
+
+def _ask_first(made: Grant, past: Hindsight) -> None:
+    """Ends the command where the first grant is not wanted after all."""
+    err = console(stderr=True)
+    err.print("the first grant of this knowledge base. By the record it would have done this:")
+    for line in _lines(past):
+        err.print(line)
+    err.print("--dry-run shows this at any time, and writes nothing")
+    if not confirm(f"grant {_sentence(made)}?"):
+        err.print("nothing is granted")
+        raise typer.Exit
+
+
+def _tell(made: Grant, past: Hindsight, json: bool) -> None:
+    if json:
+        print_json({"dry_run": True, "would_grant": _document(made), **_past_document(past)})
+        return
+    for line in _lines(past):
+        console().print(line)
+
+
+def _by_signature(past: Hindsight) -> list[list[Act]]:
+    """The acts of each signature, the most frequent one first."""
+    told: dict[str, list[Act]] = {}
+    for act in past.acts:
+        told.setdefault(act.incident.signature.fingerprint, []).append(act)
+    return sorted(told.values(), key=len, reverse=True)
+
+
+def _lines(past: Hindsight) -> list[str]:
+    """What a grant would have done, in lines that can be read tired."""
+    from collections import Counter
+
+    from aiops_cli.screen import plain
+
+    acts = past.acts
+    lines = [
+        f"of {past.incidents} failures in the last {LOOKED_BACK} days "
+        f"it would have acted on {len(acts)}"
+    ]
+    if acts:
+        then = Counter[str](act.then for act in acts)
+        words = {
+            "same": "a person did the same",
+            "otherwise": "did otherwise",
+            "rejected": "rejected it",
+            "by_hand": "acted in Airflow",
+            "alone": "already done alone",
+            "undecided": "nobody decided",
+        }
+        told = [f"{words[name]} {then[name]}" for name in words if then[name]]
+        lines.append(f"in truth: {', '.join(told)}")
+        lines.append(f"what came of the same act: {_ends(acts)}")
+    folded = _by_signature(past)
+    for group in folded[:TOLD]:
+        headline = plain(group[0].incident.signature.headline).plain[:48]
+        tasks = sorted({f"{act.incident.dag_id}.{act.incident.task_id}" for act in group})
+        more = f" and {len(tasks) - 1} more" if len(tasks) > 1 else ""
+        lines.append(f"  {len(group)}x {headline} · {tasks[0]}{more} · {_ends(group)}")
+    if len(folded) > TOLD:
+        lines.append(f"  and {len(folded) - TOLD} more signatures: --json has all")
+    if past.stopped:
+        told = [f"{name} {count}" for name, count in past.stopped.items()]
+        lines.append(f"stopped by a brake alone: {', '.join(told)}")
+    if past.left:
+        ordered = sorted(past.left.items(), key=lambda item: -item[1])
+        told = [f"{LEFT.get(name, name)} {count}" for name, count in ordered]
+        lines.append(f"left to people: {'; '.join(told)}")
+    return lines
+
+
+def _ends(acts: list[Act] | tuple[Act, ...]) -> str:
+    from collections import Counter
+
+    ends = Counter(act.outcome or "unknown" for act in acts if act.then != "rejected")
+    return ", ".join(f"{name} {count}" for name, count in ends.most_common()) or "rejected"
+
+
+def _past_document(past: Hindsight) -> dict[str, Any]:
+    from collections import Counter
+
+    from aiops_cli.published import utc
+
+    def counted(acts: list[Act] | tuple[Act, ...]) -> dict[str, Any]:
+        then = Counter[str](act.then for act in acts)
+        ends = Counter[str | None](act.outcome for act in acts)
+        names = ("same", "otherwise", "rejected", "alone", "by_hand", "undecided")
+        outcomes = ("fixed", "failed", "relapsed", "wrong", "superseded", "unknown")
+        return {
+            "acts": len(acts),
+            "then": {name: then[name] for name in names},
+            "outcomes": {name: ends[name] for name in outcomes},
+        }
+
+    return {
+        "since": utc(past.since),
+        "incidents": past.incidents,
+        **counted(past.acts),
+        "stopped": dict(past.stopped),
+        "left": dict(past.left),
+        "signatures": [
+            {
+                "fingerprint": group[0].incident.signature.fingerprint,
+                "headline": group[0].incident.signature.headline or None,
+                "actions": sorted({act.action for act in group}),
+                "incidents": [act.incident.id for act in group],
+                **counted(group),
+            }
+            for group in _by_signature(past)
+        ],
+    }
 
 
 def list_(

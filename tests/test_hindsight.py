@@ -1,0 +1,247 @@
+"""What a grant would have done: each failure judged only by what was known before it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiops_cli import config
+from aiops_cli.hindsight import Hindsight, look_back
+from knowledge.records import (
+    Decision,
+    DecisionKind,
+    Entry,
+    Incident,
+    Limits,
+    Outcome,
+    OutcomeName,
+    Symptom,
+    Vouch,
+)
+from knowledge.stores.memory import MemoryStore
+from tests.builders import NOW, entry, grant, incident, signature, vouch
+
+DAY = timedelta(days=1)
+WIDE = Limits(999, 999, 999)
+
+
+class Past:
+    """A record as it grew, and what is asked of it."""
+
+    def __init__(self) -> None:
+        self.at = NOW
+        self.store = MemoryStore(lambda: self.at)
+        self.entries: list[Entry] = []
+        self.settings = config.load(
+            cwd=Path("/nonexistent"),
+            environ={"AIOPS_USER": "ana", "AIOPS_KB": "sqlite:////nonexistent/kb.db"},
+        )
+        self.number = 0
+
+    def failed(self, **fields: Any) -> Incident:
+        """A failure of now, seen now, of a run of its own."""
+        self.number += 1
+        own = {"run_id": f"run{self.number}", "ti_id": f"ti-{self.number}"}
+        made = incident(**{**own, "failed_at": self.at, "seen_at": self.at, **fields})
+        assert self.store.add_incident(made)
+        return made
+
+    def decided(
+        self,
+        one: Incident,
+        outcome: OutcomeName | None = "fixed",
+        *,
+        kind: DecisionKind = "approve",
+        action: str = "retry",
+        vouches: tuple[Vouch, ...] = (),
+    ) -> None:
+        """Decided a minute later, known to have ended so after another."""
+        self.at += timedelta(minutes=1)
+        made = Decision(one.id, kind, self.at, "ana", action)
+        if kind in ("reject", "superseded", "shadow") or action == "none":
+            self.store.record(made, vouches)
+            return
+        token = self.store.claim(one.id, one.ti_id, "w", DAY)
+        assert token
+        made = self.store.open_door(one.id, token, made, vouches=vouches)
+        self.at += timedelta(minutes=1)
+        if outcome:
+            end = Outcome(one.id, made.seq, self.at, outcome)
+            self.store.settle(one.id, token, "done", end)
+
+    def learnt(self) -> Incident:
+        """A failure that a person answered with a retry that fixed it, and vouched for."""
+        first = self.failed()
+        said = vouch(fingerprint=first.signature.fingerprint, at=self.at)
+        self.decided(first, vouches=(said,))
+        self.entries.append(entry(kind="incident", source=first.id, created_at=self.at))
+        self.at += DAY
+        return first
+
+    def look(self, since: timedelta = 30 * DAY, **fields: Any) -> Hindsight:
+        start = self.at - since
+        return look_back(
+            self.store.cases(since=start),
+            self.store.briefs(),
+            self.entries,
+            self.store.vouches,
+            grant(at=self.at, **fields),
+            self.settings,
+            start,
+        )
+
+
+@pytest.fixture
+def past() -> Past:
+    return Past()
+
+
+def test_nothing_seen_is_nothing_done(past: Past) -> None:
+    assert past.look() == Hindsight(NOW - 30 * DAY, 0)
+
+
+def test_what_was_learnt_later_is_not_known_before(past: Past) -> None:
+    first = past.learnt()
+    again = past.failed()
+    past.decided(again)
+    found = past.look()
+    assert found.incidents == 2
+    assert [act.incident.id for act in found.acts] == [again.id]
+    assert found.left == {"similarity": 1}  # the first one was novel
+    assert first.id not in {act.incident.id for act in found.acts}
+
+
+def test_the_end_of_an_act_counts_only_once_it_was_known(past: Past) -> None:
+    first = past.learnt()
+    early = past.failed(seen_at=first.seen_at + timedelta(seconds=90))
+    past.entries[0] = replace(past.entries[0], created_at=NOW + timedelta(seconds=61))
+    found = past.look()
+    assert found.acts == ()
+    assert found.left == {"similarity": 1, "evidence": 1}  # decided by then, not known to be fixed
+    assert early.seen_at > first.seen_at
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "outcome", "then", "ended"),
+    [
+        ("approve", "retry", "fixed", "same", "fixed"),
+        ("approve", "retry", "relapsed", "same", "relapsed"),
+        ("approve", "retry", "failed", "same", "failed"),
+        ("approve", "retry", None, "same", None),
+        ("approve", "none", None, "otherwise", None),
+        ("reject", "retry", None, "rejected", "rejected"),
+        ("auto", "retry", "fixed", "alone", "fixed"),
+        ("superseded", "", None, "by_hand", None),
+        ("shadow", "retry", None, "undecided", None),
+    ],
+)
+def test_what_became_of_it_in_truth(
+    past: Past, kind: Any, action: str, outcome: Any, then: str, ended: str | None
+) -> None:
+    past.learnt()
+    past.decided(past.failed(), outcome, kind=kind, action=action)
+    (act,) = past.look().acts
+    assert (act.then, act.outcome) == (then, ended)
+
+
+def test_harm_is_told(past: Past) -> None:
+    past.learnt()
+    one = past.failed()
+    past.decided(one)
+    past.store.call_wrong(one.id, "ana", past.at, "paid twice")
+    (act,) = past.look().acts
+    assert act.outcome == "wrong"
+
+
+def test_only_the_grants_dags_and_actions_and_days(past: Past) -> None:
+    past.learnt()
+    past.failed()
+    assert past.look(dags=("sales_*",)).incidents == 0
+    found = past.look(actions=("retry_later",))
+    assert (found.acts, found.left["action_allowed"]) == ((), 1)
+    assert past.look(since=timedelta(0)).incidents == 1
+
+
+def test_nobody_vouched(past: Past) -> None:
+    past.learnt()
+    past.failed(task_id="pay")
+    assert past.look().left == {"similarity": 1, "rerun_safe": 1}
+
+
+def test_runs_and_what_was_seen_late_are_left(past: Past) -> None:
+    past.learnt()
+    past.failed(kind="run")
+    past.failed(failed_at=past.at - DAY, context={"run_type": "scheduled"})
+    past.failed(context={"run_type": "backfill"})
+    past.failed(context={"tags": ["aiops:off"]})
+    found = past.look()
+    assert found.incidents == 4
+    assert found.left == {"similarity": 1, "live_state": 2, "protected": 1}
+
+
+def test_the_budget_stops_some(past: Past) -> None:
+    past.learnt()
+    for _ in range(5):
+        past.failed()
+        past.at += timedelta(minutes=1)
+    found = past.look(max_per_dag_hour=3)
+    assert len(found.acts) == 3
+    assert found.stopped == {"budget": 2}
+
+
+def test_a_task_instance_is_tried_once_a_day(past: Past) -> None:
+    past.learnt()
+    for number in (1, 2):
+        past.failed(run_id="one", try_number=number)
+        past.at += timedelta(hours=2)
+    assert past.look().stopped == {"attempts": 1}
+
+
+@pytest.mark.parametrize(("kind", "outcome"), [("approve", "failed"), ("reject", None)])
+def test_one_that_went_wrong_opens_the_breaker(past: Past, kind: Any, outcome: Any) -> None:
+    past.learnt()
+    past.decided(past.failed(dag_id="orders_b", context={"tags": ["aiops:rerun-safe"]}))
+    past.at += timedelta(hours=2)
+    past.decided(past.failed(), outcome, kind=kind)
+    past.at += timedelta(hours=2)
+    past.failed(dag_id="orders_b", context={"tags": ["aiops:rerun-safe"]})
+    found = past.look()
+    assert len(found.acts) == 2
+    assert found.stopped == {"breaker": 1}
+
+
+def test_of_a_storm_one_goes_first(past: Past) -> None:
+    past.learnt()
+    for number in range(3):
+        tagged = {"tags": ["aiops:rerun-safe"]}
+        past.failed(task_id=f"t{number}", context=tagged, group="s7storm234")
+    found = past.look()
+    assert len(found.acts) == 1
+    assert found.stopped == {"breaker": 2}
+
+
+def test_an_entry_that_forbids(past: Past) -> None:
+    past.learnt()
+    past.failed()
+    kept = list(past.entries)
+    past.entries = [*kept, entry(id="no", safe_to_retry=False, created_at=NOW - DAY)]
+    assert past.look().left["rerun_safe"] == 1
+
+
+def test_a_failure_without_a_signature_is_like_no_other(past: Past) -> None:
+    blank = signature("", fingerprint="")
+    past.entries = [entry(symptoms=(Symptom("", blank),), created_at=NOW - DAY)]
+    past.failed(signature=blank)
+    assert past.look().left == {"similarity": 1}
+
+
+def test_it_writes_nothing(past: Past) -> None:
+    past.learnt()
+    past.failed()
+    before = past.store.revision(), past.store.cases()
+    past.look()
+    assert (past.store.revision(), past.store.cases()) == before
