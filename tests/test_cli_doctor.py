@@ -83,6 +83,26 @@ def test_doctor_with_a_broken_knowledge_base(cli: Cli) -> None:
     assert checks(said)["airflow", "ok"]
 
 
+# Of apprise, which asks for it when it is imported.
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+@pytest.mark.file_only
+def test_doctor_says_whom_watch_tells_and_shows_no_key(cli: Cli) -> None:
+    assert "notify" not in {name for name, _ in checks(cli.ok("doctor", "--json"))}
+    (cli.home / "config.yaml").write_text(
+        "notify: ['json://127.0.0.1/secret-key', 'json://127.0.0.1/secret-too', "
+        "'mailto://a:secret@b.example']\n"
+    )
+    said = cli.ok("doctor", "--json")
+    found = checks(said)["notify", "ok"]["found"]
+    assert found == "watch tells people by json ×2, mailto; nothing was sent now"
+    assert "secret" not in said.text
+    (cli.home / "config.yaml").write_text("notify: ['nosuchservice://secret']\n")
+    said = cli.run("doctor")
+    assert said.code == 2
+    assert "nosuchservice" in said.text
+    assert "secret" not in said.text
+
+
 def test_doctor_with_both_broken_ends_with_the_lower_code(cli: Cli) -> None:
     cli.environ |= {"AIOPS_AIRFLOW_URL": "http://127.0.0.1:9", "AIOPS_KB": "sqlite:////dev/null/x"}
     assert cli.run("doctor").code == 3

@@ -82,6 +82,7 @@ def examine(chosen: Settings, *, pull: bool = False) -> Checked:
         *guarded("knowledge base", lambda: _knowledge_base(chosen, embedder=works)),
         *embedder,
         *guarded("model", lambda: doctor_models.model(chosen, pull=pull)),
+        *guarded("notify", lambda: _notify(chosen)),
         *(Finding("warn", "settings", warning) for warning in chosen.warnings),
     ]
     return Checked(findings, actions)
@@ -197,6 +198,20 @@ def _right(right: Right) -> Finding:
     status = "warn" if right.role == "Viewer" or right.name == CLEAR else "info"
     todo = f"needed for: {right.use}; the role {right.role} has it"
     return Finding(status, "rights", f"may not {right.name}", todo)
+
+
+def _notify(chosen: Settings) -> list[Finding]:
+    """Which services people are told by, and that their addresses make sense: an address holds a
+    key, so only its kind is shown. Nothing is sent."""
+    from collections import Counter
+
+    from aiops_cli import services
+
+    if services.notifier(chosen) is None:
+        return []
+    kinds = Counter(url.partition("://")[0] for url in chosen.notify)
+    told = ", ".join(f"{kind} ×{count}" if count > 1 else kind for kind, count in kinds.items())
+    return [Finding("ok", "notify", f"watch tells people by {told}; nothing was sent now")]
 
 
 def _knowledge_base(chosen: Settings, *, embedder: bool) -> list[Finding]:
