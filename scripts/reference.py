@@ -158,6 +158,8 @@ _TYPES: Mapping[Any, str] = {
     values.name: "letters, digits, `-`, `_`",
     values.kb: "`sqlite:////path`",
     values.patterns: "list of globs",
+    values.actions: "list of [actions](actions.md)",
+    values.who_may: "actions with `nobody`, `person` or `alone`",
     values.services: "list of addresses",
     values.duration: "duration: `90`, `15m`, `24h`, `2d`",
     values.share: "0 to 1",
