@@ -26,6 +26,7 @@ e2e: .envs/dev $(AIRFLOWS:%=.envs/airflow-%) ## the tests against real Airflows
 bench: .envs/dev ## measure matching, models, start-up, a storm and both stores with up to 100,000 entries
 	$(BIN)/python -m bench.retrieval
 	$(BIN)/python -m bench.models
+	$(BIN)/python -m bench.stream
 	$(BIN)/python -m bench.startup
 	$(BIN)/python -m bench.storm
 	$(BIN)/python -m bench.scale

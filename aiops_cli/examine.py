@@ -60,17 +60,21 @@ class Desk:
 
 
 def bounds(knowledge: KnowledgeBase, settings: Settings, incident: Incident) -> gate.Bounds:
-    """The bounds in force: the embedder's own measured ones, or stricter ones of the settings,
-    for all failures or for such. Below what was measured nothing is known of how often a match
-    is wrong."""
-    own = settings.gate
+    """The bounds in force: the embedder's own measured ones, or stricter ones of one's own record
+    or of the settings, for all failures or for such. Below what was measured nothing is known of
+    how often a match is wrong. An embedder that nobody has measured is calibrated once the
+    record is long enough."""
+    own, record = settings.gate, knowledge.record_bound()
+    measured = max(knowledge.embedder.bound, record.of(incident.signature.error_class))
+    similarity = max(own.similarity or 0.0, measured, *_for(own.similarity_for, incident))
+    by_record = "record" if record.enough else "embedder"
     return gate.Bounds(
-        similarity=max(
-            own.similarity or 0.0, knowledge.embedder.bound, *_for(own.similarity_for, incident)
-        ),
+        similarity=similarity,
         margin=max(own.margin or 0.0, knowledge.margin),
         confidence=max(own.confidence, *_for(own.confidence_for, incident)),
-        calibrated=knowledge.embedder.calibrated,
+        calibrated=knowledge.embedder.calibrated or record.enough,
+        source=by_record if similarity == measured else "settings",
+        outcomes=record.outcomes,
     )
 
 
@@ -163,9 +167,21 @@ def weigh_up(
         rerun=circumstances.rerun.why,
     )
 
+        bound=_bound_document(desk.knowledge, limits),
 
 def _diagnose(knowledge: KnowledgeBase, incident: Incident, limits: gate.Bounds) -> Diagnosis:
     """Where the embedder is away only the very same failure is recognised, and that is told."""
+def _bound_document(knowledge: KnowledgeBase, limits: gate.Bounds) -> dict[str, Any]:
+    """Which bound on the similarity was used, whose it is, and how many labelled outcomes of this
+    embedder are in the record. Calibration takes the embedder's name from here."""
+    return {
+        "value": limits.similarity,
+        "from": limits.source,
+        "outcomes": limits.outcomes,
+        "embedder": knowledge.embedder.name,
+    }
+
+
     try:
         matches = knowledge.find(incident.signature)
     except ModelUnavailable as error:
@@ -408,7 +424,13 @@ def examine_log(
         relapse_window=settings.relapse_window,
     )
     verdict = gate.judge(gate.Circumstances(incident, diagnosis, limits, now, evidence=evidence))
-    document = judgement_document(diagnosis, verdict, evidence=evidence, rerun="")
+    document = judgement_document(
+        diagnosis,
+        verdict,
+        evidence=evidence,
+        rerun="",
+        bound=_bound_document(knowledge, limits),
+    )
     case = Case(incident, "pending", judgement=Judgement("", now, document))
     absent = ("incident", "instance", "dag_id", "run_id", "task_id", "map_index", "try_number")
     return incident_document(case) | dict.fromkeys((*absent, "status"))

@@ -43,6 +43,8 @@ class Bounds:
     margin: float
     confidence: float = 0.80
     calibrated: bool = True  # whether near matches of this embedder may be acted on at all
+    source: str = "embedder"  # whose bound on the similarity it is: or record, or settings
+    outcomes: int = 0  # labelled ones in the record
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,8 @@ def _similarity(c: Circumstances) -> Check:
     best = c.diagnosis.matches[0].similarity if c.diagnosis.matches else 0.0
     passed = best >= c.bounds.similarity and c.diagnosis.by != "nobody"
     reason = (
-        f"not seen before (nearest {best:.2f} < {c.bounds.similarity:.2f})"
+    rests = f" from {c.bounds.outcomes} outcomes" if c.bounds.source == "record" else ""
+        f"not seen before (nearest {best:.2f} < {c.bounds.similarity:.2f}{rests})"
         if c.diagnosis.matches
         else "not seen before"
     )

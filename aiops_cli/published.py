@@ -22,7 +22,12 @@ def utc(moment: datetime | None) -> str | None:
 
 
 def judgement_document(
-    diagnosis: Diagnosis, verdict: Verdict, *, evidence: Evidence, rerun: str
+    diagnosis: Diagnosis,
+    verdict: Verdict,
+    *,
+    evidence: Evidence,
+    rerun: str,
+    bound: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The members `matches`, `diagnosis`, `gate`, `decision`, and beside them `evidence` (the
     record at the narrowest scope that has any) and `rerun` (in whose word it may run again)."""
@@ -47,6 +52,7 @@ def judgement_document(
             "checks": [check_document(check) for check in verdict.checks],
             "grant": verdict.grant,
         },
+            "bound": None if bound is None else dict(bound),
         "decision": verdict.decision,
         "evidence": {
             "scope": evidence.scope,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from knowledge import ageing, evidence, lessons, ranking
+from knowledge import ageing, calibration, evidence, lessons, ranking
 from knowledge.embedders import BuiltinEmbedder, Embedder
 from knowledge.errors import EmbedderMismatch, ModelUnavailable, NotFound
 from knowledge.records import (
@@ -37,6 +37,7 @@ VECTOR_CANDIDATES = 30
 DEEPER = 100  # times as many, for searches with filters
 REINDEX_BATCH = 64
 # A storm is many failures of few signatures: the answers to so many of them are kept, until
+REFIT_AFTER = 20  # changes of the record, each seen by a judgement
 # something that they rest on changes.
 KEPT_ANSWERS = 16
 
@@ -63,11 +64,30 @@ class KnowledgeBase:
         self.embedder = embedder
         self._answers: tuple[str, dict[Signature, tuple[Match, ...]]] = ("", {})
 
+        self._bound: tuple[calibration.Bound, str, int] | None = None
     @property
     def space(self) -> VectorSpace:
         return VectorSpace(self.embedder.name, self.embedder.dimensions, SIGNATURE_VERSION)
 
     def find(
+    def record_bound(self) -> calibration.Bound:
+        """The bound on near matches by what came of the incidents decided last. Reading those
+        takes a tenth of a second, so it is made anew only where something was decided since, and
+        in one process every REFIT_AFTER such times: one outcome in hundreds hardly moves it, and
+        what went wrong speaks for itself in the evidence at once."""
+        known, revision, news = self._bound or (None, "", 0)
+        now = self.store.revision()
+        if known is not None and (now == revision or news + 1 < REFIT_AFTER):
+            self._bound = known, now, news + (now != revision)
+            return known
+        decided = self.store.cases(
+            status=("resolved", "failed", "rejected"), limit=calibration.WINDOW
+        )
+        outcomes = calibration.collect(reversed(decided), self.embedder.name, SIGNATURE_VERSION)
+        bound = calibration.fit(outcomes, floor=self.embedder.bound)
+        self._bound = bound, now, 0
+        return bound
+
         self, signature: Signature, *, limit: int | None = None, deep: bool = False
     ) -> tuple[Match, ...]:
         """The entries that answer to this signature, best first; exact ones stand at 1.0. All of

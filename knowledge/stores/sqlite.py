@@ -14,7 +14,7 @@ from knowledge.stores.rows import Row
 from knowledge.stores.sql_audit import AuditTables
 from knowledge.stores.sql_entries import Space
 from knowledge.stores.sql_moving import MovingTables
-from knowledge.stores.sqlite_engine import Database, open_database
+from knowledge.stores.sqlite_engine import Database, open_database, open_in_memory
 
 # sqlite-vec answers no more than this many neighbours.
 MAX_NEIGHBOURS = 4096
@@ -31,6 +31,12 @@ class SqliteStore(MovingTables):
             file, upgraded=lambda database: AuditTables(database, now).log_the_past()
         )
         return cls(database, now, SqliteIndex(database), f"sqlite:///{file}")
+
+    @classmethod
+    def in_memory(cls, now: rules.Clock) -> SqliteStore:
+        """One that nobody else has and that ends with the process: to try things out in."""
+        database = open_in_memory()
+        return cls(database, now, SqliteIndex(database), "memory")
 
 
 class SqliteIndex:

@@ -152,6 +152,17 @@ def open_database(
     return Database(connection, path)
 
 
+def open_in_memory() -> Database:
+    """A database with all tables that no file stands behind."""
+    import apsw  # as in open_database
+
+    path = Path(":memory:")
+    connection = apsw.Connection(str(path))
+    _upgrade(connection, path, MIGRATIONS, lambda _: None)
+    connection.execute("PRAGMA foreign_keys = ON")
+    return Database(connection, path)
+
+
 @contextmanager
 def transaction(connection: apsw.Connection, begin: str) -> Iterator[None]:
     """Committed at the end, rolled back on any exception."""

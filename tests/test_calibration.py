@@ -1,0 +1,275 @@
+"""Bounds from one's own record: what they promise holds, and they only ever tighten."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knowledge import calibration
+from knowledge.base import REFIT_AFTER, KnowledgeBase
+from knowledge.calibration import Labelled, Truth, fit, was_right
+from knowledge.embedders import BuiltinEmbedder
+from knowledge.records import Case, Decision, Harm, Judgement, Outcome
+from knowledge.signature import SIGNATURE_VERSION
+from knowledge.stores.memory import MemoryStore
+from tests import builders
+
+FLOOR = 0.82
+
+outcomes = st.lists(
+    st.builds(
+        Labelled,
+        st.integers(0, 10_000).map(lambda n: n / 10_000),
+        st.booleans(),
+        st.sampled_from(["", "TimeoutError", "KeyError"]),
+    ),
+    max_size=300,
+)
+
+
+def clean(count: int, similarity: float = 0.9) -> list[Labelled]:
+    return [Labelled(similarity, True)] * count
+
+
+@given(outcomes, st.floats(0.001, 0.5))
+def test_never_below_the_floor(labelled: list[Labelled], rate: float) -> None:
+    bound = fit(labelled, floor=FLOOR, rate=rate)
+    assert bound.value >= FLOOR
+    assert all(bound.of(kind) >= bound.value for kind in ("", "TimeoutError", "KeyError"))
+
+
+@given(outcomes, st.floats(0.001, 0.5), st.floats(0.001, 0.5))
+def test_who_accepts_more_risk_never_gets_a_stricter_bound(
+    labelled: list[Labelled], one: float, other: float
+) -> None:
+    strict, loose = (fit(labelled, floor=FLOOR, rate=rate) for rate in sorted((one, other)))
+    assert strict.value >= loose.value
+
+
+@given(outcomes, st.integers(0, 299))
+def test_an_outcome_that_turns_out_wrong_never_loosens(labelled: list[Labelled], at: int) -> None:
+    if not labelled:
+        return
+    at %= len(labelled)
+    worse = [replace(one, right=one.right and n != at) for n, one in enumerate(labelled)]
+    before, after = fit(labelled, floor=FLOOR), fit(worse, floor=FLOOR)
+    assert after.value >= before.value
+    for kind in ("", "TimeoutError", "KeyError"):
+        assert after.of(kind) >= before.of(kind)
+
+
+@given(outcomes)
+def test_the_wrong_ones_above_the_bound_are_as_few_as_was_asked(labelled: list[Labelled]) -> None:
+    bound = fit(labelled, floor=0.0, rate=0.05)
+    if bound.enough:
+        wrong = sum(not one.right and one.similarity >= bound.value for one in labelled)
+        assert (wrong + 1) / (bound.outcomes + 1) <= 0.05 + 1e-9
+
+
+@given(outcomes)
+def test_no_error_class_is_wrong_more_often_than_asked(labelled: list[Labelled]) -> None:
+    bound = fit(labelled, floor=0.0, rate=0.05)
+    for kind in {one.kind for one in labelled} if bound.enough else ():
+        own = [one for one in labelled if one.kind == kind]
+        wrong = sum(not one.right and one.similarity >= bound.of(kind) for one in own)
+        assert wrong <= 0.05 * len(own)
+
+
+@pytest.mark.parametrize("count", [0, 1, 98, 99])
+def test_too_few_say_nothing(count: int) -> None:
+    bound = fit(clean(count), floor=FLOOR)
+    assert (bound.value, bound.outcomes, bound.enough) == (FLOOR, count, False)
+
+
+def test_a_hundred_clean_ones_are_enough_at_one_in_a_hundred() -> None:
+    assert fit(clean(100), floor=FLOOR).value == FLOOR
+    assert fit(clean(100), floor=FLOOR, rate=0.005).value > 1.0
+
+
+def test_one_wrong_lifts_the_bound_just_above_it() -> None:
+    labelled = [*clean(120), Labelled(0.9312, False, "TimeoutError")]
+    assert fit(labelled, floor=FLOOR).value == 0.9313
+
+
+def test_only_the_last_ones_count() -> None:
+    old = [Labelled(0.99, False)] * 50
+    bound = fit([*old, *clean(calibration.WINDOW)], floor=FLOOR)
+    assert (bound.value, bound.outcomes) == (FLOOR, calibration.WINDOW)
+
+
+def test_one_error_class_tightens_and_the_others_do_not() -> None:
+    labelled = [*clean(499), Labelled(0.95, False, "TimeoutError")]
+    bound = fit(labelled, floor=FLOOR)
+    assert bound.value == FLOOR  # one in five hundred is less than was asked
+    assert bound.of("TimeoutError") == 0.9501
+    assert bound.of("KeyError") == FLOOR
+
+
+def test_the_risk_is_kept_on_average_over_exchangeable_records() -> None:
+    """A record and the incident after it come from one distribution: acting on that one at the
+    record's bound is wrong on at most 5 % of such incidents."""
+    dice = random.Random(7)
+
+    def incident() -> Labelled:
+        similarity = round(dice.random(), 4)
+        return Labelled(similarity, dice.random() < 0.6 + 0.4 * similarity)
+
+    wrong = 0
+    rounds = 2_000
+    for _ in range(rounds):
+        bound = fit([incident() for _ in range(120)], floor=0.0, rate=0.05)
+        last = incident()
+        wrong += last.similarity >= bound.value and not last.right
+    # Three standard errors of a share of 5 % above it; that some act at all is part of the claim.
+    assert 0 < wrong / rounds <= 0.05 + 3 * (0.05 * 0.95 / rounds) ** 0.5
+
+
+# ---- what came out about an incident ----
+
+
+def case(
+    kind: Any = "approve",
+    action: str | None = "retry",
+    outcome: Any = "fixed",
+    proposed: str = "retry",
+    harm: bool = False,
+    **found: Any,
+) -> Case:
+    incident = builders.incident(signature=builders.signature(version=SIGNATURE_VERSION))
+    decision = Decision(incident.id, kind, builders.NOW, "ana", action, seq=1)
+    match = {"found": "near", "similarity": 0.9, "action": proposed, **found}
+    document = {"matches": [match], "gate": {"bound": {"embedder": "builtin"}}}
+    return Case(
+        incident,
+        "resolved",
+        outcome=outcome,
+        judgement=Judgement(incident.id, builders.NOW, document),
+        decision=decision,
+        harm=Harm(incident.id, 1, "ana", builders.NOW, "paid twice") if harm else None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "known"),
+    [
+        (case(), Truth(right="retry")),
+        (case("auto"), Truth(right="retry")),
+        (case(outcome="failed"), Truth(wrong="retry")),
+        (case(outcome="relapsed"), None),
+        (case(outcome="superseded"), None),
+        (case(outcome=None), None),
+        (case(action="none", outcome=None), Truth(right="none")),
+        (case("reject", outcome=None), Truth(wrong="retry")),
+        (case("reject", action=None, outcome=None), None),
+        (case("superseded", action=None, outcome=None), None),
+        (case("shadow", outcome=None), None),
+        (case(harm=True), Truth(right="none", wrong="retry", harmful=True)),
+    ],
+)
+def test_what_came_out(seen: Case, known: Truth | None) -> None:
+    assert calibration.truth(seen) == known
+
+
+@pytest.mark.parametrize(
+    ("action", "known", "right"),
+    [
+        ("retry", Truth(right="retry"), True),
+        ("retry_later", Truth(right="retry"), True),
+        ("retry", Truth(right="retry_later"), False),
+        ("none", Truth(right="retry"), False),
+        ("retry", Truth(wrong="retry"), False),
+        ("retry", Truth(wrong="retry_later"), False),
+        ("retry_later", Truth(wrong="retry"), None),
+        ("none", Truth(wrong="retry"), None),
+        ("retry_later", Truth(right="none", wrong="retry", harmful=True), False),
+        ("none", Truth(right="none", wrong="retry", harmful=True), True),
+        (None, Truth(right="retry"), None),
+    ],
+)
+def test_whether_it_would_have_been_right(
+    action: str | None, known: Truth, right: bool | None
+) -> None:
+    assert was_right(action, known) is right
+
+
+def test_a_near_match_whose_end_is_known_is_a_labelled_outcome() -> None:
+    seen = calibration.labelled(case(), "builtin", SIGNATURE_VERSION)
+    assert seen == Labelled(0.9, True, "ConnectionRefusedError")
+
+
+@pytest.mark.parametrize(
+    ("seen", "embedder", "version"),
+    [
+        (case(found="exact", similarity=1.0), "builtin", SIGNATURE_VERSION),
+        (case(outcome="superseded"), "builtin", SIGNATURE_VERSION),
+        (case(), "ollama:nomic-embed-text", SIGNATURE_VERSION),
+        (case(), "builtin", SIGNATURE_VERSION + 1),
+        (replace(case(), judgement=None), "builtin", SIGNATURE_VERSION),
+    ],
+)
+def test_others_are_none(seen: Case, embedder: str, version: int) -> None:
+    assert calibration.labelled(seen, embedder, version) is None
+
+
+# ---- the bound of a store ----
+
+
+class Counting(MemoryStore):
+    read = 0
+
+    def cases(self, **wanted: Any) -> tuple[Case, ...]:
+        self.read += 1
+        return super().cases(**wanted)
+
+
+def decided(store: MemoryStore, number: int, similarity: float, outcome: Any) -> None:
+    """One incident that was judged near, approved, and ended so."""
+    incident = builders.incident(
+        run_id=f"run-{number}",
+        ti_id=f"ti-{number}",
+        signature=builders.signature(version=SIGNATURE_VERSION),
+    )
+    store.add_incident(incident)
+    document = case(similarity=similarity).judgement
+    assert document is not None
+    store.add_judgement(replace(document, incident_id=incident.id))
+    token = store.claim(incident.id, incident.ti_id, "ana", timedelta(minutes=5))
+    assert token is not None
+    decision = store.open_door(
+        incident.id, token, Decision(incident.id, "approve", builders.NOW, "ana", "retry")
+    )
+    ended = Outcome(incident.id, decision.seq, builders.NOW, outcome)
+    store.settle(incident.id, token, "done", ended)
+
+
+def test_the_record_of_a_store_gives_the_bound_and_is_read_once() -> None:
+    store = Counting()
+    knowledge = KnowledgeBase(store, BuiltinEmbedder())
+    for number in range(110):
+        decided(store, number, 0.95, "fixed")
+    decided(store, 110, 0.9, "failed")
+    bound = knowledge.record_bound()
+    assert (bound.value, bound.outcomes, bound.enough) == (0.9001, 111, True)
+    read = store.read
+    assert knowledge.record_bound() is bound
+    assert store.read == read
+    assert KnowledgeBase(store, BuiltinEmbedder()).record_bound() == bound
+
+
+def test_what_is_decided_meanwhile_moves_the_bound_before_long() -> None:
+    store = MemoryStore()
+    knowledge = KnowledgeBase(store, BuiltinEmbedder())
+    for number in range(110):
+        decided(store, number, 0.95, "fixed")
+    assert knowledge.record_bound().value < 0.9
+    decided(store, 110, 0.93, "failed")
+    for number in range(REFIT_AFTER):
+        decided(store, 111 + number, 0.95, "fixed")
+        knowledge.record_bound()
+    assert knowledge.record_bound().value == 0.9301
