@@ -25,8 +25,8 @@ SYMPTOM_LENGTH = 8000  # characters; a chain of tracebacks has some thousands
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One failure: all its incidents, the newest of them whole, and what people vouched of its
-    tasks, oldest first."""
+    """One failure: all its incidents, oldest first, the newest of them whole, and what people
+    vouched of its tasks, oldest first."""
 
     briefs: Sequence[Brief]
     newest: Incident
@@ -123,6 +123,17 @@ def _chosen(briefs: Sequence[Brief]) -> Decision | None:
     if helped:
         return max(helped.values(), key=lambda ones: (len(ones), ones[-1].seq))[-1]
     return answered[-1] if answered else None
+
+
+def tasks_decided_on(briefs: Sequence[Brief]) -> list[tuple[str, str, str]]:
+    """(instance, DAG, task) of those about which a person has decided something, the newest
+    first: with these decisions words on running them again may have come."""
+    decided = (
+        (one.instance, one.dag_id, one.task_id)
+        for one in reversed(briefs)
+        if one.harms or any(d.kind in ("approve", "reject") for d in one.decisions)
+    )
+    return list(dict.fromkeys(decided))
 
 
 def _last_words(vouches: Iterable[Vouch]) -> list[Vouch]:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiops_cli.runbook_draft import TITLE_LENGTH, Seen, draft, symptom
+from aiops_cli.runbook_draft import TITLE_LENGTH, Seen, draft, symptom, tasks_decided_on
 from knowledge.records import Brief, Entry, Excerpt, Incident, Vouch
 from knowledge.runbooks import read_runbooks
 from knowledge.signature import sign
@@ -141,6 +141,24 @@ def test_a_yes_for_one_task_takes_back_no_other_no() -> None:
     text, _, _ = draft([seen(approved(), vouches=words)], NOW)
     assert "# ana said of orders_etl.pay: must not run again\n" in text
     assert "# ana said of orders_etl.load: may run again\n" in text
+
+
+def test_words_are_looked_for_where_somebody_decided() -> None:
+    briefs = [
+        approved(task_id="a"),
+        brief(decided("reject"), task_id="b"),
+        approved(task_id="a", instance="prod"),
+        alone(task_id="c"),
+        alone(task_id="d", wrong="paid twice"),
+        brief(decided("shadow"), task_id="e"),
+        approved(task_id="a"),
+    ]
+    assert tasks_decided_on(briefs) == [
+        ("default", "orders_etl", "a"),
+        ("default", "orders_etl", "d"),
+        ("prod", "orders_etl", "a"),
+        ("default", "orders_etl", "b"),
+    ]
 
 
 def test_what_else_was_said_stands_in_comments() -> None:

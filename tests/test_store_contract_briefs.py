@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from knowledge.records import Brief, Judgement, Outcome
+from knowledge.records import Brief, Excerpt, Judgement, Outcome
 from knowledge.stores import Store, sql_briefs
 from tests.samples import (
     HOUR,
@@ -117,3 +118,18 @@ def test_judged_novel_once_is_novel(store: Store) -> None:
 def test_a_duration_is_a_number_or_unknown(store: Store, said: Any, seconds: float | None) -> None:
     added(store, incident(0, context={"duration": said}), incident(1, context={}))
     assert [one.duration for one in store.briefs()] == [seconds, None]
+
+
+def test_no_log_is_held(store: Store) -> None:
+    log = "x" * 100_000
+    several = [
+        incident(number, excerpt=Excerpt(log + str(number), (1,), 1)) for number in range(60)
+    ]
+    added(store, *several)
+    store.add_judgement(Judgement(several[0].id, NOW, {"decision": "ask", "explanation": log}))
+    tracemalloc.start()
+    try:
+        assert len(store.briefs()) == 60
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(log)
+    finally:
+        tracemalloc.stop()

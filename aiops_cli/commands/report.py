@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from knowledge.stores import Store
 
 LOOKED_UP = 50  # kinds of failure, the most frequent ones, are looked for in the runbooks
+ASKED = 20  # tasks of each of them, those decided on last, whether they may run again
 
 
 def report(
@@ -172,7 +173,7 @@ def _in_a_runbook(store: Store, fingerprint: str, incident_id: str) -> bool:
 
 def _seen(store: Store, briefs: Sequence[Brief], fingerprints: Sequence[str]) -> list[Seen]:
     """All that is known of each of these failures."""
-    from aiops_cli.runbook_draft import Seen
+    from aiops_cli.runbook_draft import Seen, tasks_decided_on
 
     members: dict[str, list[Brief]] = {one: [] for one in fingerprints}
     for brief in briefs:
@@ -184,7 +185,7 @@ def _seen(store: Store, briefs: Sequence[Brief], fingerprints: Sequence[str]) ->
             store.case(own[-1].incident_id).incident,
             [
                 vouch
-                for task in dict.fromkeys((one.instance, one.dag_id, one.task_id) for one in own)
+                for task in tasks_decided_on(own)[:ASKED]
                 for vouch in store.vouches(*task)
                 if vouch.fingerprint in (None, fingerprint)
             ],

@@ -40,13 +40,10 @@ class BriefTables(Tables):
         return tuple(found)
 
     def _page(self) -> str:
-        # Judged novel once is enough: what was learned since changes only later judgements.
         return f"""
             SELECT i.seq, i.id, i.kind, i.instance, i.dag_id, i.run_id, i.task_id, i.failed_at,
                 i.fingerprint, i.signature, c.state AS claim,
-                {self._db.json_at("i.context", "duration")} AS duration,
-                EXISTS (SELECT 1 FROM judgements AS j WHERE j.incident_id = i.id
-                    AND {self._db.json_at("j.document", "decision")} = 'novel') AS novel
+                {self._db.json_at("i.context", "duration")} AS duration
             FROM incidents AS i
             LEFT JOIN claims AS c
                 ON c.incident_id = i.id AND NOT (c.state = 'claimed' AND c.lease_until <= :now)
@@ -69,12 +66,21 @@ class BriefTables(Tables):
             f"WHERE {self._db.among('h.incident_id', ':ids')} ORDER BY h.seq",
             listed,
         )
+        # Not a part of the page: Postgres would go through all judgements for each one. Judged novel
+        # once is enough: what was learned since changes only later judgements.
+        judged = self._db.rows(
+            f"SELECT DISTINCT incident_id FROM judgements WHERE {own} "
+            f"AND {self._db.json_at('document', 'decision')} = 'novel'",
+            listed,
+        )
+        novel = {row["incident_id"] for row in judged}
         decisions = _by_incident(map(rows.read_decision, decided))
         outcomes = _by_incident(map(rows.read_outcome, ended))
         harms = _by_incident(map(rows.read_harm, harmed))
         return [
             _brief(
                 row,
+                row["id"] in novel,
                 decisions.get(row["id"], ()),
                 outcomes.get(row["id"], ()),
                 harms.get(row["id"], ()),
@@ -92,6 +98,7 @@ def _by_incident(records: Iterable[T]) -> Mapping[str, Sequence[T]]:
 
 def _brief(
     row: rows.Row,
+    novel: bool,
     decisions: Sequence[Decision],
     outcomes: Sequence[Outcome],
     harms: Sequence[Harm],
@@ -109,7 +116,7 @@ def _brief(
         error_class=signature["error_class"],
         headline=signature["headline"],
         duration=rows.seconds(row["duration"]),
-        novel=bool(row["novel"]),
+        novel=novel,
         claim=row["claim"],
         decisions=tuple(decisions),
         outcomes=tuple(outcomes),
