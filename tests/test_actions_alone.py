@@ -96,6 +96,24 @@ def test_two_confirmations_are_not_enough(at_work: Bench) -> None:
     assert at_work.server.variables["batch"]["value"] == "500"
 
 
+def test_other_values_of_the_same_variable_are_no_confirmation(at_work: Bench) -> None:
+    alone(at_work)
+    confirmed(at_work, 3)
+    case = at_work.store.cases()[0]
+    at_work.desk.knowledge.learn(
+        case.incident,
+        action="set_variable",
+        params={"key": "batch", "value": "5"},
+        cause="smaller yet",
+        at=at_work.clock.now(),
+    )
+    at_work.grant(actions=("set_variable",))
+    now_fails(at_work)
+    at_work.watch("auto")
+    assert not verdict(at_work)["evidence"]["passed"]
+    assert at_work.server.variables["batch"]["value"] == "500"
+
+
 def test_a_grant_of_retries_covers_no_change(at_work: Bench) -> None:
     alone(at_work)
     confirmed(at_work, 3)
