@@ -99,6 +99,7 @@ class Settings:
     spool: Path | None
     lookback: timedelta
     relapse_window: timedelta
+    evidence_half_life: timedelta
     give_up: timedelta
     lease: timedelta
     concurrency: int

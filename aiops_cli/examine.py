@@ -280,6 +280,7 @@ def _circumstances(
             trust_retries=trusted,
         ),
         entry_safe_to_retry=None if not _forbids(diagnosis, limits) else False,
+            half_life=settings.evidence_half_life,
         suggestion_only=best.entry.suggestion_only if best else False,
         who_may=who_may(settings.actions, diagnosis.action or ""),
         grants=store.grants(),
@@ -434,3 +435,4 @@ def examine_log(
     case = Case(incident, "pending", judgement=Judgement("", now, document))
     absent = ("incident", "instance", "dag_id", "run_id", "task_id", "map_index", "try_number")
     return incident_document(case) | dict.fromkeys((*absent, "status"))
+        half_life=settings.evidence_half_life,

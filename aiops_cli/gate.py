@@ -227,10 +227,10 @@ def _evidence(c: Circumstances) -> Check:
         return Check("evidence", False, value, bound, c.evidence.contradicted, blocks=True)
     if action not in RERUN_ACTIONS and c.diagnosis.by != "exact":
         return Check("evidence", False, value, bound, f"{action} needs an exact match")
-    passed = value >= bound
-    return Check(
-        "evidence", passed, value, bound, f"{value} of {bound} verified outcomes of {action}"
-    )
+    reason = f"{value} of {bound} verified outcomes of {action}"
+    if c.evidence.worn:
+        reason += f" (not counting {c.evidence.worn}: too old, or of other code)"
+    return Check("evidence", value >= bound, value, bound, reason)
 
 
 def _rerun_safe(c: Circumstances) -> Check:

@@ -61,6 +61,7 @@ def judgement_document(
             "relapsed": evidence.relapsed,
             "rejected": evidence.rejected,
         },
+            "worn": evidence.worn,
         "rerun": rerun,
     }
 

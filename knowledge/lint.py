@@ -33,6 +33,7 @@ FindingKind = Literal[
     "placeholder",
     "stale",
     "never_matched",
+    "unused",
 ]
 
 # A quarter of a year sees the month ends and most of what comes back at all.
@@ -81,13 +82,15 @@ def lint(
     *,
     trials: Iterable[Trial],
     uses: Mapping[str, int],
+    lately: Mapping[str, int],
     takes: Mapping[str, Collection[str]],
     now: datetime,
 ) -> tuple[Finding, ...]:
     """The findings about these live entries, what misleads first.
 
     `uses` has the number of incidents whose judgement rested on an entry, by its id (`Store.uses`
-    of all of them); `takes` the names of the params of every action.
+    of all of them), `lately` that of those judged in the last STALE_AFTER; `takes` the names of
+    the params of every action.
     """
     own = [entry for entry in entries if not entry.starter]
     runbooks = [entry for entry in own if entry.kind == "runbook"]
@@ -101,6 +104,7 @@ def lint(
         *wrappers,
         *_placeholders(runbooks),
         *_unused([entry for entry in runbooks if entry.id not in silent], uses, now),
+        *_forgotten(own, uses, lately, now),
     )
 
 
@@ -357,6 +361,35 @@ def _unused(runbooks: Sequence[Entry], uses: Mapping[str, int], now: datetime) -
             f"compare its symptoms and dags with a real log: {_correct(those[0])}",
             _look(those),
             those,
+        )
+
+
+def _forgotten(
+    own: Iterable[Entry], uses: Mapping[str, int], lately: Mapping[str, int], now: datetime
+) -> Iterator[Finding]:
+    """What was decided or learned, and runbooks that were needed once, that nothing was judged by
+    for a year, though there was something to judge."""
+    if not any(lately.values()):
+        return
+    told = [
+        entry
+        for entry in own
+        if not lately.get(entry.id)
+        and now - entry.created_at >= STALE_AFTER
+        and (uses.get(entry.id) or entry.kind != "runbook")
+    ]
+    if told:
+        yield Finding(
+            "unused",
+            f"{_counted(told)} an answer that no failure has needed for a year",
+            "what it knows is of another time, and it is still compared with every failure",
+            "take it out of use; it can still be read, and what is decided anew is learned anew",
+            tuple(
+                command
+                for start in range(0, len(told), _MOST_NAMED)
+                for command in _retire(told[start : start + _MOST_NAMED], "not needed for a year")
+            ),
+            tuple(told),
         )
 
 

@@ -100,6 +100,13 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ),
     ("no outcome yet", {"evidence": Evidence("none")}, "evidence", "ask", "0 of 1"),
     (
+        "an outcome of long ago",
+        {"evidence": Evidence("task", fixed=1, worn=1)},
+        "evidence",
+        "ask",
+        "0 of 1 verified outcomes of retry (not counting 1: too old, or of other code)",
+    ),
+    (
         "contradicted",
         {"evidence": Evidence("task", fixed=9, contradicted="retry did not help on 2026-02-28")},
         "evidence",

@@ -38,9 +38,13 @@ def entry(id_: str, action: str | None = "retry", *errors: str, **fields: Any) -
 
 
 def found(
-    *entries: Entry, trials: tuple[Trial, ...] = (), uses: dict[str, int] | None = None
+    *entries: Entry,
+    trials: tuple[Trial, ...] = (),
+    uses: dict[str, int] | None = None,
+    lately: dict[str, int] | None = None,
 ) -> list[Finding]:
-    return list(lint(entries, trials=trials, uses=uses or {}, takes=TAKES, now=NOW))
+    used, late = uses or {}, lately or {}
+    return list(lint(entries, trials=trials, uses=used, lately=late, takes=TAKES, now=NOW))
 
 
 def kinds(*entries: Entry, **record: Any) -> list[str]:
@@ -333,6 +337,49 @@ def test_not_stale(fields: Any, kind: list[str]) -> None:
     assert kinds(entry("aaaa", **fields), uses=USED) == kind
 
 
+YEAR_AGO: dict[str, Any] = {"created_at": NOW - STALE_AFTER}
+
+
+@pytest.mark.parametrize(
+    ("fields", "uses"),
+    [
+        ({**YEAR_AGO, "kind": "incident"}, {}),
+        ({**YEAR_AGO, "kind": "history"}, {"aaaa": 3}),
+        (YEAR_AGO, {"aaaa": 1}),
+    ],
+    ids=["decided", "learned", "a runbook that was needed once"],
+)
+def test_what_no_failure_has_needed_for_a_year_is_offered_for_retirement(
+    fields: Any, uses: dict[str, int]
+) -> None:
+    (finding,) = found(entry("aaaa", **fields), uses=uses, lately=USED)
+    assert (finding.kind, about(finding)) == ("unused", {"aaaa"})
+    assert finding.commands == ('aiops kb retire aaaa --reason "not needed for a year"',)
+
+
+@pytest.mark.parametrize(
+    ("fields", "lately"),
+    [
+        ({**YEAR_AGO, "kind": "incident"}, {**USED, "aaaa": 1}),
+        ({**YEAR_AGO, "kind": "incident"}, {}),  # no failure was judged at all
+        ({"created_at": YEAR_AGO["created_at"] + timedelta(minutes=1), "kind": "incident"}, USED),
+        ({**YEAR_AGO, "source": "starter/network.yaml:3"}, USED),
+    ],
+    ids=["needed", "nothing judged", "young", "starter"],
+)
+def test_what_may_be_needed_still(fields: Any, lately: dict[str, int]) -> None:
+    assert kinds(entry("aaaa", **fields), uses=lately, lately=lately) == []
+
+
+def test_all_that_may_go_is_named_a_few_at_a_time() -> None:
+    many = [
+        entry(f"aa{number:02}", "none", f"KeyError: 'k{number}'", kind="history", **YEAR_AGO)
+        for number in range(12)
+    ]
+    (finding,) = found(*many, lately=USED)
+    assert [command.count("aa") for command in finding.commands] == [5, 5, 2]
+
+
 def test_many_entries_of_a_file_are_one_finding_with_a_command_that_can_be_typed() -> None:
     many = [
         entry(f"aa{number:02}", "none", f"KeyError: 'k{number}'", created_at=NOW - STALE_AFTER)
@@ -355,7 +402,7 @@ def test_what_ships_with_the_package_gives_no_finding() -> None:
     assert len(shipped) > 100
     old = NOW + 3 * STALE_AFTER
     ids = {one.id: 1 for one in shipped[:1]}
-    assert lint(shipped, trials=(), uses=ids, takes=TAKES, now=old) == ()
+    assert lint(shipped, trials=(), uses=ids, lately=ids, takes=TAKES, now=old) == ()
 
 
 # ---- dates ----

@@ -141,6 +141,8 @@ def test_uses_count_the_incidents_that_rested_on_an_entry(store: Store) -> None:
     store.add_judgement(Judgement(incident(3).id, NOW, {}))
     assert store.uses(["a", "b", "c"]) == {"a": 2, "b": 1, "c": 0}
     assert store.uses([]) == {}
+    assert store.uses(["a", "b"], since=NOW + timedelta(microseconds=1)) == {"a": 0, "b": 0}
+    assert store.uses(["a", "b"], since=NOW) == {"a": 2, "b": 1}
 
 
 @pytest.mark.parametrize(

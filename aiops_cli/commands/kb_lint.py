@@ -21,17 +21,20 @@ def lint(
     why it matters and what to do about it. Changes nothing."""
     from aiops_cli import services
     from aiops_cli.actions import CATALOGUE
+    from knowledge.lint import STALE_AFTER
     from knowledge.lint import lint as look
 
     with services.knowledge_base(settings(ctx)) as knowledge:
         store = knowledge.store
-        entries = store.entries()
+        entries, now = store.entries(), services.SystemClock().now()
+        ids = [entry.id for entry in entries]
         findings = look(
             entries,
             trials=store.trials(),
-            uses=store.uses([entry.id for entry in entries]),
+            uses=store.uses(ids),
+            lately=store.uses(ids, since=now - STALE_AFTER),
             takes={action.name: action.params for action in CATALOGUE.values()},
-            now=services.SystemClock().now(),
+            now=now,
         )
     documents = [_document(finding) for finding in findings]
     if json:

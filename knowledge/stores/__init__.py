@@ -235,9 +235,11 @@ class Store(Protocol):
 
     def add_judgement(self, judgement: Judgement) -> None: ...
 
-    def uses(self, entry_ids: Collection[str]) -> Mapping[str, int]:
+    def uses(
+        self, entry_ids: Collection[str], *, since: datetime | None = None
+    ) -> Mapping[str, int]:
         """For each of these full entry ids the number of incidents that some judgement rested
-        on it (`diagnosis.entry` of its document)."""
+        on it (`diagnosis.entry` of its document), of those judged from `since` on."""
 
     def add_remark(self, remark: Remark) -> None: ...
 

@@ -61,11 +61,13 @@ class MemoryIncidents:
         found = [one for one in self._judgements if one.incident_id == incident_id]
         return found[-1] if found else None
 
-    def uses(self, entry_ids: Collection[str]) -> Mapping[str, int]:
+    def uses(
+        self, entry_ids: Collection[str], *, since: datetime | None = None
+    ) -> Mapping[str, int]:
         used: dict[str, set[str]] = {one: set() for one in entry_ids}
         for judgement in self._judgements:
             entry = (judgement.document.get("diagnosis") or {}).get("entry")
-            if entry in used:
+            if entry in used and (since is None or judgement.at >= since):
                 used[entry].add(judgement.incident_id)
         return {entry: len(incidents) for entry, incidents in used.items()}
 

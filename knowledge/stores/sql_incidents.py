@@ -243,7 +243,9 @@ class SqlStore(EntryTables, ActingTables, LessonTables):
             full = self._incident_id(judgement.incident_id)
             self._append("judgements", {**rows.judgement_params(judgement), "incident_id": full})
 
-    def uses(self, entry_ids: Collection[str]) -> Mapping[str, int]:
+    def uses(
+        self, entry_ids: Collection[str], *, since: datetime | None = None
+    ) -> Mapping[str, int]:
         with self._db.read():
             found = self._db.rows(
                 f"""
@@ -251,11 +253,11 @@ class SqlStore(EntryTables, ActingTables, LessonTables):
                 FROM (
                     SELECT incident_id,
                         {self._db.json_at("document", "diagnosis", "entry")} AS entry
-                    FROM judgements
+                    FROM judgements WHERE at >= ?
                 ) AS used
                 WHERE {self._db.among("entry", "?")} GROUP BY entry
                 """,
-                [list(entry_ids)],
+                ["" if since is None else time_text(since), list(entry_ids)],
             )
         return dict.fromkeys(entry_ids, 0) | {row["entry"]: row["number"] for row in found}
 
