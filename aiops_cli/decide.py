@@ -84,14 +84,20 @@ def warning(case: Case) -> str:
 
 
 def approve(
-    desk: Desk, case: Case, proposed: Proposal, shown: Plan | None, rerun_safe: bool | None
+    desk: Desk,
+    case: Case,
+    proposed: Proposal,
+    shown: Plan | None,
+    rerun_safe: bool | None,
+    *,
+    by_person: bool = True,
 ) -> Case:
     """Carry out what a person said yes to (`none` acts on nothing), then remember it.
 
     `rerun_safe` True or False is the person's word for the whole task; None vouches for this pair
-    of task and failure alone. Of an action that takes two people the first yes is only written
-    down: the case is pending still. Raises Refused where it cannot be done now: nothing was done
-    then.
+    of task and failure alone, and for nothing where a program said yes. Of an action that takes two
+    people the first yes is only written down: the case is pending still. Raises Refused where it
+    cannot be done now: nothing was done then.
     """
     incident, by, now = case.incident, desk.settings.user, desk.clock.now()
     if proposed.action == "none":
@@ -118,7 +124,7 @@ def approve(
             shown=shown,
             cause=proposed.cause,
             reason=reason,
-            vouches=_vouches(incident, rerun_safe, by, now),
+            vouches=_vouches(incident, rerun_safe, by, now) if by_person else (),
         )
     _learn(desk.knowledge, incident, proposed, now)
     return done
