@@ -192,5 +192,7 @@ def test_on_a_terminal_a_storm_is_one_line(cli: Cli) -> None:
         last = screen.screen[screen.screen.rindex("CAME IN") :]
         assert "50 tasks, 50 DAGs" in last
         assert last.count("dag_") == 0
+        # What is said stands above the view: its lines are taken away first, and drawn anew below.
+        assert re.search(r"\x1b\[1A\x1b\[2Kthe first look: 50 failures", screen.screen)
         screen.type("\x03")
         assert screen.end() == 130

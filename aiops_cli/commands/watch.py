@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from aiops_cli.commands import settings, watch_ops
-from aiops_cli.commands.output import console
 from aiops_cli.errors import AirflowError, UsageError
 from knowledge.errors import StoreUnusable
+from knowledge.redact import clean
 
 if TYPE_CHECKING:
     from aiops_cli.commands.watch_report import Report
@@ -73,10 +74,10 @@ def watch(
     log = watch_ops.log_as_json() if log_format == "json" else None
 
     def warn(text: str) -> None:
-        if log is None:
-            console(stderr=True).print(text, soft_wrap=True)
-        else:
+        if log is not None:
             log.event("message", level="warning", message=text)
+        elif sys.stderr:  # not by Rich, which would write past the live view, into its lines
+            print(clean(text), file=sys.stderr, flush=True)
 
     notifier = services.notifier(chosen)
     try:
