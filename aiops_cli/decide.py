@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from aiops_cli import gate, respond, two_people
 from aiops_cli.actions import checked
+from aiops_cli.diagnosis.delay import LOG, as_setting, retry_after
 from aiops_cli.errors import Refused, UsageError
 from aiops_cli.examine import Desk
 from aiops_cli.incidents import Plan
@@ -28,11 +29,13 @@ UNDECIDED = ("pending", "needs_human")
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What is to be done, and why: the diagnosis, or a person's edit of it."""
+    """What is to be done, and why: the diagnosis, or a person's edit of it. `delay_from` is whose
+    word the delay in `params` is, where neither a person nor an entry named it."""
 
     action: str
     params: Mapping[str, Any] = field(default_factory=dict)
     cause: str = ""
+    delay_from: str = ""
 
 
 def meant(store: Store, ids: Sequence[str]) -> dict[str, Case]:
@@ -65,10 +68,15 @@ def proposal(
         )
     same = action in (None, diagnosis.get("action"))
     merged = {**(diagnosis.get("params", {}) if same else {}), **params}
+    worked_out = str(diagnosis.get("delay_from") or "") if same and "delay" not in params else ""
+    if chosen == "retry_later" and "delay" not in merged:
+        asked = retry_after(case.incident.excerpt.text, case.incident.failed_at)
+        if asked:
+            merged, worked_out = {**merged, "delay": as_setting(asked)}, LOG
     checked(chosen, merged)
     known = diagnosis.get("cause", "") if same else ""
     said = known if cause is None else redact(clean(cause))
-    return Proposal(chosen, merged, said)
+    return Proposal(chosen, merged, said, worked_out)
 
 
 def warning(case: Case) -> str:
@@ -126,8 +134,16 @@ def approve(
             reason=reason,
             vouches=_vouches(incident, rerun_safe, by, now) if by_person else (),
         )
-    _learn(desk.knowledge, incident, proposed, now)
+    _learn(desk.knowledge, incident, _as_said(proposed), now)
     return done
+
+
+def _as_said(proposed: Proposal) -> Proposal:
+    """Without a delay that was only worked out: the next failure's is another one."""
+    if not proposed.delay_from:
+        return proposed
+    said = {name: value for name, value in proposed.params.items() if name != "delay"}
+    return replace(proposed, params=said)
 
 
 def reject(

@@ -17,7 +17,7 @@ from aiops_cli.actions import CATALOGUE, who_may
 from aiops_cli.config import Settings
 from aiops_cli.config_values import BoundFor
 from aiops_cli.context import Snapshot
-from aiops_cli.diagnosis import ladder
+from aiops_cli.diagnosis import delay, ladder
 from aiops_cli.errors import AirflowError, Refused
 from aiops_cli.incidents import (
     UNMAPPED,
@@ -37,6 +37,7 @@ from knowledge.base import KnowledgeBase
 from knowledge.errors import ModelUnavailable
 from knowledge.records import Case, Decision, Judgement, Match, Outcome, Pause
 from knowledge.signature import KILLED, LOST, sign
+from knowledge.stores import Store
 
 if TYPE_CHECKING:
     from aiops_cli.diagnosis.advisor import Advisor
@@ -159,18 +160,17 @@ def weigh_up(
         diagnosis = ladder.with_opinion(
             diagnosis, _opinion(desk, desk.advisor, incident, diagnosis)
         )
+    diagnosis = _timed(desk, incident, diagnosis)
     circumstances = _circumstances(desk, snapshot, incident, diagnosis, limits, live)
     return judgement_document(
         diagnosis,
         gate.judge(circumstances),
         evidence=circumstances.evidence,
         rerun=circumstances.rerun.why,
+        bound=_bound_document(desk.knowledge, limits),
     )
 
-        bound=_bound_document(desk.knowledge, limits),
 
-def _diagnose(knowledge: KnowledgeBase, incident: Incident, limits: gate.Bounds) -> Diagnosis:
-    """Where the embedder is away only the very same failure is recognised, and that is told."""
 def _bound_document(knowledge: KnowledgeBase, limits: gate.Bounds) -> dict[str, Any]:
     """Which bound on the similarity was used, whose it is, and how many labelled outcomes of this
     embedder are in the record. Calibration takes the embedder's name from here."""
@@ -182,6 +182,16 @@ def _bound_document(knowledge: KnowledgeBase, limits: gate.Bounds) -> dict[str, 
     }
 
 
+def _timed(desk: Desk, incident: Incident, diagnosis: Diagnosis) -> Diagnosis:
+    """With the delay that is known of such failures, where it is run again."""
+    if diagnosis.action not in ("retry", "retry_later"):
+        return diagnosis
+    healing = desk.knowledge.healing(incident, desk.settings.relapse_window)
+    return delay.timed(diagnosis, incident.excerpt.text, incident.failed_at, healing)
+
+
+def _diagnose(knowledge: KnowledgeBase, incident: Incident, limits: gate.Bounds) -> Diagnosis:
+    """Where the embedder is away only the very same failure is recognised, and that is told."""
     try:
         matches = knowledge.find(incident.signature)
     except ModelUnavailable as error:
@@ -270,6 +280,7 @@ def _circumstances(
             also={best.entry.symptoms[best.symptom].signature.fingerprint} if best else (),
             now=now,
             relapse_window=settings.relapse_window,
+            half_life=settings.evidence_half_life,
         ),
         rerun=gate.rerun_safety(
             incident,
@@ -280,11 +291,11 @@ def _circumstances(
             trust_retries=trusted,
         ),
         entry_safe_to_retry=None if not _forbids(diagnosis, limits) else False,
-            half_life=settings.evidence_half_life,
         suggestion_only=best.entry.suggestion_only if best else False,
         who_may=who_may(settings.actions, diagnosis.action or ""),
         grants=store.grants(),
         usage=store.acts_alone(incident.id),
+        begun=_begun_alone(store, incident, now - settings.gate.recent),
         attempts_per_day=settings.gate.attempts_per_day,
         max_per_hour=settings.gate.max_per_hour,
         max_per_dag_hour=settings.gate.max_per_dag_hour,
@@ -299,6 +310,15 @@ def _circumstances(
         live=live,
         health=snapshot.health(),
     )
+
+
+def _begun_alone(store: Store, incident: Incident, recent: datetime) -> datetime | None:
+    """When the tool began what it waits with, asked only where the failure is not recent now: it
+    was then."""
+    if incident.failed_at >= recent:
+        return None
+    decision = store.case(incident.id).decision
+    return decision.at if decision is not None and decision.kind == "auto" else None
 
 
 def _forbids(diagnosis: Diagnosis, bounds: gate.Bounds) -> bool:
@@ -323,10 +343,15 @@ def still_allowed(
     snapshot = Snapshot(desk.airflow, desk.clock.now())
     document = weigh_up(desk, snapshot, incident, live)
     answer = document["diagnosis"]
-    same = (answer["action"], answer["params"]) == (action, dict(params))
+    # How long such outages last may be known better by now; what was begun waits as it was told.
+    same = (answer["action"], _undelayed(answer["params"])) == (action, _undelayed(params))
     if document["decision"] != "auto" or not same:
         why = "; ".join(document["gate"]["reasons"]) or "another answer is known by now"
         raise Refused(f"not alone any more: {why}", "a person may still approve it")
+
+
+def _undelayed(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if name != "delay"}
 
 
 def stopped(desk: Desk, dag: Callable[[str], Dag | None] | None = None) -> Pause:
@@ -423,6 +448,7 @@ def examine_log(
         also={best.entry.symptoms[best.symptom].signature.fingerprint} if best else (),
         now=now,
         relapse_window=settings.relapse_window,
+        half_life=settings.evidence_half_life,
     )
     verdict = gate.judge(gate.Circumstances(incident, diagnosis, limits, now, evidence=evidence))
     document = judgement_document(
@@ -435,4 +461,3 @@ def examine_log(
     case = Case(incident, "pending", judgement=Judgement("", now, document))
     absent = ("incident", "instance", "dag_id", "run_id", "task_id", "map_index", "try_number")
     return incident_document(case) | dict.fromkeys((*absent, "status"))
-        half_life=settings.evidence_half_life,

@@ -80,6 +80,7 @@ class Circumstances:
     max_per_dag_hour: int = 3
     per_storm: int = 4
     recent: timedelta = timedelta(hours=6)
+    begun: datetime | None = None  # when the tool began what it waits with
     protected: Sequence[str] = ()
     holds: Sequence[Hold] = ()
     base_id: str = ""
@@ -174,8 +175,8 @@ def _since_last_no(words: Sequence[Vouch]) -> Sequence[Vouch]:
 def _similarity(c: Circumstances) -> Check:
     best = c.diagnosis.matches[0].similarity if c.diagnosis.matches else 0.0
     passed = best >= c.bounds.similarity and c.diagnosis.by != "nobody"
-    reason = (
     rests = f" from {c.bounds.outcomes} outcomes" if c.bounds.source == "record" else ""
+    reason = (
         f"not seen before (nearest {best:.2f} < {c.bounds.similarity:.2f}{rests})"
         if c.diagnosis.matches
         else "not seen before"
@@ -343,7 +344,7 @@ def _live_state(c: Circumstances) -> Check:
     reason = changed_since(c.incident, c.live)
     if reason:
         return Check("live_state", False, c.live.state, "failed", reason, blocks=True)
-    if c.now - c.incident.failed_at > c.recent:
+    if (c.begun or c.now) - c.incident.failed_at > c.recent:
         hours = round((c.now - c.incident.failed_at).total_seconds() / 3600)
         reason = f"it failed {hours} h ago: only what is recent is done alone"
         return Check("live_state", False, f"{hours}h", "failed", reason)

@@ -261,6 +261,7 @@ class Diagnosis:
     lead: float | None = None
     matches: tuple[Match, ...] = ()
     opinion: Opinion | None = None  # a model's, where one is set and the match is a near one
+    delay_from: str = ""  # whose word the delay in `params` is, where no entry named it
 
 
 @dataclass(frozen=True, slots=True)

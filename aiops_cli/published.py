@@ -43,6 +43,7 @@ def judgement_document(
             "by": diagnosis.by,
             "quotes": list(diagnosis.quotes),
             "entry": diagnosis.entry,
+            "delay_from": diagnosis.delay_from or None,
             "opinion": opinion_document(diagnosis.opinion),
         },
         "gate": {
@@ -51,8 +52,8 @@ def judgement_document(
             "reasons": list(verdict.reasons),
             "checks": [check_document(check) for check in verdict.checks],
             "grant": verdict.grant,
-        },
             "bound": None if bound is None else dict(bound),
+        },
         "decision": verdict.decision,
         "evidence": {
             "scope": evidence.scope,
@@ -60,8 +61,8 @@ def judgement_document(
             "failed": evidence.failed,
             "relapsed": evidence.relapsed,
             "rejected": evidence.rejected,
-        },
             "worn": evidence.worn,
+        },
         "rerun": rerun,
     }
 

@@ -214,6 +214,8 @@ def _proposed(doc: Document) -> str:
     if action == "retry_later":
         said = {"delay": DEFAULT_DELAY} | said
     params = ", ".join(f"{name}={value}" for name, value in said.items())
+    if doc["diagnosis"].get("delay_from"):
+        params += f": {doc['diagnosis']['delay_from']}"
     task = f" {doc['task_id']}" if doc["task_id"] else ""
     text = f"{action}{task}" + (f" ({params})" if params else "")
     blocks = context.get("blocks") or []

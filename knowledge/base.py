@@ -7,6 +7,7 @@ store only keeps.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,8 +37,8 @@ TEXT_CANDIDATES = 60
 VECTOR_CANDIDATES = 30
 DEEPER = 100  # times as many, for searches with filters
 REINDEX_BATCH = 64
-# A storm is many failures of few signatures: the answers to so many of them are kept, until
 REFIT_AFTER = 20  # changes of the record, each seen by a judgement
+# A storm is many failures of few signatures: the answers to so many of them are kept, until
 # something that they rest on changes.
 KEPT_ANSWERS = 16
 
@@ -63,13 +64,12 @@ class KnowledgeBase:
         self.store = store
         self.embedder = embedder
         self._answers: tuple[str, dict[Signature, tuple[Match, ...]]] = ("", {})
-
         self._bound: tuple[calibration.Bound, str, int] | None = None
+
     @property
     def space(self) -> VectorSpace:
         return VectorSpace(self.embedder.name, self.embedder.dimensions, SIGNATURE_VERSION)
 
-    def find(
     def record_bound(self) -> calibration.Bound:
         """The bound on near matches by what came of the incidents decided last. Reading those
         takes a tenth of a second, so it is made anew only where something was decided since, and
@@ -88,6 +88,7 @@ class KnowledgeBase:
         self._bound = bound, now, 0
         return bound
 
+    def find(
         self, signature: Signature, *, limit: int | None = None, deep: bool = False
     ) -> tuple[Match, ...]:
         """The entries that answer to this signature, best first; exact ones stand at 1.0. All of
@@ -305,12 +306,14 @@ class KnowledgeBase:
             self.store.put_entries([EmbeddedEntry(entry, nowhere)], stored, at)
 
     def knows(self, incident: Incident, action: str, params: Mapping[str, Any]) -> bool:
-        """Whether this answer to this failure was remembered once."""
-        try:
-            self.store.entry(_learned_id(incident, action, params))
-        except NotFound:
-            return False
-        return True
+        """Whether this answer to this failure was remembered once, with its delay or without: one
+        that was only worked out is not remembered."""
+        undelayed = {name: value for name, value in params.items() if name != "delay"}
+        for said in (params, undelayed):
+            with suppress(NotFound):
+                self.store.entry(_learned_id(incident, action, said))
+                return True
+        return False
 
     def record(self, entry: Entry) -> dict[str, int]:
         """What came of the entry's action wherever its failures were met: how often it was fixed,
@@ -354,6 +357,14 @@ class KnowledgeBase:
         done = self.put([*wanted.values()], at)
         self.store.retire_entries(stale, "aiops", at, "later re-runs did not end it")
         return done
+
+    def healing(
+        self, incident: Incident, relapse_window: timedelta, also: Iterable[str] = ()
+    ) -> evidence.Healing | None:
+        """How long such outages lasted until a re-run fixed them; None where that is not known.
+        `also` as for `evidence`."""
+        known = {incident.signature.fingerprint, *also} - {""}
+        return evidence.healing(self._trials(known, incident, relapse_window))
 
     def evidence(
         self,

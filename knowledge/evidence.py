@@ -8,9 +8,11 @@ exception: wherever it was done, it speaks against the action everywhere, for go
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from statistics import median
+from typing import Any, Literal, NamedTuple
 
 from knowledge.records import Evidence, Trial
 
@@ -36,6 +38,14 @@ Scope = Literal["task", "dag", "anywhere"]
 def needed(action: str) -> int:
     """How many verified outcomes the action needs before it may be done alone."""
     return NEEDED_TO_RERUN if action in RERUN_ACTIONS else NEEDED_TO_CHANGE
+
+
+_GOOD = ("fixed", "relapsed")
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """The same values: that 100 helped says nothing of 5. A number may be text, as typed."""
+    return {k: str(v) for k, v in one.items()} == {k: str(v) for k, v in other.items()}
 
 
 def bound_object(params: Mapping[str, Any]) -> str:
@@ -69,7 +79,12 @@ def weigh(
         ),
         key=lambda trial: trial.at,
     )
-    settled = [trial for trial in about if trial.action == action]
+    settled = [
+        trial
+        for trial in about
+        if trial.action == action
+        and (action in RERUN_ACTIONS or trial.outcome not in _GOOD or _same(trial.params, params))
+    ]
     here = (instance, dag_id, task_id)
     harm = _harm(about)
     scopes: tuple[tuple[Scope, int], ...] = (("task", 3), ("dag", 2), ("anywhere", 0))
@@ -83,6 +98,55 @@ def weigh(
             against = harm or _contradiction(found, action, now, relapse_window)
             return _evidence(scope, found, action, against)
     return Evidence(scope="anywhere" if harm else "none", contradicted=harm)
+
+
+class Healing(NamedTuple):
+    """How long outages of a signature lasted until running it again fixed it: `after` is the
+    median of `outages`. `waiting` says that only waiting ended them: some re-runs failed, and each
+    of those came sooner than every one that fixed it."""
+
+    after: timedelta
+    outages: int
+    waiting: bool
+
+
+def healing(trials: Iterable[Trial]) -> Healing | None:
+    """What the re-runs among `trials`, all of one signature, say about how long it lasts; None
+    where none fixed it. An outage begins with the first failed try of a task instance that
+    somebody ran again; where a person came late it seems longer than it was."""
+    reruns = [
+        (trial, trial.failed_at, trial.at + _waited(trial))
+        for trial in trials
+        if trial.action in RERUN_ACTIONS and trial.failed_at is not None
+    ]
+    begun: dict[tuple[object, ...], datetime] = {}
+    for trial, failed_at, _ in reruns:
+        begun[_run_of(trial)] = min(failed_at, begun.get(_run_of(trial), failed_at))
+    fixed, failed = (
+        [
+            (at - begun[_run_of(trial)]).total_seconds()
+            for trial, _, at in reruns
+            if trial.outcome == outcome
+        ]
+        for outcome in ("fixed", "failed")
+    )
+    if not fixed:
+        return None
+    waiting = bool(failed) and max(failed) < min(fixed)
+    return Healing(timedelta(seconds=median(fixed)), len(fixed), waiting)
+
+
+def _run_of(trial: Trial) -> tuple[object, ...]:
+    return trial.instance, trial.dag_id, trial.run_id, trial.task_id, trial.map_index
+
+
+def _waited(trial: Trial) -> timedelta:
+    """The delay that the act waited for, where its params tell: 90, 90s, 15m, 2h."""
+    said = re.fullmatch(r"([0-9]{1,6})([smhd]?)", str(trial.params.get("delay", "")))
+    unit = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+    if said is None or trial.action != "retry_later":
+        return timedelta()
+    return timedelta(seconds=int(said[1]) * unit[said[2]])
 
 
 def tally(trials: Iterable[Trial], action: str | None) -> dict[str, int]:

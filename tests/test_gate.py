@@ -25,7 +25,7 @@ from tests.builders import (
     vouch,
 )
 
-OURS = "[aiops base] retry of try 1 by ana, incident abcdefgh23"
+OURS = "[aiops base] retry of try 1 by ana, incident abcdefgh23 (exact; aiops undo)"
 NAMES = (
     "similarity",
     "margin",

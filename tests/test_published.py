@@ -44,6 +44,7 @@ DIAGNOSIS = {
     "quotes": [str],
     "opinion": NoneType,
     "entry": OPTIONAL_TEXT,
+    "delay_from": OPTIONAL_TEXT,
 }
 CHECK = {
     "name": str,

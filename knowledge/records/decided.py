@@ -242,7 +242,7 @@ class Trial:
     `outcome` is the newest one known, None while it is not settled. A rejection of a proposed
     action is a trial with outcome "rejected"; an act called wrong has "wrong". Mode history is a
     person's act without this tool, seen in Airflow. `version` is the DAG version of the failed
-    try, None where it is not known.
+    try, None where it is not known, `failed_at` when it failed.
     """
 
     incident_id: str
@@ -259,6 +259,7 @@ class Trial:
     outcome: TrialOutcome | None
     version: int | None = None
     signature_version: int = 1
+    failed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,4 +83,5 @@ def trial_of(lesson: Lesson) -> Trial | None:
         outcome=lesson.outcome,
         version=lesson.version,
         signature_version=lesson.signature.version,
+        failed_at=lesson.failed_at,
     )

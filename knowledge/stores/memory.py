@@ -496,6 +496,7 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
             outcome=outcome,
             version=rows.version_of(incident.context.get("version")),
             signature_version=incident.signature.version,
+            failed_at=incident.failed_at,
         )
 
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:

@@ -417,6 +417,7 @@ class ActingTables(LeaveTables):
             found = self._db.rows(
                 f"""
                 SELECT d.*, i.instance, i.dag_id, i.run_id, i.task_id, i.map_index, i.fingerprint,
+                    i.failed_at,
                     {self._db.json_at("i.context", "version")} AS version,
                     {self._db.json_at("i.signature", "version")} AS signature_version,
                     (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
