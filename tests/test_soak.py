@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from scripts import soak
+from scripts.stress import sqlite
 
 
 def test_a_watch_that_is_left_on_loses_nothing_and_does_nothing_twice() -> None:
-    with soak.sqlite() as url:
+    with sqlite() as url:
         seen = soak.soaked(url, passes=20, seed=5)
     assert seen.whole, seen
     assert seen.acts > 3
@@ -18,5 +19,10 @@ def test_a_watch_that_is_left_on_loses_nothing_and_does_nothing_twice() -> None:
 def test_what_is_wrong_is_told() -> None:
     good = soak.Soaked(9, 5, 0, 0, 0, 0, memory=1.0, files=1.0, samples=[])
     assert good.whole
-    for wrong in ("twice", "lost", "undue", "unsettled"):
-        assert not good._replace(**{wrong: 1}).whole
+    for wrong in (
+        good._replace(twice=1),
+        good._replace(lost=1),
+        good._replace(undue=1),
+        good._replace(unsettled=1),
+    ):
+        assert not wrong.whole

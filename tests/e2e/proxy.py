@@ -62,6 +62,15 @@ class Proxy:
     def clears(self) -> list[Call]:
         return [call for call in self.calls if call.clears]
 
+    @property
+    def acts(self) -> set[str]:
+        """What was run again. A clear that the scheduler ran over, or that Airflow gave no clear
+        answer to, is made once more: that is no other act."""
+        return {
+            json.dumps([call.path, call.body["dag_run_id"], call.body["task_ids"]])
+            for call in self.clears
+        }
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
