@@ -143,9 +143,17 @@ def test_any_relapse_contradicts_a_change_of_state() -> None:
 
 def test_what_fixed_connection_a_says_nothing_about_connection_b() -> None:
     fixed_a = trial(action="update_connection", params={"connection_id": "a", "port": 1})
-    port_of_a = {"connection_id": "a", "port": 2}
-    assert weighed(fixed_a, action="update_connection", params=port_of_a).value == 1
+    same = {"connection_id": "a", "port": "1"}  # as typed
+    assert weighed(fixed_a, action="update_connection", params=same).value == 1
     assert weighed(fixed_a, action="update_connection", params={"connection_id": "b"}).value == 0
+
+
+def test_what_one_value_fixed_says_nothing_about_another_but_its_harm_does() -> None:
+    one, other = ({"key": "batch", "value": value} for value in ("100", "5"))
+    fixed = trial(action="set_variable", params=one)
+    assert weighed(fixed, action="set_variable", params=other).value == 0
+    failed = trial("failed", action="set_variable", params=one)
+    assert weighed(failed, action="set_variable", params=other).contradicted
 
 
 def test_the_bar_is_higher_for_changes() -> None:
