@@ -89,18 +89,18 @@ def test_doctor_with_a_broken_knowledge_base(cli: Cli) -> None:
 def test_doctor_says_whom_watch_tells_and_shows_no_key(cli: Cli) -> None:
     assert "notify" not in {name for name, _ in checks(cli.ok("doctor", "--json"))}
     (cli.home / "config.yaml").write_text(
-        "notify: ['json://127.0.0.1/secret-key', 'json://127.0.0.1/secret-too', "
-        "'mailto://a:secret@b.example']\n"
+        "notify: ['json://127.0.0.1/hush-one', 'json://127.0.0.1/hush-two', "
+        "'mailto://a:hush@b.example']\n"
     )
     said = cli.ok("doctor", "--json")
     found = checks(said)["notify", "ok"]["found"]
     assert found == "watch tells people by json ×2, mailto; nothing was sent now"
-    assert "secret" not in said.text
-    (cli.home / "config.yaml").write_text("notify: ['nosuchservice://secret']\n")
+    assert "hush" not in said.text
+    (cli.home / "config.yaml").write_text("notify: ['nosuchservice://hush']\n")
     said = cli.run("doctor")
     assert said.code == 2
     assert "nosuchservice" in said.text
-    assert "secret" not in said.text
+    assert "hush" not in said.text
 
 
 def test_doctor_with_both_broken_ends_with_the_lower_code(cli: Cli) -> None:
