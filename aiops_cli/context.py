@@ -86,6 +86,7 @@ class Snapshot:
         self._tasks: dict[str, Mapping[str, Task]] = {}
         self._runs: dict[tuple[str, str], DagRun | None] = {}
         self._run_list = _List(airflow.active_runs, lambda run: (run.dag_id, run.run_id))
+        self._succeeded: dict[str, DagRun | None] = {}
         self._assets: dict[str, tuple[Asset, ...]] = {}
         self._mapped: dict[tuple[str, str, str], int | None] = {}
         self._broken: dict[str, tuple[ImportFailure, ...] | None] = {}
@@ -134,6 +135,16 @@ class Snapshot:
         return self._listed(
             self._runs, self._run_list, key, lambda: self.airflow.run(dag_id, run_id)
         )
+
+    def newer_success(self, run: DagRun | None) -> DagRun | None:
+        """The newest run of the same DAG that succeeded, where it is newer than this one."""
+        if run is None or run.run_after is None:
+            return None
+        newest = self._once(
+            self._succeeded, run.dag_id, lambda: self.airflow.newest_success(run.dag_id), None
+        )
+        newer = newest and newest.run_after and newest.run_after > run.run_after
+        return newest if newer else None
 
     def assets(self, dag_id: str) -> tuple[Asset, ...]:
         return self._once(self._assets, dag_id, lambda: self.airflow.assets(dag_id), ())

@@ -162,9 +162,13 @@ def weigh_up(
         )
     diagnosis = _timed(desk, incident, diagnosis)
     circumstances = _circumstances(desk, snapshot, incident, diagnosis, limits, live)
+    verdict = gate.judge(circumstances)
+    if verdict.passed:  # one more question a DAG, so asked only where something would be done
+        newer = snapshot.newer_success(circumstances.run)
+        verdict = gate.judge(replace(circumstances, newer=newer)) if newer else verdict
     return judgement_document(
         diagnosis,
-        gate.judge(circumstances),
+        verdict,
         evidence=circumstances.evidence,
         rerun=circumstances.rerun.why,
         bound=_bound_document(desk.knowledge, limits),

@@ -87,6 +87,7 @@ class Circumstances:
     pause: Pause = field(default_factory=lambda: Pause(False))
     dag: Dag | None = None
     run: DagRun | None = None
+    newer: DagRun | None = None  # a newer run of the DAG that succeeded
     live: TaskInstance | None = None
     health: Health | None = None
 
@@ -355,6 +356,9 @@ def _live_state(c: Circumstances) -> Check:
         return Check("live_state", False, "paused", "failed", "the DAG is paused in Airflow")
     if c.run.state == "success":
         return Check("live_state", False, "run success", "failed", "its run ended green")
+    if c.newer is not None:
+        reason = f"a newer run of this DAG succeeded ({c.newer.run_id})"
+        return Check("live_state", False, "newer success", "failed", reason)
     if c.run.run_type not in RUN_TYPES:
         reason = f"a {c.run.run_type} run is never acted on alone"
         return Check("live_state", False, c.run.run_type, "failed", reason)

@@ -63,6 +63,9 @@ class _Then:
     def active_runs(self) -> Iterator[DagRun]:
         return iter(())
 
+    def newest_success(self, dag_id: str) -> DagRun | None:  # noqa: ARG002 (none is kept)
+        return None
+
     def run(self, dag_id: str, run_id: str) -> DagRun:
         return DagRun(dag_id, run_id, "failed", self.context.get("run_type") or "scheduled")
 

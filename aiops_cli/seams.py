@@ -89,6 +89,10 @@ class Airflow(Protocol):
     def failed_runs(self, *, since: datetime) -> Iterator[DagRun]:
         """Runs in state `failed` that ended at or after `since`, newest first, page by page."""
 
+    def newest_success(self, dag_id: str) -> DagRun | None:
+        """The DAG's successful run with the latest run_after; None where it has none. One
+        request."""
+
     def run_count(self, dag_id: str, *, since: datetime) -> int | None:
         """How many runs of the DAG ended at or after `since`, whatever their state; None where
         the server does not say. One request."""

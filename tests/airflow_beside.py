@@ -103,6 +103,8 @@ class Beside:
         ]
         if query.get("order_by") == ["-end_date"]:
             rows.sort(key=lambda row: str(row["end_date"]), reverse=True)
+        if query.get("order_by") == ["-run_after"]:
+            rows.sort(key=lambda row: when(row["run_after"]), reverse=True)
         return self.page(request, "dag_runs", rows, by_cursor=True)
 
     def list_dags(self, request: Asked) -> Json:

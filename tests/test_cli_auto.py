@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -173,6 +173,28 @@ def test_watch_auto_acts_within_a_grant(cli: Cli) -> None:
     grant(cli)
     assert again(cli, "--auto") == "acting auto"
     assert len(cli.cleared()) == 2
+
+
+def succeeded(cli: Cli, after: timedelta) -> None:
+    """Another run of orders is green, due so long after the last failed one."""
+    *_, failed = cli.server.runs.values()
+    due = datetime.fromisoformat(failed["run_after"].replace("Z", "+00:00")) + after
+    cli.server.add_run("orders", "next", state="success", run_after=due.isoformat())
+
+
+@pytest.mark.parametrize(("hours", "status"), [(1, "pending ask"), (-1, "acting auto")])
+def test_where_a_newer_run_succeeded_the_old_one_is_left_alone(
+    cli: Cli, hours: int, status: str
+) -> None:
+    cli.mended()
+    grant(cli)
+    cli.server.add_failure("orders", "load", run_id="old", events=[REFUSED], ended=cli.clock.now())
+    succeeded(cli, timedelta(hours=hours))
+    cli.clock.advance(seconds=1)
+    (found,) = cli.ok("watch", "--once", "--auto", "--json").lines
+    assert f"{found['status']} {found['decision']}" == status
+    told = "a newer run of this DAG succeeded (next)" in found["gate"]["reasons"]
+    assert told is (hours > 0)
 
 
 @pytest.mark.parametrize("mode", ["--ask", "--shadow"])

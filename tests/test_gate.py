@@ -235,6 +235,13 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ),
     ("a DAG that cannot be read", {"dag": None}, "live_state", "ask", "DAG cannot be read"),
     ("a run that cannot be read", {"run": None}, "live_state", "ask", "run cannot be read"),
+    (
+        "a newer run is green",
+        {"newer": replace(RUN, run_id="scheduled__2026-03-02", state="success")},
+        "live_state",
+        "ask",
+        "a newer run of this DAG succeeded (scheduled__2026-03-02)",
+    ),
     ("a backfill", {"run": replace(RUN, run_type="backfill")}, "live_state", "ask", "backfill"),
     ("paused DAG", {"dag": Dag("orders_etl", is_paused=True)}, "live_state", "ask", "paused"),
     ("unhealthy", {"health": Health(("scheduler",))}, "live_state", "ask", "scheduler"),
@@ -255,6 +262,13 @@ def test_each_check_stops_an_act_by_itself(
     assert verdict.decision == decision
     assert verdict.grant is None
     assert word in " ".join(check.reason for check in failed if check.name == name)
+
+
+def test_what_was_begun_while_it_was_recent_goes_on() -> None:
+    late = NOW + timedelta(hours=9)
+    assert not gate.judge(circumstances(now=late)).passed
+    assert gate.judge(circumstances(now=late, begun=NOW + timedelta(hours=1))).passed
+    assert not gate.judge(circumstances(now=late, begun=NOW + timedelta(hours=7))).passed
 
 
 def test_half_open_lets_the_canary_through_and_says_so() -> None:

@@ -412,6 +412,18 @@ def test_tries_leave_out_the_one_that_waits(server: AirflowServer, airflow: Airf
     assert tries == [(1, "failed"), (2, "success")]
 
 
+def test_the_newest_run_that_succeeded(server: AirflowServer, airflow: Airflow) -> None:
+    server.add_failure("orders", "load", run_id="failed")
+    assert airflow.newest_success("orders") is None
+    for day in ("02", "04", "03"):
+        due = f"2026-01-{day}T00:00:00Z"
+        server.add_run("orders", f"run{day}", state="success", run_after=due)
+    server.add_run("sales", "other", state="success", run_after="2026-01-09T00:00:00Z")
+    newest = airflow.newest_success("orders")
+    assert newest is not None
+    assert (newest.run_id, newest.state) == ("run04", "success")
+
+
 def test_history_is_the_task_in_other_runs(server: AirflowServer, airflow: Airflow) -> None:
     for day in range(1, 6):
         run_after = f"2026-01-0{day}T00:00:00Z"

@@ -186,6 +186,12 @@ class Questions:
         ]
         return self._runs("~", "list failed runs", query)
 
+    def newest_success(self, dag_id: str) -> DagRun | None:
+        query = [("state", "success"), ("order_by", "-run_after")]
+        path, ids = RUN.removesuffix("/{run_id}"), checked_ids(dag_id=dag_id)
+        rows = self._rows(path, "dag_runs", f"list the runs of {dag_id}", ids, query, limit=1)
+        return next((parse.dag_run(row) for row in rows), None)
+
     def run_count(self, dag_id: str, *, since: datetime) -> int | None:
         ids = checked_ids(dag_id=dag_id)
         query = [("end_date_gte", since.isoformat()), ("limit", "1")]
