@@ -27,7 +27,7 @@ from aiops_cli.report_value import (
     Times,
     Wrong,
 )
-from knowledge.records import Brief, Decision
+from knowledge.records import Brief, Decision, Lesson
 
 Ending = Literal["alone", "person", "elsewhere", "unfixed", "waiting"]
 DagKey = tuple[str, str]  # instance, DAG
@@ -106,10 +106,19 @@ def ending(brief: Brief) -> Ending:
     return "alone" if decision.kind == "auto" else "person"
 
 
+def done_elsewhere(brief: Brief) -> Lesson | None:
+    """What a person did in Airflow itself, where it is known what that was and how it ended."""
+    lesson = brief.lesson
+    known = lesson and lesson.mode == "person" and lesson.action and lesson.outcome != "unknown"
+    return lesson if known and ending(brief) == "elsewhere" else None
+
+
 def _fixed_after(brief: Brief) -> timedelta | None:
     """From the failure until it was seen fixed; None where it was not, not for good, or with harm
     done."""
-    decision = brief.decision
+    decision, elsewhere = brief.decision, done_elsewhere(brief)
+    if elsewhere is not None and elsewhere.outcome == "fixed" and elsewhere.ended_at:
+        return max(elsewhere.ended_at - brief.failed_at, timedelta())
     if decision is None or brief.outcome_of(decision) != "fixed" or harmed(brief, decision):
         return None
     return max(brief.outcomes[-1].at - brief.failed_at, timedelta())
@@ -148,7 +157,10 @@ def _plain_retry(briefs: Iterable[Brief]) -> PlainRetry:
 
 def _if_retried(brief: Brief) -> Literal["right", "wasted", "harmful"] | None:
     """What a plain retry at once would have done; None where nobody can know."""
-    decision = brief.decision
+    decision, elsewhere = brief.decision, done_elsewhere(brief)
+    if elsewhere is not None:
+        right = (elsewhere.action, elsewhere.outcome) == ("retry", "fixed")
+        return "right" if right else "wasted"
     if decision is None or decision.kind in ("shadow", "superseded"):
         return None
     if any(harmed(brief, one) for one in acts(brief)):
@@ -228,6 +240,7 @@ def _shadow(briefs: Iterable[Brief]) -> Shadow:
     return Shadow(wrote=told.total(), **{name: told[name] for name in _SHADOWED})
 
 
+_AGAIN = {"retry", "retry_later"}
 _SHADOWED = ("same", "otherwise", "elsewhere", "waiting")
 
 
@@ -241,6 +254,11 @@ def _after_shadow(brief: Brief, written: Decision) -> str:
     later = next((o for o in brief.decisions if o.seq > written.seq and o.kind != "shadow"), None)
     if later is None:
         return "waiting"
+    elsewhere = done_elsewhere(brief)
+    if elsewhere is not None:
+        # Airflow's own screen knows one way to run it again, whenever that is done.
+        same = elsewhere.action == written.action or {elsewhere.action, written.action} == _AGAIN
+        return "same" if same else "otherwise"
     if later.kind in ("auto", "superseded"):
         return "elsewhere"
     same = (later.action, later.params) == (written.action, written.params)
@@ -290,6 +308,9 @@ def fixes(members: Iterable[Brief]) -> tuple[Fix, ...]:
         newest = brief.decision
         if newest and newest.kind in ("approve", "auto") and newest.action == "none":
             told.setdefault("none", Counter())["answered"] += 1
+        elsewhere = done_elsewhere(brief)
+        if elsewhere is not None:
+            told.setdefault(str(elsewhere.action), Counter())[elsewhere.outcome] += 1
     made = [
         Fix(action, c.total(), c["fixed"], c["failed"], c["relapsed"], c["wrong"])
         for action, c in told.items()

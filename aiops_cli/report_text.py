@@ -121,7 +121,7 @@ def facts(doc: Document) -> Iterator[tuple[str, str]]:
             else "no person has decided on one yet",
         ]
         if shadow["elsewhere"]:
-            told.append(f"{shadow['elsewhere']} ended without a person's word")
+            told.append(f"of {shadow['elsewhere']} it is not known what was done")
         if shadow["waiting"]:
             told.append(f"{_many(shadow['waiting'], 'waits', 'wait')}")
         yield "shadow", "; ".join(told)

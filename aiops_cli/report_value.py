@@ -52,8 +52,9 @@ class Closed:
 @dataclass(frozen=True, slots=True)
 class PlainRetry:
     """What running everything again at once would have done, where the right answer is `known`
-    by now. `right`: a retry did fix it. `wasted`: it needed something else, a retry failed, or a
-    person said no to one. `harmful`: acting was called wrong."""
+    by now, from what the tool or a person did, in Airflow itself too. `right`: a retry did fix it.
+    `wasted`: it needed something else, a retry failed, or a person said no to one. `harmful`:
+    acting was called wrong."""
 
     known: int
     right: int
@@ -90,8 +91,8 @@ class Wrong:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """What shadow wrote that it would have done, beside what a person then decided. `elsewhere`:
-    somebody acted in Airflow itself, or the tool did, so that nobody's word is there."""
+    """What shadow wrote that it would have done, beside what a person then did, in Airflow itself
+    too. `elsewhere`: what somebody did there is not known, or the tool acted."""
 
     wrote: int
     same: int

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from aiops_cli.report import causes, fixes, harmed
+from aiops_cli.report import acts, causes, done_elsewhere, fixes, harmed
 from aiops_cli.report_value import what_came_of
-from knowledge.records import Brief, Decision, Incident, Vouch
+from knowledge.records import Brief, Incident, Vouch
 from knowledge.redact import clean, redact
 from knowledge.signature import sign
 
@@ -77,9 +77,9 @@ def _entry(seen: Seen) -> dict[str, Any] | None:
     if said:
         entry["cause"] = said[0]
     if chosen is not None:
-        entry["action"] = chosen.action
-        if chosen.params:
-            entry["params"] = dict(chosen.params)
+        entry["action"], params = chosen
+        if params:
+            entry["params"] = dict(params)
     if any(not vouch.safe for vouch in _last_words(seen.vouches)):
         entry["safe_to_retry"] = False
     entry["explanation"] = _record(seen.briefs)
@@ -106,23 +106,28 @@ def symptom(incident: Incident) -> str:
     return _one_line(incident.signature.headline) or incident.signature.text
 
 
-def _chosen(briefs: Sequence[Brief]) -> Decision | None:
-    """What a person did that helped most often, else the newest answer `none`. An act that was
-    called wrong speaks for nothing, and so does one that never helped."""
-    helped: dict[tuple[str, str], list[Decision]] = {}
-    answered = []
+def _chosen(briefs: Sequence[Brief]) -> tuple[str, Mapping[str, Any]] | None:
+    """The action and params with which people helped most often, the last of equals, or else
+    `none` where somebody answered so. An act that was called wrong speaks for nothing, and so does
+    one that never helped. Of what was changed in Airflow itself nobody can tell to what."""
+    helped: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    answered = False
     for brief in briefs:
-        for one in brief.decisions:
-            if one.kind != "approve":
-                continue
-            if one.action == "none":
-                answered.append(one)
-            elif brief.outcome_of(one) == "fixed" and not harmed(brief, one):
-                key = (str(one.action), repr(sorted(one.params.items())))
-                helped.setdefault(key, []).append(one)
+        done = [
+            (str(one.action), one.params)
+            for one in acts(brief)
+            if one.kind == "approve" and brief.outcome_of(one) == "fixed" and not harmed(brief, one)
+        ]
+        elsewhere = done_elsewhere(brief)
+        if elsewhere and (elsewhere.action, elsewhere.outcome) == ("retry", "fixed"):
+            done.append(("retry", {}))
+        for action, params in done:
+            helped.setdefault(f"{action} {sorted(params.items())}", []).append((action, params))
+        answered |= any((o.kind, o.action) == ("approve", "none") for o in brief.decisions)
     if helped:
-        return max(helped.values(), key=lambda ones: (len(ones), ones[-1].seq))[-1]
-    return answered[-1] if answered else None
+        most = max(map(len, helped.values()))
+        return [done for done in helped.values() if len(done) == most][-1][-1]
+    return ("none", {}) if answered else None
 
 
 def tasks_decided_on(briefs: Sequence[Brief]) -> list[tuple[str, str, str]]:
@@ -150,6 +155,8 @@ def _record(briefs: Sequence[Brief]) -> str:
         one.by for brief in briefs for one in brief.decisions if one.kind in ("approve", "reject")
     )
     told += [f"decided by {', '.join(people)}"] if people else []
+    hands = Counter(done.by for one in briefs if (done := done_elsewhere(one)) and done.by)
+    told += [f"done in Airflow itself by {', '.join(hands)}"] if hands else []
     return _one_line("; ".join([f"Seen {len(briefs)}×", *told]) + ".")
 
 

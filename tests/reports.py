@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from typing import Any
 
 from aiops_cli.report import report
 from aiops_cli.report_value import Report
-from knowledge.records import Brief, Decision, DecisionKind, Harm, Outcome, OutcomeName, short_hash
+from knowledge.records import (
+    Brief,
+    Decision,
+    DecisionKind,
+    Harm,
+    Lesson,
+    Outcome,
+    OutcomeName,
+    Signature,
+    short_hash,
+)
 
 SINCE = datetime(2026, 3, 2, 3, 4, tzinfo=timezone.utc)
 UNTIL = SINCE + timedelta(days=7)
@@ -100,6 +111,30 @@ def approved(
     by = fields.pop("by", "ana")
     cause = fields.pop("cause", "")
     return brief(decided("approve", action, by=by, cause=cause), outcome=outcome, **fields)
+
+
+def in_airflow(action: str | None = "retry", outcome: Any = "fixed", **fields: Any) -> Brief:
+    """Somebody was faster, in Airflow itself; it is known what that was, and ended in an hour."""
+    mode = fields.pop("mode", "person")
+    one = brief(*fields.pop("before", ()), decided("superseded", None, by="airflow"), **fields)
+    lesson = Lesson(
+        one.instance,
+        one.dag_id,
+        one.run_id,
+        one.task_id,
+        -1,
+        1,
+        one.failed_at,
+        Signature(one.headline, one.fingerprint, one.error_class, headline=one.headline),
+        mode,
+        one.failed_at + MINUTE,
+        outcome,
+        one.failed_at + DAY,
+        action,
+        by="dba",
+        ended_at=one.failed_at + HOUR,
+    )
+    return replace(one, lesson=lesson)
 
 
 def counted(*briefs: Brief, **fields: Any) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -38,6 +39,7 @@ from tests.reports import (
     brief,
     counted,
     decided,
+    in_airflow,
     week,
 )
 
@@ -197,6 +199,49 @@ def test_shadow_is_held_against_what_a_person_then_did(later: list[Decision], sa
 
 
 NAMES = ("same", "otherwise", "elsewhere", "waiting")
+
+
+@pytest.mark.parametrize(
+    ("written", "done", "said"),
+    [
+        ("retry", "retry", "same"),
+        ("retry_later", "retry", "same"),  # whenever that was
+        ("retry", "none", "otherwise"),  # new code
+        ("retry", "update_connection", "otherwise"),
+        ("retry", None, "elsewhere"),  # marked by hand, or too much at once
+    ],
+)
+def test_shadow_is_held_against_what_a_person_then_did_in_airflow(
+    written: str, done: str | None, said: str
+) -> None:
+    one = in_airflow(done, before=[decided("shadow", written)])
+    assert counted(one).shadow == Shadow(1, **(dict.fromkeys(NAMES, 0) | {said: 1}))
+
+
+def test_what_was_done_in_airflow_itself_counts_where_it_is_known() -> None:
+    told = counted(
+        in_airflow(),
+        in_airflow(outcome="failed"),
+        in_airflow("none"),
+        in_airflow(outcome="unknown"),
+        in_airflow(mode="airflow"),
+        in_airflow(None),
+    )
+    assert told.closed == Closed(0, {}, elsewhere=6, unfixed=0, waiting=0)
+    assert told.plain_retry == PlainRetry(known=3, right=1, wasted=2, harmful=0)
+    assert told.failures[0].fixes == (
+        Fix("retry", done=2, fixed=1, failed=1, relapsed=0, wrong=0),
+        Fix("none", done=1, fixed=1, failed=0, relapsed=0, wrong=0),
+    )
+    assert told.lost_until_fixed == 2 * 3600
+    assert told.alone == told.people == Acts()
+
+
+def test_of_what_was_decided_here_a_lesson_says_nothing() -> None:
+    here = replace(approved(outcome="failed"), lesson=in_airflow().lesson)
+    told = counted(here, here)
+    assert told.plain_retry == PlainRetry(known=2, right=0, wasted=2, harmful=0)
+    assert (told.lost_until_fixed, told.failures[0].fixes[0].done) == (0, 2)
 
 
 def test_shadow_is_not_held_against_what_came_before() -> None:

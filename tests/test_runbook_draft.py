@@ -19,7 +19,7 @@ from knowledge.records import Brief, Entry, Excerpt, Incident, Vouch
 from knowledge.runbooks import read_runbooks
 from knowledge.signature import sign
 from tests.builders import NOW, incident, vouch
-from tests.reports import alone, approved, brief, decided
+from tests.reports import alone, approved, brief, decided, in_airflow
 
 REFUSED = "ConnectionRefusedError: [Errno 111] Connection refused"
 CORPUS = Path(__file__).parent / "corpus" / "failures.jsonl"
@@ -69,6 +69,11 @@ def test_an_entry_says_what_was_seen_said_and_done() -> None:
     )
 
 
+def test_who_did_it_in_airflow_is_told() -> None:
+    entry = only(in_airflow(), in_airflow(), brief())
+    assert entry.explanation == "Seen 3×; retry fixed 2 of 2; done in Airflow itself by dba."
+
+
 def test_params_come_with_the_act_that_helped() -> None:
     short, long = {"delay": "5m"}, {"delay": "2h", "deep": {"list": [1, None, "2024-01-01"]}}
     later = [brief(decided(action="retry_later", params=long), outcome="fixed") for _ in range(2)]
@@ -89,6 +94,9 @@ def test_params_come_with_the_act_that_helped() -> None:
         ([brief(decided(action="none")), approved()], "retry"),
         ([brief(decided("reject", cause="x"))], None),  # what was refused is no answer
         ([alone(), brief(decided("reject", cause="x"))], None),  # nor what nobody approved
+        ([in_airflow()], "retry"),
+        ([in_airflow(), approved("retry_later"), in_airflow()], "retry"),
+        ([in_airflow("update_connection"), approved("retry_later")], "retry_later"),
     ],
 )
 def test_the_action_is_one_that_a_person_took_and_that_helped(
@@ -107,6 +115,9 @@ def test_the_action_is_one_that_a_person_took_and_that_helped(
         [brief(decided("reject", reason="no"))],
         [approved(outcome="failed")],
         [approved(wrong="paid twice")],
+        [in_airflow(outcome="failed")],
+        [in_airflow("update_connection")],  # to what?
+        [in_airflow(mode="airflow")],
     ],
 )
 def test_what_nobody_has_answered_is_left_out_and_named(briefs: list[Brief]) -> None:

@@ -21,6 +21,7 @@ from tests.samples import (
     claimed,
     decision,
     incident,
+    lesson,
     opened,
 )
 
@@ -32,6 +33,7 @@ def test_a_brief_has_what_its_case_has(store: Store) -> None:
     done = acted(store, one, "fixed")
     store.add_outcome(Outcome(one.id, done.seq, NOW + HOUR, "relapsed"))
     store.call_wrong(one.id, "me", NOW, "paid twice")
+    assert store.add_lessons([lesson(0), lesson(1)]) == 2
     (brief,) = store.briefs()
     case = store.case(one.id)
     assert brief == Brief(
@@ -51,6 +53,7 @@ def test_a_brief_has_what_its_case_has(store: Store) -> None:
         decisions=(replace(shadow, plan={}), replace(done, plan={})),
         outcomes=case.outcomes,
         harms=(case.harm,) if case.harm else (),
+        lesson=lesson(0, run_id=one.run_id),
     )
     assert brief.harms
     assert brief.decision == replace(done, plan={})

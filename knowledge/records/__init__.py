@@ -4,12 +4,12 @@ All times are aware UTC datetimes. All `params`, `context` and JSON documents ho
 what `json.dumps` takes. Text in these records has been redacted already.
 """
 
+from knowledge.records.briefs import Brief
 from knowledge.records.decided import (
     ACTIONS,
     STATUSES,
     ActsAlone,
     Breaker,
-    Brief,
     Case,
     Claim,
     ClaimState,

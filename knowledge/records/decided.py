@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from knowledge.records.seen import Incident, IncidentKind
+from knowledge.records.seen import Incident
 
 OutcomeName = Literal["fixed", "failed", "relapsed", "superseded", "unknown"]
 TrialOutcome = Literal["fixed", "failed", "relapsed", "superseded", "unknown", "rejected", "wrong"]
@@ -303,54 +303,6 @@ class Case:
     remarks: tuple[Remark, ...] = ()
     snoozed_until: datetime | None = None
     harm: Harm | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Brief:
-    """An incident in short, with everything decided about it: what is counted over thousands.
-
-    `duration` is the failed try's, in seconds; `novel` says that it was judged so at some time.
-    `decisions` that stand (shadow ones too, all without their plans), `outcomes` and `harms` come
-    oldest first.
-    """
-
-    incident_id: str
-    kind: IncidentKind
-    instance: str
-    dag_id: str
-    run_id: str
-    task_id: str
-    failed_at: datetime
-    fingerprint: str
-    error_class: str
-    headline: str
-    duration: float | None = None
-    novel: bool = False
-    claim: ClaimState | None = None
-    decisions: tuple[Decision, ...] = ()
-    outcomes: tuple[Outcome, ...] = ()
-    harms: tuple[Harm, ...] = ()
-
-    @property
-    def decision(self) -> Decision | None:
-        """As `Case.decision`: the newest, a shadow one only where there is no other."""
-        return max(self.decisions, key=lambda one: (one.kind != "shadow", one.seq), default=None)
-
-    def outcome_of(self, decision: Decision) -> OutcomeName | None:
-        """The newest word on what came of it."""
-        return next(
-            (one.outcome for one in reversed(self.outcomes) if one.decision == decision.seq), None
-        )
-
-    @property
-    def status(self) -> Status:
-        decision = self.decision
-        return status_of(
-            self.claim,
-            decision.kind if decision else None,
-            decision.action if decision else None,
-            self.outcome_of(decision) if decision else None,
-        )
 
 
 def status_of(

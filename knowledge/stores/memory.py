@@ -193,6 +193,7 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
                 for one in self._harms
                 if one.incident_id == own and one.decision not in self._voided
             ),
+            lesson=self._lessons.get(own),
         )
 
     def counts(self, instance: str | None = None) -> Mapping[Status, int]:

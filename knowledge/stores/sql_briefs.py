@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from knowledge.records import Brief, Decision, Harm, Outcome
+from knowledge.records import Brief, Decision, Harm, Lesson, Outcome
 from knowledge.stores import rows
 from knowledge.stores.engine import Tables
 from knowledge.stores.rows import time_text
@@ -66,14 +66,16 @@ class BriefTables(Tables):
             f"WHERE {self._db.among('h.incident_id', ':ids')} ORDER BY h.seq",
             listed,
         )
-        # Not a part of the page: Postgres would go through all judgements for each one. Judged novel
-        # once is enough: what was learned since changes only later judgements.
+        # Not a part of the page: Postgres would go through all judgements for each one. Judged
+        # novel once is enough: what was learned since changes only later judgements.
         judged = self._db.rows(
             f"SELECT DISTINCT incident_id FROM judgements WHERE {own} "
             f"AND {self._db.json_at('document', 'decision')} = 'novel'",
             listed,
         )
+        learned = self._db.rows(f"SELECT * FROM lessons WHERE {own}", listed)
         novel = {row["incident_id"] for row in judged}
+        lesson_of = {row["incident_id"]: rows.read_lesson(row) for row in learned}
         decisions = _by_incident(map(rows.read_decision, decided))
         outcomes = _by_incident(map(rows.read_outcome, ended))
         harms = _by_incident(map(rows.read_harm, harmed))
@@ -81,6 +83,7 @@ class BriefTables(Tables):
             _brief(
                 row,
                 row["id"] in novel,
+                lesson_of.get(row["id"]),
                 decisions.get(row["id"], ()),
                 outcomes.get(row["id"], ()),
                 harms.get(row["id"], ()),
@@ -99,6 +102,7 @@ def _by_incident(records: Iterable[T]) -> Mapping[str, Sequence[T]]:
 def _brief(
     row: rows.Row,
     novel: bool,
+    lesson: Lesson | None,
     decisions: Sequence[Decision],
     outcomes: Sequence[Outcome],
     harms: Sequence[Harm],
@@ -121,4 +125,5 @@ def _brief(
         decisions=tuple(decisions),
         outcomes=tuple(outcomes),
         harms=tuple(harms),
+        lesson=lesson,
     )
