@@ -76,5 +76,6 @@ def aged(
         and bound_object(trial.params) == target
         and (trial.instance, trial.dag_id, trial.task_id)[:width] == place[:width]
     ]
-    left = min(evidence.value, math.floor(sum(weights) + 0.5))
+    # Of outcomes that were not counted (another value of the same object) none may stand in.
+    left = math.floor(sum(sorted(weights)[: evidence.value]) + 0.5)
     return replace(evidence, worn=evidence.value - left)

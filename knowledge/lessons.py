@@ -114,7 +114,8 @@ def _told(those: Sequence[Lesson]) -> str:
         if one.outcome == "fixed" and one.ended_at
     ]
     if took:
-        words.append(f"half of them within {duration(median(took))}")
+        how = "half of them within" if len(took) > 1 else "after"
+        words.append(f"{how} {duration(median(took))}")
     tasks = Counter(f"{one.dag_id}.{one.task_id}" for one in those)
     where = [name for name, _ in sorted(tasks.items(), key=lambda item: (-item[1], item[0]))]
     more = f" and {len(where) - NAMED} more" if len(where) > NAMED else ""

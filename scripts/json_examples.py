@@ -71,6 +71,7 @@ def _night(cli: Cli) -> Iterator[tuple[str, str, Any]]:
     """(command, call, object), one call after the other."""
     from tests.airflow_beside import stamp
     from tests.desk import REFUSED
+    from tests.history import add_clear, add_history
 
     def say(name: str, *args: str, stdin: str = "") -> tuple[str, str, Any]:
         said = cli.run(*name.split(), *args, "--json", stdin=stdin)
@@ -157,6 +158,10 @@ def _night(cli: Cli) -> Iterator[tuple[str, str, Any]]:
     yield say("kb reindex")
     yield say("kb migrate")
     yield say("kb stats")
+    past = cli.clock.now() - timedelta(hours=20)
+    add_history(cli.server, "prices", ["failed", "success"], past, budgets=[0, 1])
+    add_clear(cli.server, "prices", past + timedelta(minutes=5))
+    yield say("learn", "prices", "--since", "1d")
     yield say("audit list", "--since", "1h")
     yield say("audit verify")
     plugins = cli.home / "airflow" / "plugins"

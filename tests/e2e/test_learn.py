@@ -81,8 +81,9 @@ def test_what_ended_each_failure(ana: OnCall, past: dict[str, str]) -> None:
 
     learned = ana.json("learn", "e2e_past_*", "--since", "1d")
     told = {(one["action"], one["by"]): (one["fixed"], one["failed"]) for one in learned["answers"]}
+    healed, in_vain = told.pop(("retry", "airflow"))
+    assert (healed, in_vain > 0) == (1, True)
     assert told == {
-        ("retry", "airflow"): (1, 1),  # healed one, and one in vain
         ("retry", "person"): (1, 0),
         ("update_connection", "person"): (1, 0),
         ("none", "person"): (1, 0),
