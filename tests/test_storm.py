@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.storm import CALLS, SHAPES, SIGNATURES, Shape, calls_each, kind_of, weathered
 from tests.airflow_server import exception
 from tests.desk import bench
+from tests.test_capture import timed_out
 
 FAILURES = 100
 
@@ -32,6 +33,17 @@ def test_many_dags_and_runs_are_read_from_their_lists() -> None:
         contexts = {case.incident.dag_id: case.incident.context for case in b.store.cases()}
         assert {context["run_type"] for context in contexts.values()} == {"scheduled"}
         assert all(context["owners"] for context in contexts.values())
+
+
+def test_a_timeout_is_known_among_many_dags_too() -> None:
+    """A DAG's timeout is among its details only, not on the list."""
+    with bench() as b:
+        timed_out(b)
+        for number in range(30):
+            b.server.add_failure(f"dag_{number:02}", "load", events=[exception("E", "boom")])
+        b.watch()
+        (run,) = [case.incident for case in b.store.cases() if case.incident.kind == "run"]
+        assert run.signature.error_class == "DagRunTimeout"
 
 
 def test_a_list_that_may_not_be_read_is_done_without() -> None:
