@@ -350,6 +350,23 @@ def test_failures_are_narrowed(
     assert names(airflow.failed(since=DAY_AGO, **wanted)) == expected
 
 
+def test_what_failed_before_is_listed_once_whatever_became_of_it(
+    server: AirflowServer, airflow: Airflow
+) -> None:
+    server.add_failure("orders", "load", ended=NOW)
+    server.add_failure("orders", "again", ended=NOW, try_number=3)
+    server.add_failure("orders", "healed", ended=NOW, try_number=2, state="success")
+    server.add_failure("orders", "at_its_end", ended=NOW, try_number=51)
+    server.add_failure("orders", "green", ended=NOW, state="success")
+    server.add_failure("orders", "old", ended=DAY_AGO - timedelta(minutes=1))
+    server.add_failure("other", "later", ended=NOW + timedelta(minutes=1))
+    until = NOW + timedelta(seconds=1)
+    found = sorted(names(airflow.troubled(since=DAY_AGO, until=until)))
+    assert found == ["orders.again", "orders.at_its_end", "orders.healed", "orders.load"]
+    first = airflow.troubled(since=DAY_AGO, until=DAY_AGO + timedelta(days=9), dag_id="ot*")
+    assert names(first) == ["other.later"]
+
+
 @pytest.mark.parametrize("name", ["~", "", ".", ".."])
 def test_names_that_would_mean_something_else_are_unknown(
     server: AirflowServer, airflow: Airflow, name: str
