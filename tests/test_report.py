@@ -25,6 +25,7 @@ from aiops_cli.report_value import (
     document,
 )
 from knowledge.records import Decision
+from tests.desk import bench
 from tests.reports import (
     COLUMN,
     DAY,
@@ -42,6 +43,7 @@ from tests.reports import (
     in_airflow,
     week,
 )
+from tests.test_noticing import cleared, ended, failed
 
 NOBODY = Span(0, None, None)
 
@@ -216,6 +218,22 @@ def test_shadow_is_held_against_what_a_person_then_did_in_airflow(
 ) -> None:
     one = in_airflow(done, before=[decided("shadow", written)])
     assert counted(one).shadow == Shadow(1, **(dict.fromkeys(NAMES, 0) | {said: 1}))
+
+
+def test_what_the_watch_noticed_in_airflow_is_in_the_report() -> None:
+    with bench() as at:
+        row = failed(at)
+        about = at.only().incident
+        at.store.record(Decision(about.id, "shadow", at.clock.now(), "cron", "retry"))
+        cleared(at, row)
+        at.watch()
+        ended(at, row)
+        at.watch()
+        briefs = at.store.briefs()
+        told = counted(*briefs, since=at.clock.now() - DAY, until=at.clock.now())
+    assert told.shadow == Shadow(wrote=1, same=1, otherwise=0, elsewhere=0, waiting=0)
+    assert told.closed.elsewhere == told.plain_retry.right == 1
+    assert told.lost_until_fixed > 0
 
 
 def test_what_was_done_in_airflow_itself_counts_where_it_is_known() -> None:
