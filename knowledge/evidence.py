@@ -113,7 +113,8 @@ class Healing(NamedTuple):
 def healing(trials: Iterable[Trial]) -> Healing | None:
     """What the re-runs among `trials`, all of one signature, say about how long it lasts; None
     where none fixed it. An outage begins with the first failed try of a task instance that
-    somebody ran again; where a person came late it seems longer than it was."""
+    somebody ran again; where a person came late it seems longer than it was. What came back
+    later was over for a while."""
     reruns = [
         (trial, trial.failed_at, trial.at + _waited(trial))
         for trial in trials
@@ -126,9 +127,9 @@ def healing(trials: Iterable[Trial]) -> Healing | None:
         [
             (at - begun[_run_of(trial)]).total_seconds()
             for trial, _, at in reruns
-            if trial.outcome == outcome
+            if trial.outcome in outcomes
         ]
-        for outcome in ("fixed", "failed")
+        for outcomes in (("fixed", "relapsed"), ("failed",))
     )
     if not fixed:
         return None

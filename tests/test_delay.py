@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiops_cli import decide
 from aiops_cli.config import parse_duration
 from aiops_cli.diagnosis.delay import LOG, LONGEST, as_setting, retry_after, timed
 from knowledge.evidence import Healing, healing
 from tests.builders import NOW, diagnosis, trial
+from tests.desk import REFUSED, bench
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
@@ -105,6 +107,10 @@ def test_the_median_of_how_long_it_lasted() -> None:
     assert found == Healing(2 * HOUR, 3, waiting=False)
 
 
+def test_what_came_back_later_was_over_for_a_while() -> None:
+    assert healing([rerun("relapsed", HOUR)]) == Healing(HOUR, 1, waiting=False)
+
+
 def test_an_outage_begins_with_the_first_try_that_failed() -> None:
     first = rerun("failed", 5 * MINUTE)
     second = trial("fixed", failed_at=NOW + 6 * MINUTE, at=NOW + 2 * HOUR, run_id="r")
@@ -173,3 +179,44 @@ def test_another_retry_does_not(known: Healing | None) -> None:
 @pytest.mark.parametrize("action", ["none", None, "set_variable"])
 def test_what_runs_nothing_again_is_left_alone(action: str | None) -> None:
     assert timed(diagnosis(action=action), ASKS, NOW, KNOWN) == diagnosis(action=action)
+
+
+# --- at the desk ---------------------------------------------------------------------------------
+
+
+def test_a_retry_that_only_waiting_helped_is_proposed_later_and_its_delay_is_not_learnt() -> None:
+    with bench() as at:
+
+        def seen(run: str, try_number: int = 1) -> Any:
+            ended = at.clock.now()
+            row = at.server.add_failure(
+                "orders", "load", run_id=run, try_number=try_number, events=[REFUSED], ended=ended
+            )
+            return row, at.watch()[-1]
+
+        def approved(case: Any) -> None:
+            chosen = decide.proposal(
+                case, None if case.judgement.document["diagnosis"]["action"] else "retry", {}, None
+            )
+            decide.approve(at.desk, case, chosen, None, None)
+
+        row, case = seen("first")
+        approved(case)
+        at.finish(row, "failed", [REFUSED])
+        at.watch()
+        at.clock.advance(hours=2)
+        (again,) = [one for one in at.store.cases() if one.status == "pending"]
+        decide.approve(at.desk, again, decide.proposal(again, "retry", {}, None), None, None)
+        at.finish(row)
+        at.watch()
+        _, new = seen("second")
+        answer = new.judgement.document["diagnosis"]
+        assert answer["action"] == "retry_later"
+        assert answer["params"]["delay"].endswith("m")
+        assert 118 <= int(answer["params"]["delay"][:-1]) <= 125
+        assert answer["delay_from"].startswith("waiting ended it once, median 2h0")
+        approved(new)
+        (learnt,) = [
+            one for one in at.store.entries(kind="incident") if one.action == "retry_later"
+        ]
+        assert learnt.params == {}
