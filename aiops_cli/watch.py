@@ -21,7 +21,7 @@ from aiops_cli.errors import (
     Refused,
 )
 from aiops_cli.examine import Desk, judge, read, ref_of, take_in
-from aiops_cli.incidents import ImportFailure, TaskInstance
+from aiops_cli.incidents import ImportFailure, Incident, TaskInstance
 from aiops_cli.noticing import notice
 from aiops_cli.pace import ahead
 from aiops_cli.respond import Warn
@@ -39,6 +39,9 @@ OVERLAP = timedelta(hours=1)
 
 # Who has not looked for so long says how much there is to catch up on; a cron job looks more often.
 GAP = timedelta(minutes=30)
+
+# A worker has sent a log to an object store by then, or never will.
+LOG_COMES = timedelta(seconds=30)
 
 # What has waited longer is asked for one by one: the list would become too long.
 LONGEST_WAIT = timedelta(days=7)
@@ -118,7 +121,11 @@ def _captured(
         reading.tick(reading.done)
         reading.done += 1
         try:
-            case = take_in(desk, snapshot, failure, built.result())
+            seen = built.result()
+            if seen is not None and _log_may_come(seen, desk.clock.now()):
+                reading.complete = False
+                continue
+            case = take_in(desk, snapshot, failure, seen)
         except (AirflowUnreachable, AirflowAuth):
             raise
         except AirflowError as error:
@@ -133,6 +140,13 @@ def _captured(
             able.append((case, failure))
         else:
             yield _shadowed(desk, mode, case)
+
+
+def _log_may_come(seen: Incident, now: datetime) -> bool:
+    """Whether a try that has just failed says nothing because its log is still on its way: Airflow
+    says that a task has failed, and then sends its log to where logs are kept."""
+    fresh = abs(now - seen.failed_at) < LOG_COMES
+    return seen.kind == "task" and not seen.excerpt.text and fresh
 
 
 def _end(failure: capture.Failure, now: datetime) -> datetime:

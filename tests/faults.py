@@ -348,6 +348,7 @@ COMMANDS: dict[str, Command] = {
     "auto revoke": Command("csi", lambda cli, id_: [id_], code=2),
     "audit": Command("cs", lambda cli, id_: []),
     "audit verify": Command("cs", lambda cli, id_: []),
+    "plugin install": Command("", lambda cli, id_: [str(cli.home)]),
     "kb seed": Command("csw", _runbook),
     "kb seed dry": Command("cs", lambda cli, id_: [*_runbook(cli, id_), "--dry-run"]),
     "kb add": Command("csw", lambda cli, id_: ["--title=t", "--error=ValueError: x", "--cause=c"]),

@@ -85,6 +85,7 @@ CALLS: dict[str, Callable[[Cli], list[str]]] = {
     "kb stats": lambda cli: [],
     "audit list": lambda cli: [],
     "audit verify": lambda cli: [],
+    "plugin install": lambda cli: [str(cli.home)],
 }
 NAMES = [
     f"{name} {sub}" if sub else name
@@ -94,8 +95,9 @@ NAMES = [
 
 
 def test_every_command_is_called_below() -> None:
-    # init and triage talk: test_init.py, test_cli_triage.py; undo refuses: test_cli_oncall.py
-    assert {*CALLS, "init", "triage", "undo"} == set(NAMES)
+    # init and triage talk: test_init.py, test_cli_triage.py; undo refuses: test_cli_oncall.py; mcp
+    # speaks a protocol: test_mcp.py
+    assert {*CALLS, "init", "triage", "undo", "mcp"} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", CALLS)

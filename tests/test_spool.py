@@ -293,6 +293,24 @@ def test_while_airflow_is_away_no_file_hurries(cli: Cli, folder: Path) -> None:
     assert len(list(folder.iterdir())) == 1
 
 
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_log_that_is_still_on_its_way_is_waited_for(cli: Cli, folder: Path, comes: bool) -> None:
+    """Airflow says that a task has failed before its log is where logs are kept."""
+    cli.environ["AIOPS_SPOOL"] = str(folder)
+    row = cli.server.add_failure("orders", "load", ended=cli.clock.now())
+    cli.server.set_log(row, 1, [])
+    ids = {"dag_id": "orders", "run_id": row["dag_run_id"], "task_id": "load"}
+    file = leave(folder, {"kind": "task", **ids, "map_index": -1, "try_number": 1})
+    assert cli.ok("watch", "--once", "--json").lines == []
+    if comes:
+        cli.server.set_log(row, 1, [REFUSED])
+    else:
+        cli.clock.advance(seconds=40)
+    (told,) = cli.ok("watch", "--once", "--json").lines
+    assert told["error_class"] == ("ConnectionRefusedError" if comes else None)
+    assert file.exists()  # a single pass leaves the spool alone
+
+
 def test_without_the_setting_nothing_is_looked_at(cli: Cli) -> None:
     waits = watching(cli, {2: stop})
     assert cli.run("watch", "--interval", "30s").code == 130
