@@ -227,10 +227,6 @@ class Airflow(Protocol):
         """Set the value and nothing else; a variable that is not there is made. Raises UsageError
         for a value that holds MASK, AirflowConflict where somebody else makes it meanwhile."""
 
-    def create_variable(self, key: str, value: str) -> Variable:
-        """Make a variable. Raises AirflowConflict where there is one of this name, and UsageError
-        for a value that holds MASK."""
-
     def pool(self, name: str) -> Pool: ...
 
     def resize_pool(self, name: str, slots: int) -> Pool:

@@ -132,13 +132,6 @@ class Objects(Beside):
         return self.show_variable(request, key)
 
     def create_variable(self, request: Asked) -> Json:
-        key = request.body["key"]
-        if key in self.variables:
-            raise Problem(409, f"The Variable with key: `{key}` already exists")
-        self.add_variable(key, request.body["value"])
-        return self.show_variable(request, key)
-
-    def create_variable(self, request: Asked) -> Json:
         body = request.body
         _only(body, ("key", "value", "description"))
         if body["key"] in self.variables:
@@ -303,7 +296,6 @@ OBJECT_ROUTES = cast(
         ("POST", f"{_CONNECTIONS}/test", Objects.test_connection),
         ("GET", f"{_CONNECTIONS}/([^/]+)", Objects.show_connection),
         ("PATCH", f"{_CONNECTIONS}/([^/]+)", Objects.change_connection),
-        ("POST", _VARIABLES, Objects.create_variable),
         ("GET", f"{_VARIABLES}/(.+)", Objects.show_variable),
         ("PATCH", f"{_VARIABLES}/(.+)", Objects.change_variable),
         ("POST", _VARIABLES, Objects.create_variable),

@@ -392,7 +392,6 @@ def test_a_run_is_looked_at_again(server: AirflowServer, airflow: Airflow) -> No
 CHANGES: dict[str, Callable[[Airflow], object]] = {
     "change_connection": lambda airflow: airflow.change_connection("orders_db", {"port": 1}),
     "change_variable": lambda airflow: airflow.change_variable("limit", "1"),
-    "create_variable": lambda airflow: airflow.create_variable("new", "1"),
     "resize_pool": lambda airflow: airflow.resize_pool("etl", 1),
     "set_xcom": lambda airflow: airflow.set_xcom(LOAD, "other", 1),
     "delete_xcom": lambda airflow: airflow.delete_xcom(LOAD, "return_value"),

@@ -321,10 +321,7 @@ def _make(airflow: Airflow, ref: TaskRef, changes: Sequence[Change], note: str) 
     if change.kind == "connection":
         airflow.change_connection(change.name, _body(airflow, changes))
     elif change.kind == "variable":
-        if change.old is None:
-            airflow.create_variable(change.name, change.new)
-        else:
-            airflow.change_variable(change.name, change.new)
+        airflow.change_variable(change.name, change.new)
     elif change.kind == "pool":
         airflow.resize_pool(change.name, change.new)
     elif change.kind == "xcom":

@@ -100,14 +100,6 @@ class Objects(Questions):
             answer = self._transport.change("POST", "/api/v2/variables", what, {}, body)
         return parse.variable(Document(answer, "variable"))
 
-    def create_variable(self, key: str, value: str) -> Variable:
-        _refuse_mask(f"variable {key}", value)
-        body = {"key": key, "value": value}
-        answer = self._transport.change(
-            "POST", VARIABLE.removesuffix("/{key}"), f"make variable {key}", {}, body
-        )
-        return parse.variable(Document(answer, "variable"))
-
     def pool(self, name: str) -> Pool:
         answer = self._get(POOL, f"show pool {name}", checked_ids(pool=name))
         return parse.pool(Document(answer, "pool"))
