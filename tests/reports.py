@@ -161,7 +161,6 @@ def week() -> list[Brief]:
             dag_id="reporting_" + "very_" * 10 + "long",
             task_id="export",
             fixed_after=3 * HOUR,
-            novel=True,
         )
         for number in range(3)
     ]
@@ -172,7 +171,6 @@ def week() -> list[Brief]:
             what=COLUMN,
             dag_id="prices",
             task_id="parse",
-            novel=True,
         ),
         brief(at=DAY * 6, what=COLUMN, dag_id="prices", task_id="parse"),
     ]

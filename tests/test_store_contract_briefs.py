@@ -48,7 +48,6 @@ def test_a_brief_has_what_its_case_has(store: Store) -> None:
         error_class="ConnectionError",
         headline=one.signature.headline,
         duration=12.0,
-        novel=False,
         claim="done",
         decisions=(replace(shadow, plan={}), replace(done, plan={})),
         outcomes=case.outcomes,
@@ -106,13 +105,6 @@ def test_pages_end_where_the_next_begins(store: Store, monkeypatch: pytest.Monke
     briefs = store.briefs()
     assert [one.task_id for one in briefs] == [f"t{number}" for number in range(7)]
     assert [len(one.decisions) for one in briefs] == [0, 0, 0, 0, 0, 0, 1]
-
-
-def test_judged_novel_once_is_novel(store: Store) -> None:
-    added(store, incident(0), incident(1), incident(2))
-    for about, verdict in ((0, "novel"), (0, "ask"), (1, "ask")):
-        store.add_judgement(Judgement(incident(about).id, NOW, {"decision": verdict}))
-    assert [one.novel for one in store.briefs()] == [True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from knowledge.records.seen import IncidentKind
 class Brief:
     """An incident in short, with everything decided about it: what is counted over thousands.
 
-    `duration` is the failed try's, in seconds; `novel` says that it was judged so at some time.
-    `decisions` that stand (shadow ones too, all without their plans), `outcomes` and `harms` come
-    oldest first. `lesson` is what was done about it without this tool, where that is known.
+    `duration` is the failed try's, in seconds. `decisions` that stand (shadow ones too, all
+    without their plans), `outcomes` and `harms` come oldest first. `lesson` is what was done about
+    it without this tool, where that is known.
     """
 
     incident_id: str
@@ -38,7 +38,6 @@ class Brief:
     error_class: str
     headline: str
     duration: float | None = None
-    novel: bool = False
     claim: ClaimState | None = None
     decisions: tuple[Decision, ...] = ()
     outcomes: tuple[Outcome, ...] = ()

@@ -179,10 +179,6 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
             error_class=incident.signature.error_class,
             headline=incident.signature.headline,
             duration=rows.seconds(incident.context.get("duration")),
-            novel=any(
-                one.incident_id == own and one.document.get("decision") == "novel"
-                for one in self._judgements
-            ),
             claim=case.claim.state if case.claim else None,
             decisions=tuple(
                 replace(one, plan={}) for one in self._not_voided() if one.incident_id == own

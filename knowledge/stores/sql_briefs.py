@@ -66,15 +66,7 @@ class BriefTables(Tables):
             f"WHERE {self._db.among('h.incident_id', ':ids')} ORDER BY h.seq",
             listed,
         )
-        # Not a part of the page: Postgres would go through all judgements for each one. Judged
-        # novel once is enough: what was learned since changes only later judgements.
-        judged = self._db.rows(
-            f"SELECT DISTINCT incident_id FROM judgements WHERE {own} "
-            f"AND {self._db.json_at('document', 'decision')} = 'novel'",
-            listed,
-        )
         learned = self._db.rows(f"SELECT * FROM lessons WHERE {own}", listed)
-        novel = {row["incident_id"] for row in judged}
         lesson_of = {row["incident_id"]: rows.read_lesson(row) for row in learned}
         decisions = _by_incident(map(rows.read_decision, decided))
         outcomes = _by_incident(map(rows.read_outcome, ended))
@@ -82,7 +74,6 @@ class BriefTables(Tables):
         return [
             _brief(
                 row,
-                row["id"] in novel,
                 lesson_of.get(row["id"]),
                 decisions.get(row["id"], ()),
                 outcomes.get(row["id"], ()),
@@ -101,7 +92,6 @@ def _by_incident(records: Iterable[T]) -> Mapping[str, Sequence[T]]:
 
 def _brief(
     row: rows.Row,
-    novel: bool,
     lesson: Lesson | None,
     decisions: Sequence[Decision],
     outcomes: Sequence[Outcome],
@@ -120,7 +110,6 @@ def _brief(
         error_class=signature["error_class"],
         headline=signature["headline"],
         duration=rows.seconds(row["duration"]),
-        novel=novel,
         claim=row["claim"],
         decisions=tuple(decisions),
         outcomes=tuple(outcomes),
