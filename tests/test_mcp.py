@@ -16,6 +16,7 @@ from mcp.types import TextContent
 
 from aiops_cli import config
 from aiops_cli.commands import mcp
+from tests.airflow_server import AirflowServer
 from tests.cli import BUG, REPO, Cli
 from tests.desk import REFUSED
 
@@ -218,6 +219,26 @@ def test_two_people_are_people(cli: Cli, incident: str) -> None:
     talk(cli, act, acting=True)
     assert cli.cleared() == cleared
     assert cli.status(incident) == "pending"
+
+
+def test_an_incident_is_looked_at_in_its_own_airflow(cli: Cli, incident: str) -> None:
+    """Whichever instance the settings mean: asked elsewhere, it would be gone, and superseded."""
+    with AirflowServer() as other:
+        login = f"username: {cli.server.username}, password: {cli.server.password}"
+        here, there = (f"{{url: {server.url}, {login}}}" for server in (cli.server, other))
+        Path(cli.environ["AIOPS_CONFIG"]).write_text(
+            f"instance: other\nairflow: {here}\ninstances:\n  other: {there}\n"
+        )
+        for name in ("URL", "USERNAME", "PASSWORD"):
+            del cli.environ[f"AIOPS_AIRFLOW_{name}"]
+
+        async def look(assistant: Assistant) -> None:
+            plan = await assistant.ask("propose_plan", incident=incident)
+            done = await assistant.ask("approve_incident", incident=incident, plan=plan["plan"])
+            assert done["status"] == "acting"
+
+        talk(cli, look, acting=True)
+        assert other.requests == []
 
 
 def test_what_goes_wrong_is_told_in_words(cli: Cli, incident: str) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from aiops_cli.config import Settings
     from aiops_cli.decide import Proposal
+    from aiops_cli.examine import Desk
     from knowledge.records import Case
     from knowledge.stores import Store
 
@@ -151,10 +153,9 @@ class Tools:
     def propose_plan(self, incident: str) -> Document:
         """Show exactly what carrying out the diagnosis of one incident would do in Airflow now,
         without doing it. `plan` names this very plan; `careful` is what speaks against it."""
-        from aiops_cli import decide, respond, services
+        from aiops_cli import decide, respond
 
-        with services.desk(self.settings) as desk:
-            case = _one(desk.knowledge.store, incident)
+        with self._desk_of(incident) as (desk, case):
             proposed = decide.proposal(case, None, {}, None)
             plan = None
             if proposed.action != "none":
@@ -167,10 +168,9 @@ class Tools:
     def approve_incident(self, incident: str, plan: str) -> Document:
         """Carry out the proposed plan of one incident. `plan` is the name that propose_plan gave
         it; where the plan is another one by now, nothing is done. Only on a person's word."""
-        from aiops_cli import decide, respond, services
+        from aiops_cli import decide, respond
 
-        with services.desk(self.settings) as desk:
-            case = _one(desk.knowledge.store, incident)
+        with self._desk_of(incident) as (desk, case):
             proposed = decide.proposal(case, None, {}, None)
             if proposed.action in desk.settings.two_people:
                 raise Refused(
@@ -197,6 +197,16 @@ class Tools:
             case = _one(knowledge.store, incident)
             by, now = self.settings.user, services.SystemClock().now()
             return _summary(decide.reject(knowledge, case, by=by, at=now, reason=reason))
+
+    @contextmanager
+    def _desk_of(self, incident: str) -> Iterator[tuple[Desk, Case]]:
+        """The incident, with the Airflow that it happened in: a model names no instance."""
+        from aiops_cli import services
+
+        with services.store(self.settings) as store:
+            found = _one(store, incident).incident
+        with services.desk(replace(self.settings, instance=found.instance)) as desk:
+            yield desk, desk.knowledge.store.case(found.id)
 
 
 def _described(tool: Callable[..., Document]) -> str:
