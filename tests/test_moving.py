@@ -26,7 +26,9 @@ from tests.samples import (
     added,
     decision,
     incident,
+    lesson,
     opened,
+    signature,
 )
 
 Bases = Callable[[str], KnowledgeBase]
@@ -93,6 +95,9 @@ def fill(base: KnowledgeBase) -> None:
     again = store.record(decision(incident(1), "approve", action="none"))
     store.add_outcome(Outcome(incident(0).id, 2, NOW, "relapsed", try_number=3))
     store.add_remark(Remark(incident(1).id, "me", NOW, "asked the vendor"))
+    bare = {"ended_at": None, "version": None, "action": None, "outcome": "unknown"}
+    strange = lesson(8, signature=signature("E: \ud800 \0 é"), **bare)
+    store.add_lessons([strange, lesson(0)])  # one of a try that is no incident
     assert again.seq
 
 
@@ -114,6 +119,9 @@ def test_everything_arrives_exactly_and_only_once(base: Bases, here: str, there:
     assert target.store.trials(fingerprints=prints) == source.store.trials(fingerprints=prints)
     task = ("default", "orders_etl", "t2")
     assert [vouch.safe for vouch in target.store.vouches(*task)] == [True, False]
+    learned = source.store.lesson_counts()
+    assert len(learned) == 2
+    assert target.store.lessons(learned) == source.store.lessons(learned)
     assert lasting(target).audit_verify().faults == ()
     found = target.find(entry("kept").symptoms[0].signature)
     assert [(match.entry.id, match.found) for match in found] == [(entry("kept").id, "exact")]
@@ -253,7 +261,7 @@ WRONG: list[tuple[str, str, Any]] = [
 def test_all_kinds_are_tried() -> None:
     assert set(PLACES) == {
         *("aiops", "instance", "entry", "incidents", "judgements", "remarks", "decisions"),
-        *("voided", "outcomes", "harms", "vouches", "claims", "end"),
+        *("voided", "outcomes", "harms", "vouches", "claims", "lessons", "end"),
     }
     assert len(WRONG) > 200
 

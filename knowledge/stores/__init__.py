@@ -467,8 +467,8 @@ class LastingStore(Store, Protocol):
 
     def dump(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """All incidents but those that are acted on or need a human, with what was judged,
-        decided, vouched and what came of it: (table, row as JSON), in an order in which `load`
-        takes them. To be used up before anything else is asked of the store."""
+        decided, vouched and what came of it, and all lessons: (table, row as JSON), in an order
+        in which `load` takes them. To be used up before anything else is asked of the store."""
 
     def load(
         self, dumped: Iterable[tuple[str, Mapping[str, Any]]], base: str, by: str, at: datetime

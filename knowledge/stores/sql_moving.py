@@ -1,4 +1,5 @@
-"""What is moved from one store into another: incidents with all that was thought, decided and done.
+"""What is moved from one store into another: incidents with all that was thought, decided and done,
+and what Airflow's own history taught.
 
 Rows travel as they are stored, their nested JSON opened, each table in the order in which it was
 written: a decision's number means what it means within one export, and gets a new one elsewhere.
@@ -13,7 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, get_args
 
-from knowledge.records import DecisionKind, IncidentKind, OutcomeName
+from knowledge.records import (
+    ACTIONS,
+    DecisionKind,
+    IncidentKind,
+    LessonMode,
+    LessonOutcome,
+    OutcomeName,
+)
 from knowledge.stores import LoadCounts, rows
 from knowledge.stores.rows import json_text, time_text
 from knowledge.stores.sql_briefs import BriefTables
@@ -30,9 +38,10 @@ MOVED: Mapping[str, tuple[str, ...]] = {
     "harms": (),
     "vouches": (),
     "claims": ("progress",),
+    "lessons": ("signature", "params"),
 }
 _ORDER = {"voided": "decision", "claims": "token"}  # of the others it is their number, seq
-_INTEGERS = {"seq", "decision", "map_index", "try_number", "safe", "token"}
+_INTEGERS = {"seq", "decision", "map_index", "try_number", "safe", "token", "version"}
 _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(MOVED, ()),
     "incidents": ("ti_id", "group_id"),
@@ -41,9 +50,16 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "outcomes": ("try_number",),
     "vouches": ("fingerprint",),
     "claims": ("ti_id", "not_before"),
+    "lessons": ("action", "ended_at", "version"),
 }
 # What comes once, and by what it is told from the others.
-_ONCE = {"incidents": "id", "decisions": "seq", "voided": "decision", "claims": "incident_id"}
+_ONCE = {
+    "incidents": "id",
+    "decisions": "seq",
+    "voided": "decision",
+    "claims": "incident_id",
+    "lessons": "incident_id",
+}
 _MAX_INTEGER = 2**31 - 1  # what Postgres' integer holds; the smallest of them is map_index -1
 _PAGE = 500
 # An open claim does not move, and without it these would look as if they waited for somebody.
@@ -98,6 +114,7 @@ class MovingTables(SqlStore, BriefTables):
         with self._db.write():
             self._append("imports", {"base": base, "by": by, "at": time_text(at)})
             known = {row["id"] for row in self._db.rows("SELECT id FROM incidents")}
+            learned = {row["id"] for row in self._db.rows("SELECT incident_id AS id FROM lessons")}
             for table, document in dumped:
                 if table != writing or len(waiting) == _PAGE:
                     self._append_moved(writing, waiting, numbers)
@@ -108,6 +125,10 @@ class MovingTables(SqlStore, BriefTables):
                     if key in once:
                         raise ValueError(f"{table} {key[1]} comes twice")
                     once.add(key)
+                if table == "lessons":  # of tries that need not be incidents
+                    if row["incident_id"] not in learned:
+                        waiting.append(dict(sorted(row.items())))
+                    continue
                 if table == "incidents":
                     about = row["id"]
                     new[about] = about not in known
@@ -233,6 +254,15 @@ def _check_outcome(row: Mapping[str, Any]) -> None:
     _is_row(row, rows.outcome_params(outcome))
 
 
+def _check_lesson(row: Mapping[str, Any]) -> None:
+    lesson = rows.read_lesson(row)
+    if lesson.mode not in get_args(LessonMode) or lesson.outcome not in get_args(LessonOutcome):
+        raise ValueError(f"there is no lesson of {lesson.mode!r} that was {lesson.outcome!r}")
+    if lesson.action not in (None, *ACTIONS):
+        raise ValueError(f"there is no action {lesson.action!r}")
+    _is_row(row, rows.lesson_params(lesson))
+
+
 def _check_voided(row: Mapping[str, Any]) -> None:
     at = time_text(rows.parse_time(row["at"]))
     _is_row(row, {"decision": int(row["decision"]), "at": at, "by": row["by"]})
@@ -270,4 +300,5 @@ _CHECKS: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
         row, {**rows.vouch_params(rows.read_vouch(row)), "decision": int(row["decision"])}
     ),
     "claims": _check_claim,
+    "lessons": _check_lesson,
 }
