@@ -75,6 +75,9 @@ COMMANDS: Mapping[str, Entry | Group] = {
     "undo": Entry("wrong", "undo", "Put back what an action changed."),
     "learn": Entry("learn", "learn", "Learn from Airflow's own history what ended failures."),
     "handover": Entry("handover", "handover", "Tell the next shift what happened and what waits."),
+    "backtest": Entry(
+        "backtest", "backtest", "Replay your own incidents: what would it have done?"
+    ),
     "report": Entry("report", "report", "Say what keeps failing, what it costs and what fixed it."),
     "auto": Group(
         "Say what may be acted on alone.",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aiops_cli.diagnosis.advisor import Advisor
 
 LEASE = timedelta(minutes=5)
+LONG = timedelta(days=36_500)
 LEAVE = "replay"  # who gives the leave to act alone that a replay supposes, and its grant's id
 ENDLESS = 10**6  # acts an hour: the settings' own brakes hold all the same
 
@@ -46,9 +47,9 @@ class SetClock:
 class _Then:
     """What is asked of an Airflow when a failure is judged, answered from what was kept of it."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.url = ""
+    name, url = "replay", ""
+
+    def __init__(self) -> None:
         self.context: Mapping[str, Any] = {}
 
     def health(self) -> Health:
@@ -91,16 +92,21 @@ class Replay:
         settings: Settings,
         knowledge: KnowledgeBase,
         clock: SetClock,
-        instance: str,
         advisor: Advisor | None = None,
     ) -> None:
         self.clock = clock
         self.knowledge = knowledge
-        self._airflow = _Then(instance)
+        self._airflow = _Then()
         self.desk = examine.Desk(
             cast(Airflow, self._airflow),  # nothing else is asked of one
             knowledge,
-            replace(settings, paused=False, pause_dag=None),
+            replace(
+                settings,
+                paused=False,
+                pause_dag=None,
+                # A failure may have been seen long after it happened; that is that day's weather.
+                gate=replace(settings.gate, recent=LONG),
+            ),
             clock,
             advisor,
         )
@@ -152,6 +158,11 @@ class Replay:
         self._open[incident.id] = token, done
         return done
 
+    def acted(self, incident_id: str) -> bool:
+        """Whether anything was done about it here."""
+        standing = self.store.case(incident_id).decision
+        return standing is not None and standing.action not in (None, "none")
+
     def end(self, incident_id: str, outcome: OutcomeName, at: datetime, detail: str = "") -> None:
         """What came of the act on an incident; a further word on one that has ended."""
         if incident_id in self._open:
@@ -172,9 +183,10 @@ class Verdict:
 
     acts: str | None
     told: bool
-    similarity: float  # of the best match, 0.0 where there is none
-    found: str | None  # how: exact, near
-    proposed: str | None
+    proposed: str | None  # what the diagnosis proposes
+    similarity: float = 0.0  # of the best match, 0.0 where there is none
+    found: str | None = None  # how that was found: exact, near
+    best: str | None = None  # its action
 
 
 def verdict(document: Mapping[str, Any]) -> Verdict:
@@ -186,7 +198,8 @@ def verdict(document: Mapping[str, Any]) -> Verdict:
         acts=proposed if document["decision"] == "auto" else None,
         # Nothing is to be done, so that no leave to act can be missing.
         told=proposed == "none" and failed <= {"action_allowed"},
+        proposed=proposed,
         similarity=best["similarity"] if best else 0.0,
         found=best["found"] if best else None,
-        proposed=proposed,
+        best=best["action"] if best else None,
     )

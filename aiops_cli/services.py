@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiops_cli.config import AirflowSettings, Settings
     from aiops_cli.diagnosis.advisor import Advisor, Waiting, When
     from aiops_cli.examine import Desk
+    from aiops_cli.replay import Replay
     from aiops_cli.seams import Notifier
     from knowledge.base import KnowledgeBase
     from knowledge.embedders import Embedder
@@ -177,6 +178,28 @@ def desks(
             Desk(gateway, known, chosen, SystemClock(), asked)
             for gateway, chosen in zip(gateways, several, strict=True)
         )
+
+
+@contextmanager
+def replaying(
+    settings: Settings, with_model: bool, waiting: Waiting | None = None
+) -> Iterator[tuple[Replay, KnowledgeBase]]:
+    """The knowledge base, and an empty one in memory to replay its record in; `with_model` asks
+    the model anew what it has not answered yet."""
+    from dataclasses import replace
+
+    from aiops_cli.replay import Replay, SetClock
+    from knowledge.base import KnowledgeBase
+    from knowledge.stores.sqlite import SqliteStore
+
+    clock = SetClock(datetime(2000, 1, 1, tzinfo=timezone.utc))  # before anything was recorded
+    asked = settings if with_model else replace(settings, llm="none")
+    with (
+        knowledge_base(settings) as known,
+        closing(SqliteStore.in_memory(clock.now)) as store,
+        _advisor(asked, known.store, "now", waiting) as advisor,
+    ):
+        yield Replay(settings, KnowledgeBase(store, known.embedder), clock, advisor), known
 
 
 @contextmanager

@@ -81,11 +81,13 @@ def choose(spot: Spot, dice: random.Random, wrong_labels: float) -> Answer:
 class Simulation:
     """One stream through one knowledge base."""
 
-    def __init__(self, settings: Settings, wrong_labels: float, seed: int) -> None:
+    def __init__(
+        self, settings: Settings, wrong_labels: float, seed: int, file: Path | None = None
+    ) -> None:
         clock = SetClock(START)
-        store = SqliteStore.in_memory(clock.now)
+        store = SqliteStore.open(str(file), clock.now) if file else SqliteStore.in_memory(clock.now)
         knowledge = KnowledgeBase(store, _Remembering())
-        self.replay = Replay(settings, knowledge, clock, INSTANCE)
+        self.replay = Replay(settings, knowledge, clock)
         self.wrong_labels = wrong_labels
         self.dice = random.Random(f"person {seed}")
         self.noticed: list[tuple[Incident, Spot]] = []  # harm that nobody has noticed yet

@@ -38,8 +38,8 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A bound on the similarity. `enough` says that it rests on NEEDED outcomes or more; with
-    fewer it is the floor. `kinds` are stricter ones for some error classes."""
+    """A bound on the similarity. `enough` says that it rests on as many outcomes as are needed;
+    with fewer it is the floor. `kinds` are stricter ones for some error classes."""
 
     value: float
     outcomes: int
@@ -65,11 +65,16 @@ def fit(labelled: Sequence[Labelled], *, floor: float, rate: float = RATE) -> Bo
     """The bound by the last WINDOW of `labelled` (oldest first): never below `floor`, and above
     1.0, which no near match reaches, where none is strict enough."""
     last = labelled[-WINDOW:]
-    if len(last) < NEEDED:
+    if len(last) < needed(rate):
         return Bound(floor, len(last), enough=False)
     allowed = math.floor(rate * (len(last) + 1) - 1 + 1e-9)
     value = max(floor, _allowing(last, allowed))
     return Bound(value, len(last), enough=True, kinds=_tightened(last, value, rate))
+
+
+def needed(rate: float) -> int:
+    """How many labelled outcomes it takes before anything can be said at this rate."""
+    return max(NEEDED, math.ceil(1 / rate - 1 - 1e-9))
 
 
 def _allowing(labelled: Sequence[Labelled], allowed: int) -> float:
@@ -137,22 +142,20 @@ def helps(action: str, right: str) -> bool:
 def labelled(case: Case, embedder: str, signature_version: int) -> Labelled | None:
     """The labelled outcome that a case is for this embedder; None where it is none: it had an
     exact match or no near one, another embedder judged it, or nobody knows what was right."""
-    known = truth(case)
     document: Mapping[str, Any] = case.judgement.document if case.judgement else {}
     space = (document.get("gate") or {}).get("bound") or {}
+    if space.get("embedder") != embedder or case.incident.signature.version != signature_version:
+        return None
+    return labelled_by(document, truth(case), case.incident.signature.error_class)
+
+
+def labelled_by(document: Mapping[str, Any], known: Truth | None, kind: str) -> Labelled | None:
+    """The labelled outcome that a judgement is, of an incident of which that is known."""
     matches = document.get("matches") or ()
-    if (
-        known is None
-        or not matches
-        or matches[0]["found"] != "near"
-        or space.get("embedder") != embedder
-        or case.incident.signature.version != signature_version
-    ):
+    if known is None or not matches or matches[0]["found"] != "near":
         return None
     right = was_right(matches[0]["action"], known)
-    if right is None:
-        return None
-    return Labelled(matches[0]["similarity"], right, case.incident.signature.error_class)
+    return None if right is None else Labelled(matches[0]["similarity"], right, kind)
 
 
 def collect(cases: Iterable[Case], embedder: str, signature_version: int) -> tuple[Labelled, ...]:

@@ -89,7 +89,13 @@ def test_too_few_say_nothing(count: int) -> None:
 
 def test_a_hundred_clean_ones_are_enough_at_one_in_a_hundred() -> None:
     assert fit(clean(100), floor=FLOOR).value == FLOOR
-    assert fit(clean(100), floor=FLOOR, rate=0.005).value > 1.0
+    assert fit(clean(100), floor=FLOOR).enough
+
+
+def test_less_risk_needs_more_outcomes() -> None:
+    assert calibration.needed(0.01) == 100
+    assert not fit(clean(198), floor=FLOOR, rate=0.005).enough
+    assert fit(clean(199), floor=FLOOR, rate=0.005).enough
 
 
 def test_one_wrong_lifts_the_bound_just_above_it() -> None:
