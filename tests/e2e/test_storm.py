@@ -79,7 +79,7 @@ def test_a_canary_goes_first_and_the_rest_follow(
     assert not proxy.clears
     figure(f"storm of {SIZE}: {each:.2f} calls per failure, {said.count(DAG)} lines of watch")
     assert each <= CALLS, calls
-    assert calls["logs"] == SIZE
+    assert calls["logs"] >= SIZE  # a busy Airflow is asked again
     captured = members(ana, run_id)
     assert len(captured) == SIZE
     assert len({one["group"] for one in captured}) == 1
