@@ -28,7 +28,7 @@ from aiops_cli.respond import Warn
 from aiops_cli.settle import settle
 from knowledge.errors import DoorClosed
 from knowledge.records import Case, Decision, Grant, Limits, short_hash
-from knowledge.stores.rules import storm_word
+from knowledge.stores.rules import breaker_word
 
 Mode = Literal["off", "ask", "shadow", "auto"]
 Able = tuple[Case, capture.Failure | None]  # what may be done alone, as Airflow has it now
@@ -305,7 +305,7 @@ def _act(
 ) -> Case:
     """Act alone, unless another of its storm has to be waited for: then that is written down."""
     store = desk.knowledge.store
-    if storm_word(store.acts_alone(case.incident.id), desk.settings.gate.max_per_storm):
+    if breaker_word(store.acts_alone(case.incident.id), desk.settings.gate.max_per_storm):
         live = failure if isinstance(failure, TaskInstance) else None
         return judge(desk, snapshot, case.incident, live)
     if case.judgement is None:

@@ -38,7 +38,7 @@ def grant(
     dags: Annotated[str, typer.Option(help="DAG globs, separated by commas.")],
     max_per_hour: Annotated[int, typer.Option(help="Acts an hour in all.", min=0)] = 10,
     max_per_dag_hour: Annotated[int, typer.Option(help="Acts an hour in one DAG.", min=0)] = 3,
-    until: Annotated[str | None, typer.Option(help="Last day, as 2026-12-31, or 12h, 7d.")] = None,
+    until: Annotated[str, typer.Option(help="Last day, as 2026-12-31, or 12h, 7d.")] = "90d",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only show what it would have done in the last 30 days."),
@@ -76,10 +76,11 @@ def grant(
         if output.is_terminal() and not yes and not store.grants():
             _ask_first(made, _hindsight(store, made, chosen))
         store.add_grant(made)
+    _tell_all(chosen, made, "aiops may act alone")
     if json:
         print_json(_document(made))
     else:
-        console().print(f"granted {made.id}: {_sentence(made)}")
+        console().print(f"granted {made.id}: {sentence(made)}")
 
 
 def _hindsight(store: Store, made: Grant, chosen: Settings) -> Hindsight:
@@ -101,7 +102,7 @@ def _ask_first(made: Grant, past: Hindsight) -> None:
     for line in _lines(past):
         err.print(line)
     err.print("--dry-run shows this at any time, and writes nothing")
-    if not confirm(f"grant {_sentence(made)}?"):
+    if not confirm(f"grant {sentence(made)}?"):
         err.print("nothing is granted")
         raise typer.Exit
 
@@ -227,7 +228,7 @@ def list_(
     if pause.paused:
         console(stderr=True).print(f"paused by {pause.by}: no grant holds until `aiops resume`")
     for each in grants:
-        console().print(f"{each.id}  {_sentence(each)}")
+        console().print(f"{each.id}  {sentence(each)}")
     if not grants:
         console(stderr=True).print("no grants: nothing is acted on alone")
 
@@ -243,10 +244,27 @@ def revoke(
     chosen = settings(ctx)
     with services.store(chosen) as store:
         gone = store.revoke_grant(id_, chosen.user, services.SystemClock().now())
+    _tell_all(chosen, gone, "aiops may not act alone any more")
     if json:
         print_json(_document(gone))
     else:
         console().print(f"revoked {gone.id}")
+
+
+def _tell_all(chosen: Settings, made: Grant, title: str) -> None:
+    """Whoever is told of failures is told who gave or took leave to act alone. A service that is
+    down keeps no grant from being given or taken back."""
+    from aiops_cli import services
+    from aiops_cli.errors import NotifyError
+
+    notifier = services.notifier(chosen)
+    if notifier is None:
+        return
+    key = f"aiops-grant-{made.id}"
+    try:
+        notifier.tell(f"{title}: {sentence(made)}", "aiops auto list", key=key)
+    except NotifyError as error:
+        console(stderr=True).print(f"not everybody was told: {error.message}")
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -265,10 +283,8 @@ def _check_actions(names: tuple[str, ...]) -> None:
         raise UsageError("--actions names no action", "such as --actions retry")
 
 
-def _until(text: str | None, now: datetime) -> datetime | None:
-    """A duration from now, or the end of a day in local time."""
-    if text is None:
-        return None
+def _until(text: str, now: datetime) -> datetime:
+    """A duration from now, or the end of a day in local time: no leave is for ever."""
     from datetime import datetime, timedelta, timezone
 
     from aiops_cli.config import typed_duration
@@ -282,7 +298,8 @@ def _until(text: str | None, now: datetime) -> datetime | None:
     return day.astimezone(timezone.utc)
 
 
-def _sentence(made: Grant) -> str:
+def sentence(made: Grant) -> str:
+    """A grant in words, as it is told to everybody."""
     text = (
         f"{', '.join(made.actions)} in {', '.join(made.dags)}, "
         f"at most {made.max_per_hour} an hour, {made.max_per_dag_hour} a DAG and hour, "

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aiops_cli.examine import Desk
     from aiops_cli.respond import Warn
     from aiops_cli.watch import Mode
+    from knowledge.records import Grant
 
 LONGEST_WAIT = 60  # seconds between two tries; the first wait is one, each other twice as long
 SIGTERM = 128 + 15  # what a shell reports of a program that was ended by it
@@ -167,12 +168,14 @@ def _forever(report: Report, warn: Warn) -> None:
     desk = report.desks[0]
     chosen, clock = desk.settings, desk.clock
     mode: Mode = chosen.mode
+    leave: dict[str, Grant] | None = None
     spool = Spool(chosen.spool, desk.instance, warn) if chosen.spool else None
     outages: dict[str, Outage] = {}
     away = 0  # seconds to the next try, while the knowledge base cannot be used
     while True:
         try:
             mode = _mode(desk, chosen.mode, mode, warn)  # a grant may come and go
+            leave = _tell_leave(desk, leave, warn)
             if spool:
                 spool.begin(clock.now())
             resting = [name for name, one in outages.items() if one.again > clock.now()]
@@ -226,14 +229,32 @@ def _outage(outages: dict[str, Outage], name: str, failed: AirflowError | None, 
     return f"{failed.message}; trying again, at least every {longest.seconds} s; {failed.hint}"
 
 
+def _in_force(desk: Desk) -> dict[str, Grant]:
+    now = desk.clock.now()
+    return {
+        grant.id: grant
+        for grant in desk.knowledge.store.grants()
+        if grant.revoked_at is None and (grant.until is None or grant.until > now)
+    }
+
+
+def _tell_leave(desk: Desk, before: dict[str, Grant] | None, warn: Warn) -> dict[str, Grant]:
+    """Say which grants came and went since the last pass; returned are those in force."""
+    from aiops_cli.commands.auto import sentence
+
+    now = _in_force(desk)
+    for id_, grant in now.items():
+        if before is not None and id_ not in before:
+            warn(f"granted: {sentence(grant)}")
+    for id_, grant in (before or {}).items():
+        if id_ not in now:
+            warn(f"over: the grant of {sentence(grant)}")
+    return now
+
+
 def _mode(desk: Desk, wanted: Mode, before: Mode, warn: Warn) -> Mode:
     """Auto with nobody's leave is shadow, which is told when it begins."""
-    now = desk.clock.now()
-    granted = any(
-        grant.revoked_at is None and (grant.until is None or grant.until > now)
-        for grant in desk.knowledge.store.grants()
-    )
-    if wanted != "auto" or granted:
+    if wanted != "auto" or _in_force(desk):
         return wanted
     if before != "shadow":
         warn("no grant is in force: shadow, nothing is done alone (aiops auto grant)")
