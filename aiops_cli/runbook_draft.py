@@ -6,6 +6,7 @@ did, counts what came of it. Without a cause that was said or an act that helped
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -61,7 +62,7 @@ def draft(several: Iterable[Seen], at: datetime) -> tuple[str, int, list[str]]:
     for entry, comments in entries:
         told = "\n".join(f"# {line}" for line in comments)
         parts.append(f"{told}\n{_yaml(entry)}")
-    return "\n\n".join(parts), len(entries), left_out
+    return clean("\n\n".join(parts)), len(entries), left_out  # a terminal may be where it goes
 
 
 def _entry(seen: Seen) -> dict[str, Any] | None:
@@ -78,13 +79,19 @@ def _entry(seen: Seen) -> dict[str, Any] | None:
         entry["cause"] = said[0]
     if chosen is not None:
         entry["action"], params = chosen
-        if params:
+        if params and _may_be_written(params):
             entry["params"] = dict(params)
     if any(not vouch.safe for vouch in _last_words(seen.vouches)):
         entry["safe_to_retry"] = False
     entry["explanation"] = _record(seen.briefs)
     entry["tags"] = [TAG]
     return entry
+
+
+def _may_be_written(params: Mapping[str, Any]) -> bool:
+    """Whether a runbook takes them: not what looks like a secret."""
+    written = json.dumps(params, ensure_ascii=False)
+    return redact(clean(written)) == written
 
 
 def _title(incident: Incident) -> str:
@@ -173,6 +180,9 @@ def _comments(seen: Seen) -> list[str]:
         if one.kind == "reject" and one.reason
     ][-3:]
     lines += [f"called wrong: {harm.reason}" for brief in seen.briefs for harm in brief.harms][-3:]
+    chosen = _chosen(seen.briefs)
+    if chosen is not None and not _may_be_written(chosen[1]):
+        lines.append("its params are left out: they look like a secret")
     for vouch in _last_words(seen.vouches):
         word = "may run again" if vouch.safe else "must not run again"
         lines.append(f"{vouch.by} said of {vouch.dag_id}.{vouch.task_id}: {word}")
