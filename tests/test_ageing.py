@@ -83,6 +83,14 @@ def test_a_task_whose_own_record_has_faded_does_not_borrow_from_elsewhere() -> N
     assert evidence(own, *others).value == 0
 
 
+def test_an_outcome_that_was_not_counted_does_not_stand_in_for_an_old_one() -> None:
+    """As one with another value of the same object."""
+    trials = [trial(at=NOW - 2 * HALF_LIFE), trial(incident_id="another value")]
+    fields = {"action": "retry", "params": {}, "place": PLACE, "now": NOW, "half_life": HALF_LIFE}
+    counted = aged(Evidence("task", fixed=1), trials, version=1, signature_version=1, **fields)  # type: ignore[arg-type]  # mixed
+    assert counted.value == 0
+
+
 def test_what_nothing_is_known_of_stays_so() -> None:
     assert evidence() == Evidence("none")
 

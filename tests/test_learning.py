@@ -99,6 +99,7 @@ def test_twice_changes_nothing_and_reads_no_log_again(at_work: Bench, began: dat
     walk(at_work)
     before, read = at_work.store.revision(), logs_read(at_work)
     assert read == 1
+    at_work.server.fault("GET .*/tries", status=500, times=99)  # nor is anything else of it
     assert walk(at_work).lessons == 0
     assert walk(at_work, days=7).lessons == 0, "further back than ever before"
     assert (at_work.store.revision(), logs_read(at_work)) == (before, read)

@@ -125,6 +125,26 @@ def test_what_we_did_is_ours(at_work: Bench) -> None:
     assert lessons(at_work) == ()
 
 
+def test_nor_is_it_anybody_elses_where_airflow_keeps_no_note(at_work: Bench) -> None:
+    """Our own clear was in vain, and somebody ran it once more before anybody looked."""
+    from aiops_cli import respond
+
+    row = failed(at_work)
+    at_work.server.tasks["orders"]["load"]["retries"] = 1
+    incident = at_work.only().incident
+    respond.act(at_work.desk, incident, action="retry", params={}, by="ana", kind="approve")
+    ended(at_work, row, "failed")
+    cleared(at_work, row)
+    row["note"] = None
+    at_work.watch()
+    ended(at_work, row)
+    at_work.watch()
+    case = at_work.store.case(incident.id)
+    assert (case.status, case.decision and case.decision.kind) == ("superseded", "approve")
+    at_work.watch()
+    assert incident.id not in {one.incident_id for one in lessons(at_work)}
+
+
 def test_what_is_settled_costs_no_request_any_more(at_work: Bench) -> None:
     row = failed(at_work)
     cleared(at_work, row)

@@ -29,7 +29,20 @@ def clear(box: AirflowBox, dag_id: str, run_id: str) -> None:
     )
 
 
-@pytest.fixture
+def began(box: AirflowBox, dag_id: str) -> str:
+    """A run that has ended and whose first try has really begun: on a busy machine Airflow may
+    lose one before, which leaves no trace."""
+    for _ in range(5):
+        run_id = box.trigger(dag_id)
+        box.wait(dag_id, run_id)
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/load/tries"
+        tries = box.request("GET", path)["task_instances"]
+        if any(one["try_number"] == 1 and one["start_date"] for one in tries):
+            return run_id
+    raise AssertionError(f"{dag_id} never began")
+
+
+@pytest.fixture(scope="module")
 def past(airflow: AirflowBox) -> Iterator[dict[str, str]]:
     """What has happened: the run of each DAG, all but the last ended well."""
     file = airflow.dags / "e2e_history.py"
@@ -42,8 +55,8 @@ def past(airflow: AirflowBox) -> Iterator[dict[str, str]]:
 
     airflow.until("the DAGs with a past are parsed", parsed, 120)
     airflow.request("POST", "/api/v2/connections", {**WAREHOUSE, "host": "old"})
-    runs = {name: airflow.trigger(f"e2e_past_{name}") for name in PAST}
-    ends = {name: airflow.wait(f"e2e_past_{name}", run_id) for name, run_id in runs.items()}
+    runs = {name: began(airflow, f"e2e_past_{name}") for name in PAST}
+    ends = {name: airflow.run_state(f"e2e_past_{name}", run_id) for name, run_id in runs.items()}
     assert ends == {**dict.fromkeys(PAST, "failed"), "own": "success"}
 
     clear(airflow, "e2e_past_cleared", runs["cleared"])
@@ -89,7 +102,8 @@ def test_what_ended_each_failure(ana: OnCall, past: dict[str, str]) -> None:
         ("none", "person"): (1, 0),
     }
     assert tried["answers"] == learned["answers"]
-    assert (learned["never_run_again"], learned["unread"]) == (1, [])
+    assert learned["never_run_again"] >= 1
+    assert learned["unread"] == []
     known = entries(ana)
     actions = {name: entry["action"] for name, entry in known.items()}
     assert actions == {
