@@ -127,6 +127,7 @@ def _night(cli: Cli) -> Iterator[tuple[str, str, Any]]:
     yield say("reject", pending(), "--reason", "not before the dba says so")
     yield say("handover")
     yield say("report", "--since", "4d")
+    yield say("backtest")
     begun = cli.clock.now() - timedelta(hours=2)
     cli.server.add_instance(
         "reporting",

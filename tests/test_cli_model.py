@@ -389,3 +389,18 @@ def test_quotes_of_another_log_are_none_of_this_one(cli: Cli, ollama: OllamaServ
     assert (
         check(found["other"], "confidence")["reason"] == "what the model quotes is not in the log"
     )
+
+
+@pytest.mark.file_only
+def test_a_backtest_asks_it_anew_about_what_is_stored(cli: Cli, ollama: OllamaServer) -> None:
+    cli.environ["AIOPS_LLM"] = "none"
+    cli.clock.advance(seconds=120)  # the runbook was there before it
+    document = looked(cli)
+    cli.ok("approve", document["incident"], "--action", "none", "--cause", "it has moved", "--yes")
+    assert cli.ok("backtest", "--json").json["model"] is None
+    cli.environ["AIOPS_LLM"] = "ollama:llama3.1"
+    found = cli.ok("backtest", "--with-model", "--json").json
+    assert (found["model"]["asked"], found["model"]["heard"], found["incidents"]) == (1, 1, 1)
+    assert (found["model"]["held"], found["model"]["right"]) == (1, 0), "none was right, not retry"
+    assert "its action was right in 0 (0 %) of 1" in cli.ok("backtest", "--with-model").text
+    assert len(ollama.sent("/api/chat")) == 1, "the answer was kept"
