@@ -271,3 +271,53 @@ def test_payments_and_prices_are_not_the_same(cli: Cli) -> None:
     (document,) = cli.ok("watch", "--once", "--auto", "--json").lines
     assert document["status"] == "pending"
     assert len(cli.cleared()) == 1
+
+
+class Pager:
+    """A Notifier that remembers."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def tell(self, title: str, body: str, *, key: str, over: bool = False) -> None:
+        self.told.append(title)
+
+
+def test_a_grant_is_told_to_whom_failures_are_told(cli: Cli) -> None:
+    from aiops_cli import services
+
+    pager = Pager()
+    cli.monkeypatch.setattr(services, "notifier", lambda chosen: pager if chosen.notify else None)
+    (cli.home / "config.yaml").write_text("notify: ['json://127.0.0.1/secret-key']\n")
+    given = cli.ok("auto", "grant", "--actions=retry", "--dags=orders_*", "--json").json
+    cli.ok("auto", "revoke", given["grant"])
+    first, second = pager.told
+    assert first.startswith("aiops may act alone: retry in orders_*")
+    assert second.startswith("aiops may not act alone any more: retry in orders_*")
+    assert "secret-key" not in f"{first}{second}"
+
+
+def test_a_service_that_is_down_keeps_no_grant_from_being_taken_back(cli: Cli) -> None:
+    from aiops_cli import services
+    from aiops_cli.errors import NotifyError
+
+    class Down:
+        def tell(self, *_: object, **__: object) -> None:
+            raise NotifyError("slack did not answer")
+
+    cli.monkeypatch.setattr(services, "notifier", lambda _: Down())
+    given = cli.ok("auto", "grant", "--actions=retry", "--dags=*", "--json")
+    assert "slack did not answer" in given.err
+    cli.ok("auto", "revoke", given.json["grant"])
+    (known,) = cli.ok("auto", "list", "--json").json["grants"]
+    assert known["revoked_at"]
+
+
+def test_a_grant_ends_by_itself(cli: Cli) -> None:
+    given = cli.ok("auto", "grant", "--actions=retry", "--dags=*", "--json").json
+    assert given["until"]
+    cli.mended()
+    cli.clock.advance(days=91)
+    new = cli.capture("orders", run_id="later", events=[REFUSED])
+    cli.ok("watch", "--once", "--auto")
+    assert cli.status(new) == "pending"

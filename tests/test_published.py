@@ -59,6 +59,12 @@ GATE = {
     "reasons": [str],
     "checks": [CHECK],
     "grant": OPTIONAL_TEXT,
+    "bound": {
+        "value": NUMBER,
+        "from": {"embedder", "record", "settings"},
+        "outcomes": int,
+        "embedder": str,
+    },
 }
 DECIDED = {
     "kind": {"approve", "reject", "auto", "shadow", "superseded"},
@@ -148,12 +154,23 @@ PLAN = {
             "map_index": int,
             "state": OPTIONAL_TEXT,
             "try_number": int,
-            "role": {"task", "downstream"},
+            "role": {"upstream", "task", "downstream"},
         }
     ],
     "extra_tries": int,
     "version_from": (int, NoneType),
     "version_to": (int, NoneType),
+    "changes": [
+        {
+            "kind": {"connection", "variable", "pool", "xcom", "dag run", "state"},
+            "name": str,
+            "field": str,
+            "old": (str, int, dict, NoneType),
+            "new": (str, int, dict, NoneType),
+        }
+    ],
+    "no_undo": OPTIONAL_TEXT,
+    "told": [str],
 }
 # All names of the gate's checks, in the order in which they are published.
 CHECKS = [
