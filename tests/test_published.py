@@ -93,7 +93,8 @@ INCIDENT = {
     "diagnosis": DIAGNOSIS,
     "gate": GATE,
     "decision": {"auto", "ask", "novel", "blocked"},
-    "evidence": dict.fromkeys(("fixed", "failed", "relapsed", "rejected"), int) | {"scope": str},
+    "evidence": dict.fromkeys(("fixed", "failed", "relapsed", "rejected", "worn"), int)
+    | {"scope": str},
     "rerun": str,
     "status": set(STATUSES),
     "outcome": OPTIONAL_TEXT,
