@@ -15,7 +15,7 @@ from typing import Any
 
 from knowledge.records import Entry, Incident, Lesson, Symptom, Trial, short_hash, trial_of
 
-SOURCE = "Airflow's history"  # of the entries
+SOURCE = "Airflow"  # of the entries, beside their kind
 
 # A re-run that came later than this says nothing of one that comes at once: whatever was away had
 # time to come back. Nothing older is run again alone either (gate.recent).
