@@ -181,6 +181,9 @@ class AirflowBox:
             "API__HOST": "127.0.0.1",
             "API__PORT": str(self.port),
             "API__WORKERS": "1",
+            # A busy machine keeps SQLite locked for longer than the driver waits by itself (5 s),
+            # and a scheduler that meets that ends for good.
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}?timeout=60",
             "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
             "DAG_PROCESSOR__REFRESH_INTERVAL": "3",
             "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
