@@ -54,7 +54,7 @@ def test_commands_and_options(cli: Cli) -> None:
 
 def test_fixed_values(cli: Cli) -> None:
     assert asked(cli, "aiops incidents --status ") == list(STATUSES)
-    assert asked(cli, "aiops approve x --action r") == ["retry", "retry_later"]
+    assert asked(cli, "aiops approve x --action retry_") == ["retry_later", "retry_upstream"]
     assert asked(cli, "aiops kb list --kind h") == ["history"]
     assert asked(cli, "aiops watch --instance ") == ["default"]
     assert asked(cli, "aiops --instance ") == ["default"]
@@ -64,7 +64,7 @@ def test_fixed_values(cli: Cli) -> None:
 def test_what_follows_an_equals_sign_in_bash(cli: Cli) -> None:
     """bash splits words there."""
     incident = cli.capture("orders", events=[REFUSED])
-    assert asked(cli, "aiops approve x --action = r") == ["retry", "retry_later"]
+    assert asked(cli, "aiops approve x --action = retry_") == ["retry_later", "retry_upstream"]
     assert "none" in asked(cli, "aiops approve x --action =")
     assert asked(cli, "aiops auto grant --actions = retry --dags = o") == ["orders"]
     assert incident[:4] in asked(cli, "aiops approve --action = none ")
