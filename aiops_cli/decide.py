@@ -20,11 +20,11 @@ from aiops_cli.examine import Desk
 from aiops_cli.incidents import Plan
 from knowledge.base import KnowledgeBase
 from knowledge.errors import ModelUnavailable
-from knowledge.records import Case, Claim, Decision, Incident, Trial, Vouch
+from knowledge.records import Case, Claim, Decision, Entry, Incident, Status, Trial, Vouch
 from knowledge.redact import clean, redact
 from knowledge.stores import Store
 
-UNDECIDED = ("pending", "needs_human")
+UNDECIDED: tuple[Status, ...] = ("pending", "needs_human")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def reject(
     """Write down that the proposal is wrong. With action `none` and a cause, that is remembered
     as the answer. Raises Refused for an incident that is decided already."""
     incident = case.incident
-    reason, cause = _reason(reason), redact(clean(cause))
+    reason, cause = reason_given(reason), redact(clean(cause))
     if case.status not in UNDECIDED:
         raise Refused(
             f"{incident.id} is {case.status}: there is nothing to reject",
@@ -192,12 +192,39 @@ def reject(
     return done
 
 
-def _reason(text: str) -> str:
+def reason_given(text: str) -> str:
     """What a person gave as one, fit to be kept. Raises UsageError for an empty one."""
     reason = redact(clean(text)).strip()
     if not reason:
         raise UsageError("the reason is empty", 'such as --reason "the vendor has to send it anew"')
     return reason
+
+
+def remember(
+    knowledge: KnowledgeBase,
+    case: Case,
+    *,
+    cause: str,
+    action: str,
+    params: Mapping[str, Any],
+    at: datetime,
+) -> Entry:
+    """Keep what a failure is as the answer to it, without acting on it. Raises UsageError where it
+    cannot be known again, or nothing is said of it."""
+    recognisable(case)
+    checked(action, params)
+    said = redact(clean(cause)).strip()
+    if not said:
+        raise UsageError("the cause is empty", "say what it was, for who reads it next time")
+    return knowledge.learn(case.incident, action=action, params=params, cause=said, at=at)
+
+
+def recognisable(case: Case) -> None:
+    """Raises UsageError for a failure that no answer can be remembered for."""
+    if not case.incident.signature.text:
+        raise UsageError(
+            "its log says nothing that it could be known by again", "reject it, or leave a note"
+        )
 
 
 def _learn(knowledge: KnowledgeBase, incident: Incident, proposed: Proposal, at: datetime) -> None:
@@ -262,7 +289,7 @@ def call_wrong(
     alone anywhere, and its task is not run again alone. Returns the decision that is meant and
     the other acts of the same answer. Raises NotFound where nothing was done, and Refused where
     it still waits for its time."""
-    incident, reason = case.incident, _reason(reason)
+    incident, reason = case.incident, reason_given(reason)
     if waiting_claim(case):
         raise Refused(
             f"{incident.id} still waits for its time: nothing was done yet",

@@ -101,6 +101,7 @@ COMMANDS: Mapping[str, Entry | Group] = {
         "Hear of failures from Airflow itself, at once.",
         {"install": Entry("plugin", "install", "Write the plugin into Airflow's plugins folder.")},
     ),
+    "dashboard": Entry("dashboard", "dashboard", "Serve the queue and the record to a browser."),
     "mcp": Entry("mcp", "mcp", "Serve the Model Context Protocol, for other programs."),
     "kb": Group(
         "The knowledge base: what is known, and from where.",

@@ -242,24 +242,19 @@ def reject(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
 
 def remember(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
     """Store what this failure is, without acting on it."""
-    from aiops_cli.actions import checked
-    from knowledge.redact import clean, redact
+    from aiops_cli import decide
 
     (case,) = cases
-    if not case.incident.signature.text:
-        raise UsageError(
-            "its log says nothing that it could be known by again", "reject it, or leave a note"
-        )
+    decide.recognisable(case)
     known = case.judgement.document["diagnosis"] if case.judgement else {}
     cause = item.need("cause", "remember it as (its cause)", known.get("cause") or "")
     if not cause:
         return False
     action = _ask_action(item, "what is right: none, retry, retry_later", "none")
     params = _ask_params(item, action, {})
-    checked(action, params)
     learned = _Learned(desk)
-    desk.knowledge.learn(
-        case.incident, action=action, params=params, cause=redact(clean(cause)), at=desk.clock.now()
+    decide.remember(
+        desk.knowledge, case, cause=cause, action=action, params=params, at=desk.clock.now()
     )
     what = f"what was remembered of {_named(case)}"
     deeds.append(Deed(what, [case.incident.id], learned.put_back()))

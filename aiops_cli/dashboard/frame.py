@@ -1,0 +1,99 @@
+"""The frame around every page: who looks and what they may do, the navigation, the looks."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import streamlit as st
+
+from aiops_cli import config
+from aiops_cli.config import Settings
+from aiops_cli.dashboard import history_page, knowledge_page, overview_page, queue_page
+from aiops_cli.dashboard.parts import Visitor, guarded, small
+from knowledge.redact import clean
+
+LONGEST_NAME = 100  # characters of a name that a proxy sends
+
+# Nothing in here comes from elsewhere. What is red in the list of one incident is so on a phone,
+# where the list would push the incident itself out of sight.
+_STYLE = """<style>
+.block-container { padding-top: 3.5rem; max-width: 84rem; }
+[class*="st-key-strong-"] [data-testid="stText"] { font-weight: 600; font-size: 1.05rem; }
+[class*="st-key-soft-"] [data-testid="stText"] { opacity: .72; font-size: .875rem; }
+[data-testid="stText"] { white-space: pre-wrap; overflow-wrap: anywhere; font-family: inherit; }
+@media (max-width: 640px) {
+  .st-key-beside-incident { display: none; }
+  .block-container { padding-left: 1rem; padding-right: 1rem; }
+}
+</style>"""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What the dashboard was started with."""
+
+    instance: str | None = None
+    read_only: bool = False
+    user_header: str | None = None
+
+
+def show(given: str) -> None:
+    """The whole page; `given` is an Access as JSON."""
+    st.set_page_config(page_title="aiops", layout="wide")
+    st.html(_STYLE)
+    with guarded("The settings cannot be used"):
+        access = Access(**json.loads(given))
+        visitor = _visitor(access, _settings(access.instance))
+        pages: list[tuple[str, str, Callable[[Visitor], None]]] = [
+            ("Queue", "queue", queue_page.show),
+            ("Overview", "overview", overview_page.show),
+            ("History", "history", history_page.show),
+            ("Knowledge", "knowledge", knowledge_page.show),
+        ]
+        current = st.navigation(
+            [
+                st.Page(_bound(page, visitor), title=title, url_path=path, default=not number)
+                for number, (title, path, page) in enumerate(pages)
+            ],
+            position="top",
+        )
+        small("who", _told(visitor))
+        current.run()
+
+
+def _bound(page: Callable[[Visitor], None], visitor: Visitor) -> Callable[[], None]:
+    return lambda: page(visitor)
+
+
+@lru_cache(maxsize=1)
+def _settings(instance: str | None) -> Settings:
+    """As they were when the dashboard was started."""
+    return config.load(cwd=Path(), environ=os.environ, overrides={"instance": instance})
+
+
+def _visitor(access: Access, settings: Settings) -> Visitor:
+    """Who looks. Where a proxy is to name them and has not, nobody may act: whoever came around
+    the proxy would act in another one's name."""
+    user, why_not = settings.user, ""
+    if access.user_header is not None:
+        user = name_of(st.context.headers.get(access.user_header))
+        if not user:
+            why_not = f"nothing can be decided here: no {access.user_header} came with the request"
+    if access.read_only or settings.read_only:
+        why_not = "read only"
+    chosen = replace(settings, user=user or "nobody", read_only=bool(why_not))
+    return Visitor(chosen, access.instance, why_not)
+
+
+def name_of(header: str | None) -> str:
+    """The name as the audit log keeps it; "" where there is none."""
+    return " ".join(clean(header or "").split())[:LONGEST_NAME]
+
+
+def _told(visitor: Visitor) -> str:
+    return visitor.why_not or f"you decide as {visitor.settings.user}"

@@ -1,0 +1,73 @@
+"""All incidents with filters, and the full story of one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import streamlit as st
+
+from aiops_cli.dashboard import acts, incident_view, values
+from aiops_cli.dashboard.parts import Visitor, guarded, page_turn, show_flash, small, strong
+from knowledge.records import STATUSES
+
+PAGE = "history-page"
+SINCE = {
+    "24 hours": timedelta(hours=24),
+    "7 days": timedelta(days=7),
+    "30 days": timedelta(days=30),
+    "ever": None,
+}
+
+
+def show(visitor: Visitor) -> None:
+    show_flash()
+    chosen = st.query_params.get("incident")
+    if chosen is not None:
+        if st.button("Back to the history", key="back"):
+            del st.query_params["incident"]
+            st.rerun()
+        with guarded("This incident cannot be shown"):
+            incident_view.show(visitor, chosen)
+        return
+
+    def from_the_start() -> None:
+        st.session_state.pop(PAGE, None)
+
+    first, second, third = st.columns(3)
+    statuses = first.multiselect(
+        "Status", STATUSES, key="history-status", placeholder="all", on_change=from_the_start
+    )
+    dag = second.text_input(
+        "DAG",
+        key="history-dag",
+        placeholder="all, or a pattern such as orders_*",
+        on_change=from_the_start,
+    )
+    since = third.selectbox(
+        "Failed within", list(SINCE), index=1, key="history-since", on_change=from_the_start
+    )
+    with guarded("The history cannot be read"):
+        listed = acts.incidents(
+            visitor.settings,
+            instance=visitor.instance,
+            statuses=statuses,
+            dag=dag,
+            since=SINCE[since or "ever"],
+            page=st.session_state.get(PAGE, 0),
+        )
+        if not listed.cases:
+            strong("empty", "No incident fits.")
+            small("empty", "Look further back, or leave a filter out.")
+        for case in listed.cases:
+            _row(case.incident.id, values.row(case, listed.short[case.incident.id]))
+        page_turn(PAGE, listed.more)
+
+
+def _row(id_: str, row: values.Row) -> None:
+    with st.container(border=True, key=f"row-{id_}"):
+        strong(id_, row.name)
+        st.text(row.what)
+        small(id_, row.told)
+        if st.button("Open", key=f"open-{id_}"):
+            st.query_params["incident"] = id_
+            st.rerun()

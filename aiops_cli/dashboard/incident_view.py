@@ -1,0 +1,208 @@
+"""One incident: its error, its diagnosis, its plan, and what a person may say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import streamlit as st
+
+from aiops_cli import decide
+from aiops_cli.actions import CATALOGUE
+from aiops_cli.commands import typed
+from aiops_cli.dashboard import acts, values
+from aiops_cli.dashboard.acts import Edit, Shown
+from aiops_cli.dashboard.parts import Visitor, flash, guarded, labelled, problem, small, strong
+from aiops_cli.errors import AiopsError
+from aiops_cli.published import incident_document
+from aiops_cli.render import task_name
+from knowledge.errors import KnowledgeError
+from knowledge.records import Case
+
+REFRESH = 5  # seconds, of the line that tells how it stands
+
+_SAFE = {
+    "this failure of this task": None,
+    "this task, whatever fails": True,
+    "no: it may not run twice": False,
+}
+
+
+def show(visitor: Visitor, id_: str) -> None:
+    case = acts.incident(visitor.settings, id_)
+    id_ = case.incident.id
+    doc = incident_document(case)
+    strong("name", values.one_line(task_name(doc)))
+    _standing(visitor, id_, values.state(case))
+    labelled("fact", values.facts(doc))
+    st.subheader("What failed")
+    st.text(values.what(doc))
+    notice = case.incident.excerpt.notice
+    if notice:
+        small("notice", notice)
+    if case.incident.excerpt.text:
+        lines = values.log_lines(case)
+        st.code(lines, language=None, wrap_lines=True, height=_height(lines))
+    st.subheader("What it is")
+    labelled("diagnosed", values.diagnosed(doc))
+    like = values.matches(doc)
+    if like:
+        with st.expander("What is like it"):
+            st.dataframe(like, hide_index=True)
+    if values.waits(doc):
+        _decide(visitor, case, doc)
+    else:
+        st.subheader("The story")
+        labelled("story", values.story(case))
+        plan = (doc["decided"] or {}).get("plan")
+        if plan:
+            small("done", "The plan that was carried out")
+            st.code(values.plan_words(plan), language=None, wrap_lines=True)
+
+
+def _height(lines: str) -> int | Literal["content"]:
+    """A long log scrolls, so that what is said of it stays in reach."""
+    return 320 if lines.count("\n") > 14 else "content"
+
+
+@st.fragment(run_every=REFRESH)
+def _standing(visitor: Visitor, id_: str, seen: tuple[object, ...]) -> None:
+    """How it stands now. Where that is not what the page shows, it says so and leaves what is
+    being typed alone."""
+    with guarded("How it stands cannot be read"):
+        case = acts.incident(visitor.settings, id_)
+        small("standing", values.standing(case))
+        if values.state(case) != seen:
+            st.warning("This has changed since the page was made.")
+            if st.button("Show it as it is now", key="anew"):
+                st.session_state.pop(_shown_key(id_), None)
+                st.rerun()
+
+
+def _decide(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
+    id_ = case.incident.id
+    st.subheader("What is proposed")
+    st.text(values.proposed(doc))
+    why = values.not_alone(doc)
+    if why:
+        small("alone", "Not done without a person, because")
+        st.text("\n".join(f"– {reason}" for reason in why))
+    with st.expander("Every check of the gate"):
+        st.dataframe(values.checks(doc), hide_index=True)
+    _plan(visitor, case, doc)
+    if visitor.may_act:
+        _edit(visitor, case, doc)
+        _reject(visitor, id_)
+        _remember(visitor, case, doc)
+
+
+def _plan(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
+    """The exact plan, and the yes to it."""
+    id_ = case.incident.id
+    key = _shown_key(id_)
+    action = (doc["diagnosis"] or {}).get("action")
+    if key not in st.session_state and action is not None:
+        with st.spinner("Asking Airflow what it would do"):
+            try:
+                st.session_state[key] = acts.plan(visitor.settings, id_, Edit())
+            except (AiopsError, KnowledgeError) as error:
+                problem("It cannot be done now", error)
+                if st.button("Ask again", key="ask-again"):
+                    st.rerun()
+    shown: Shown | None = st.session_state.get(key)
+    if shown is None:
+        return
+    small("plan", "What yes would do")
+    st.code(
+        values.plan_words(shown.plan)
+        if shown.plan is not None
+        else "nothing is run again: a person fixes the cause",
+        language=None,
+        wrap_lines=True,
+    )
+    if shown.proposed.cause:
+        small("said", f"remembered as: {values.one_line(shown.proposed.cause)}")
+    careful = decide.warning(case)
+    if careful:
+        with st.container(border=True, key="careful"):
+            st.text(careful)
+    if not visitor.may_act:
+        return
+    if shown.edit != Edit() and st.button("Back to what was proposed", key="unedit"):
+        del st.session_state[key]
+        st.rerun()
+    if st.button("Approve", key="approve", type="primary"):
+        _carry_out(visitor, id_, shown)
+
+
+def _carry_out(visitor: Visitor, id_: str, shown: Shown) -> None:
+    safe = _SAFE[st.session_state.get(f"safe-{id_}", next(iter(_SAFE)))]
+    try:
+        with st.spinner("Doing it"):
+            done = acts.approve(visitor.settings, id_, shown, safe)
+    except (AiopsError, KnowledgeError) as error:
+        st.session_state.pop(_shown_key(id_), None)
+        problem("Nothing more was done", error)
+        return
+    st.session_state.pop(_shown_key(id_), None)
+    flash(f"{id_}: {typed.begun(done)}")
+    st.rerun()
+
+
+def _edit(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
+    id_ = case.incident.id
+    known = doc["diagnosis"] or {}
+    actions = list(CATALOGUE)
+    first = known.get("action") or "retry"
+    with st.expander("Do something else"), st.form(f"edit-{id_}", border=False):
+        index = actions.index(first) if first in actions else 0
+        action = st.selectbox("Action", actions, index=index) or first
+        takes = "; ".join(
+            f"{one.name}: {', '.join(one.params)}" for one in CATALOGUE.values() if one.params
+        )
+        line = st.text_input(
+            "Parameters", value=typed.as_line(known.get("params") or {}), placeholder="delay=30m"
+        )
+        small("takes", f"K=V, K=V; {takes}")
+        cause = st.text_input("Cause, for next time", value=known.get("cause") or "")
+        st.selectbox("May run again", list(_SAFE), key=f"safe-{id_}")
+        if st.form_submit_button("Show what it would do"):
+            with guarded("This cannot be done"):
+                names = CATALOGUE[action].params
+                params = typed.of_line(line, names) if names else {}
+                edit = Edit(action, params, cause)
+                st.session_state[_shown_key(id_)] = acts.plan(visitor.settings, id_, edit)
+                st.rerun()
+
+
+def _reject(visitor: Visitor, id_: str) -> None:
+    with st.expander("Reject"), st.form(f"reject-{id_}", border=False):
+        reason = st.text_input("Why it is wrong", placeholder="the vendor has to send it anew")
+        cause = st.text_input(
+            "What it really is", placeholder="left empty, only the no is remembered"
+        )
+        if st.form_submit_button("Reject"):
+            with guarded("It was not rejected"):
+                acts.reject(visitor.settings, id_, reason, cause)
+                flash(f"{id_}: rejected")
+                st.rerun()
+
+
+def _remember(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
+    id_ = case.incident.id
+    with st.expander("This is new, remember it as …"), st.form(f"remember-{id_}", border=False):
+        cause = st.text_input("Its cause", value=(doc["diagnosis"] or {}).get("cause") or "")
+        others = [name for name in CATALOGUE if name != "none"]
+        action = st.selectbox("What is right", ["none", *others]) or "none"
+        line = st.text_input("Parameters", placeholder="delay=30m")
+        if st.form_submit_button("Remember it"):
+            with guarded("It was not remembered"):
+                names = CATALOGUE[action].params
+                params = typed.of_line(line, names) if names else {}
+                acts.remember(visitor.settings, id_, cause=cause, action=action, params=params)
+                flash(f"{id_}: remembered; nothing was done in Airflow")
+                st.rerun()
+
+
+def _shown_key(id_: str) -> str:
+    return f"shown-{id_}"

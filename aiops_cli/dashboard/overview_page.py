@@ -1,0 +1,78 @@
+"""How it goes: what keeps failing, what it costs, and how much of it ends alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import streamlit as st
+
+from aiops_cli import services
+from aiops_cli.dashboard import acts, values
+from aiops_cli.dashboard.parts import Visitor, guarded, small, strong
+from aiops_cli.report import report
+from aiops_cli.report_value import Report
+from knowledge.records import Brief
+
+SINCE = {"7 days": 7, "30 days": 30, "90 days": 90}
+
+
+def show(visitor: Visitor) -> None:
+    days = SINCE[st.segmented_control("Over", list(SINCE), default="7 days", required=True)]
+    with guarded("The overview cannot be made"):
+        _show(visitor, days)
+
+
+def _show(visitor: Visitor, days: int) -> None:
+    since = timedelta(days=days)
+    now = services.SystemClock().now()
+    briefs = acts.briefs(visitor.settings, since, visitor.instance)
+    if not briefs:
+        strong("empty", f"Nothing failed in the last {days} days.")
+        small("empty", "As far as this knowledge base has seen: aiops watch fills it.")
+        return
+    made = report(briefs, since=now - since, until=now, instance=visitor.instance)
+    _figures(made)
+    _tables(made, briefs)
+
+
+def _figures(made: Report) -> None:
+    with st.container(horizontal=True):
+        st.metric("Failures", made.incidents, border=True)
+        st.metric(
+            "Resolved alone", f"{100 * made.closed.alone / made.incidents:.0f} %", border=True
+        )
+        st.metric("Kinds that came back", made.recurring, border=True)
+        st.metric("Waiting", made.closed.waiting, border=True)
+        st.metric("Wrong acts", made.alone.wrong + made.people.wrong, border=True)
+    days = values.share_alone(made.per_day)
+    st.subheader("Resolved alone, by day")
+    st.bar_chart(days, x="day", y=["resolved alone", "others"], height=240)
+    if any(one["share alone %"] for one in days):
+        st.line_chart(days, x="day", y="share alone %", height=180)
+
+
+def _tables(made: Report, briefs: tuple[Brief, ...]) -> None:
+    st.subheader("What keeps coming back")
+    clusters = values.clusters(made.failures)
+    if clusters:
+        st.dataframe(clusters, hide_index=True)
+    else:
+        st.text("Nothing failed twice.")
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Worst DAGs")
+        st.dataframe(values.worst_dags(made), hide_index=True)
+    with right:
+        st.subheader("Error classes")
+        st.dataframe(values.error_classes(briefs), hide_index=True)
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Time to retry")
+        st.dataframe(values.times(made), hide_index=True)
+    with right:
+        st.subheader("Wrong acts")
+        wrong = values.wrong_acts(made)
+        if wrong:
+            st.dataframe(wrong, hide_index=True)
+        else:
+            st.text("No act was called wrong.")

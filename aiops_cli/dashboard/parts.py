@@ -1,0 +1,87 @@
+"""What every page is made of: texts that nothing reads as Markdown, errors in words, page turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import streamlit as st
+
+from aiops_cli.config import Settings
+from aiops_cli.errors import AiopsError
+from knowledge.errors import KnowledgeError
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who looks: `settings` have their name; `instance` is the one Airflow to be shown, or None
+    for all; `why_not` says why they may not decide, or is ""."""
+
+    settings: Settings
+    instance: str | None
+    why_not: str = ""
+
+    @property
+    def may_act(self) -> bool:
+        return not self.why_not
+
+
+def strong(key: str, text: str) -> None:
+    """A line that stands out. `key` is unique on the page."""
+    with st.container(key=f"strong-{key}"):
+        st.text(text)
+
+
+def small(key: str, text: str) -> None:
+    """A line that stands back."""
+    with st.container(key=f"soft-{key}"):
+        st.text(text)
+
+
+def labelled(key: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Sentences, each below its name."""
+    for number, (label, text) in enumerate(rows):
+        small(f"{key}-{number}", label or " ")
+        st.text(text)
+
+
+def problem(what: str, error: AiopsError | KnowledgeError) -> None:
+    """What went wrong, in words. `what` is one of ours; the rest may quote anything."""
+    st.error(what)
+    st.text(error.message)
+    if error.hint:
+        st.text(error.hint)
+
+
+@contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """Tells what goes wrong inside, and goes on behind it."""
+    try:
+        yield
+    except (AiopsError, KnowledgeError) as error:
+        problem(what, error)
+
+
+def page_turn(key: str, more: bool) -> None:
+    """Buttons to the page before and after; the number is kept under `key`."""
+    page = st.session_state.get(key, 0)
+    with st.container(horizontal=True, key=f"turn-{key}"):
+        if page and st.button("Newer", key=f"newer-{key}"):
+            st.session_state[key] = page - 1
+            st.rerun()
+        if more and st.button("Older", key=f"older-{key}"):
+            st.session_state[key] = page + 1
+            st.rerun()
+
+
+def flash(text: str) -> None:
+    """Kept over the next run of the page, and shown by it."""
+    st.session_state["flash"] = text
+
+
+def show_flash() -> None:
+    text = st.session_state.pop("flash", None)
+    if text:
+        with st.container(key="flash", border=True):
+            st.text(text)

@@ -1,0 +1,326 @@
+"""Documents and records → the words and figures that a page shows. Pure."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+from aiops_cli import impact
+from aiops_cli.incidents import Plan
+from aiops_cli.published import incident_document, plan_document, utc
+from aiops_cli.render import WAITING, status_text
+from aiops_cli.render import task_name as task_name
+from aiops_cli.render_plan import plan_text
+from aiops_cli.report_value import Day, Failure, Report, what_came_of
+from aiops_cli.screen import local, plain, span
+from knowledge.records import Brief, Case, Entry, Match
+
+Document = Mapping[str, Any]
+
+NO_ERROR = "no error in the log"
+LISTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One incident in a list."""
+
+    incident: str
+    name: str
+    what: str
+    told: str
+
+
+def row(case: Case, short: str) -> Row:
+    doc = incident_document(case)
+    action = (doc["diagnosis"] or {}).get("action")
+    told = [
+        short,
+        local(doc["failed_at"], "%m-%d %H:%M %z"),
+        one_line(status_text(doc).plain)
+        if doc["status"] != "pending"
+        else f"proposes {action}"
+        if action
+        else "nothing is known of it",
+    ]
+    return Row(case.incident.id, one_line(task_name(doc)), what(doc), " · ".join(told))
+
+
+def what(doc: Document) -> str:
+    return one_line(doc["headline"] or NO_ERROR)
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and control characters."""
+    return plain(text).plain
+
+
+def facts(doc: Document) -> list[tuple[str, str]]:
+    """(label, sentence) of what is known before any log is read: impact, changes, history."""
+    return [(label.capitalize(), line.text) for label, line in impact.lines(doc["context"])]
+
+
+def log_lines(case: Case) -> str:
+    """The excerpt with the numbers that its lines have in Airflow."""
+    excerpt = case.incident.excerpt
+    lines = excerpt.text.splitlines()
+    numbers = [*excerpt.numbers, *([0] * len(lines))]
+    width = len(str(max(excerpt.numbers, default=0)))
+    return "\n".join(
+        f"{number or '':>{width}}  {line}" for number, line in zip(numbers, lines, strict=False)
+    )
+
+
+def diagnosed(doc: Document) -> list[tuple[str, str]]:
+    """(label, sentence) of what it is, by whose word and how sure."""
+    diagnosis = doc["diagnosis"]
+    if diagnosis is None:
+        return [("Diagnosis", "none yet: aiops watch makes it")]
+    by = {
+        "exact": "the very same failure is known",
+        "near": "a similar failure is known",
+        "model": "a language model says so",
+        "nobody": "nothing like it is known",
+    }[diagnosis["by"]]
+    sure = diagnosis["confidence"]
+    told = [
+        ("Cause", diagnosis["cause"] or "not known"),
+        ("Why", diagnosis["explanation"] or ""),
+        ("Confidence", by if sure is None else f"{sure:.2f}: {by}"),
+    ]
+    record = doc["evidence"] or {}
+    counted = [
+        f"{name} {record[name]}"
+        for name in ("fixed", "failed", "relapsed", "rejected")
+        if record.get(name)
+    ]
+    if counted:
+        where = {"task": "on this task", "dag": "in this DAG", "anywhere": "elsewhere"}
+        told.append(("Record", f"{', '.join(counted)} {where.get(record['scope'], '')}".strip()))
+    opinion = diagnosis.get("opinion")
+    if opinion:
+        said = opinion["unheard"] or f"{opinion['action']}: {opinion['cause']}"
+        told.append(("Model", f"{opinion['model']}: {said}"))
+    told += [("Note", f"{note['by']}: {note['text']}") for note in doc["notes"]]
+    return [(label, text) for label, text in told if text]
+
+
+def proposed(doc: Document) -> str:
+    diagnosis = doc["diagnosis"] or {}
+    action = diagnosis.get("action")
+    if action is None:
+        return "nothing: nobody has answered this before"
+    if action == "none":
+        return "nothing to run again: a person must fix the cause"
+    params = ", ".join(f"{name}={value}" for name, value in diagnosis["params"].items())
+    return f"{action} ({params})" if params else str(action)
+
+
+def not_alone(doc: Document) -> list[str]:
+    """Why it is not done without a person."""
+    gate = doc["gate"]
+    return [] if gate is None else [str(reason) for reason in gate["reasons"]]
+
+
+def checks(doc: Document) -> list[dict[str, str]]:
+    """Every check of the gate, as a table."""
+    return [
+        {
+            "check": one["name"].replace("_", " "),
+            "passed": "yes" if one["passed"] else "no",
+            "value": _figure(one["value"]),
+            "bound": _figure(one["bound"]),
+            "why": one["reason"] or "",
+        }
+        for one in (doc["gate"] or {}).get("checks", ())
+    ]
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return "" if value is None else str(value)
+
+
+def matches(doc: Document) -> list[dict[str, str]]:
+    return [
+        {
+            "similarity": "same" if one["found"] == "exact" else f"{one['similarity']:.2f}",
+            "title": one["title"],
+            "action": one["action"] or "?",
+            "from": f"{one['kind']} {one['source']}",
+        }
+        for one in doc["matches"]
+    ]
+
+
+def plan_words(plan: Plan | Document) -> str:
+    """What the command line shows before it asks."""
+    return as_plain(plan_text(plan_document(plan) if isinstance(plan, Plan) else plan))
+
+
+def standing(case: Case) -> str:
+    """When it failed and how it stands, in a line."""
+    doc = incident_document(case)
+    tried = "" if doc["try_number"] is None else f"try {doc['try_number']} · "
+    return one_line(f"{tried}failed {local(doc['failed_at'])} · {status_text(doc).plain}")
+
+
+def as_plain(shown: RenderableType) -> str:
+    """The words alone; the page breaks the lines."""
+    out = io.StringIO()
+    Console(file=out, width=2000, no_color=True, highlight=False).print(shown)
+    return out.getvalue().rstrip("\n")
+
+
+def story(case: Case) -> list[tuple[str, str]]:
+    """(when, what happened) of all that is known of an incident, in order."""
+    doc = incident_document(case)
+    at = [(doc["failed_at"], f"failed: {what(doc)}"), (doc["seen_at"], "seen")]
+    if case.judgement is not None:
+        decided_by = {True: "may be done alone", False: "waits for a person"}
+        gate = decided_by[bool((doc["gate"] or {}).get("passed"))]
+        at.append((utc(case.judgement.at), f"judged last: {proposed(doc)}; {gate}"))
+    at += [(note["at"], f"note by {note['by']}: {note['text']}") for note in doc["notes"]]
+    decided = doc["decided"]
+    if decided is not None:
+        said = ": ".join(text for text in (decided["reason"], decided["cause"]) if text)
+        word = {"auto": "done alone", "shadow": "would have been done"}.get(
+            decided["kind"], f"{decided['kind']} by {decided['by']}"
+        )
+        action = f" {decided['action']}" if decided["action"] else ""
+        at.append((decided["at"], f"{word}{action}" + (f": {said}" if said else "")))
+    at += [
+        (utc(one.at), f"outcome: {one.outcome}" + (f", {one.detail}" if one.detail else ""))
+        for one in case.outcomes
+    ]
+    if doc["wrong"]:
+        at.append(
+            (doc["wrong"]["at"], f"{doc['wrong']['by']} says it did harm: {doc['wrong']['reason']}")
+        )
+    return [(local(moment), text) for moment, text in sorted(at, key=lambda one: str(one[0]))]
+
+
+def waits(doc: Document) -> bool:
+    return doc["status"] in WAITING
+
+
+def state(case: Case) -> tuple[object, ...]:
+    """What makes a page that shows this case another one."""
+    decision = case.decision.seq if case.decision else None
+    judged = case.judgement.at if case.judgement else None
+    return case.status, case.outcome, decision, judged, len(case.remarks)
+
+
+# ---- overview ----
+
+
+def share_alone(days: Sequence[Day]) -> list[dict[str, object]]:
+    """Per day of UTC the percentage that was resolved alone; None on a day without a failure."""
+    return [
+        {
+            "day": one.day,
+            "resolved alone": one.alone,
+            "others": one.count - one.alone,
+            "share alone %": round(100 * one.alone / one.count, 1) if one.count else None,
+        }
+        for one in days
+    ]
+
+
+def error_classes(briefs: Iterable[Brief]) -> list[dict[str, object]]:
+    counted = Counter(one.error_class or "not named" for one in briefs)
+    return [{"error": name, "failures": n} for name, n in counted.most_common(LISTED)]
+
+
+def clusters(failures: Sequence[Failure]) -> list[dict[str, object]]:
+    return [
+        {
+            "times": one.count,
+            "what": one.headline or NO_ERROR,
+            "where": one.task if one.tasks == 1 else f"{one.task} and {one.tasks - 1} more",
+            "what was done": "; ".join(
+                what_came_of(
+                    fix.action,
+                    done=fix.done,
+                    fixed=fix.fixed,
+                    failed=fix.failed,
+                    relapsed=fix.relapsed,
+                    wrong=fix.wrong,
+                )
+                for fix in one.fixes
+            )
+            or "nothing yet",
+            "last seen": local(utc(one.last_seen)),
+            "newest": one.incident,
+        }
+        for one in failures
+    ]
+
+
+def worst_dags(report: Report) -> list[dict[str, object]]:
+    return [
+        {
+            "DAG": one.dag_id,
+            "failures": one.count,
+            "failed runs": one.failed_runs,
+            "lost": span(one.lost),
+        }
+        for one in report.dags[:LISTED]
+    ]
+
+
+def times(report: Report) -> list[dict[str, object]]:
+    several = (
+        ("to retry, alone", report.times.retry_alone),
+        ("to retry, by people", report.times.retry_people),
+        ("until fixed, alone", report.times.fix_alone),
+        ("until fixed, by people", report.times.fix_people),
+    )
+    return [
+        {
+            "time": name,
+            "median": "–" if one.median is None else span(one.median),
+            "90% within": "–" if one.p90 is None else span(one.p90),
+            "of": one.count,
+        }
+        for name, one in several
+    ]
+
+
+def wrong_acts(report: Report) -> list[dict[str, object]]:
+    return [
+        {
+            "when": local(utc(one.at)),
+            "what": f"{one.action} of {one.dag_id}.{one.task_id}",
+            "who acted": "the tool alone" if one.alone else "a person",
+            "said by": one.by,
+            "reason": one.reason,
+            "incident": one.incident,
+        }
+        for one in report.wrong
+    ]
+
+
+# ---- knowledge ----
+
+
+def entry_told(entry: Entry) -> str:
+    parts = [entry.kind, entry.source, f"does {entry.action}" if entry.action else "no action"]
+    return " · ".join([*parts, *(["retired"] if entry.retired else [])])
+
+
+def match_told(match: Match) -> str:
+    found = "the very same" if match.found == "exact" else f"similarity {match.similarity:.2f}"
+    return f"{found} · {entry_told(match.entry)}"
+
+
+def record_told(record: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in record.items() if count) or (
+        "no outcome on record yet"
+    )
