@@ -18,7 +18,7 @@ from aiops_cli.config import Settings
 from aiops_cli.config_values import BoundFor
 from aiops_cli.context import Snapshot
 from aiops_cli.diagnosis import delay, ladder
-from aiops_cli.errors import AirflowError, Refused
+from aiops_cli.errors import AirflowError, Refused, UsageError
 from aiops_cli.incidents import (
     UNMAPPED,
     Dag,
@@ -129,9 +129,20 @@ def _grouped(desk: Desk, incident: Incident) -> Incident:
     return replace(incident, group_key=key, group=group)
 
 
+def of_this_airflow(desk: Desk, incident: Incident) -> None:
+    """Raises UsageError for an incident of another Airflow: this one may have a task instance of
+    the same names, which is not the one that failed."""
+    if incident.instance != desk.instance:
+        raise UsageError(
+            f"{incident.id} is of the Airflow {incident.instance}, and {desk.instance} is chosen",
+            f"say so: aiops --instance {incident.instance} …",
+        )
+
+
 def judge(desk: Desk, snapshot: Snapshot, incident: Incident, live: TaskInstance | None) -> Case:
     """Diagnose and gate an incident with what is known now; store the judgement where it says
     anything new. `live` is the task instance as Airflow has it now."""
+    of_this_airflow(desk, incident)
     document = weigh_up(desk, snapshot, incident, live)
     case = desk.knowledge.store.case(incident.id)
     if case.judgement is None or gist(case.judgement.document) != gist(document):

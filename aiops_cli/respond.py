@@ -19,7 +19,7 @@ from aiops_cli import gate
 from aiops_cli.actions import DEFAULT_DELAY, changes, checked, plans, retry, who_may
 from aiops_cli.config import parse_duration
 from aiops_cli.errors import AiopsError, AirflowError, AirflowForbidden, Refused
-from aiops_cli.examine import Desk, ref_of, still_allowed
+from aiops_cli.examine import Desk, of_this_airflow, ref_of, still_allowed
 from aiops_cli.incidents import MASK, Plan, TaskInstance
 from aiops_cli.published import plan_document
 from knowledge.base import KnowledgeBase
@@ -181,6 +181,7 @@ def unchanged(desk: Desk, incident: Incident) -> TaskInstance:
             f"{incident.id} is {what}: nothing is run again for it",
             f"put it right in Airflow, then: aiops approve {incident.id} --action none --cause …",
         )
+    of_this_airflow(desk, incident)
     live = desk.airflow.task_instance(ref_of(incident))
     changed = gate.changed_since(incident, live)
     if changed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from aiops_cli.actions import changes
 from aiops_cli.errors import Refused
-from aiops_cli.examine import Desk, ref_of
+from aiops_cli.examine import Desk, of_this_airflow, ref_of
 from aiops_cli.published import changes_of
 from aiops_cli.respond import close, may_change, renewed, stamp
 from knowledge.records import Case, Decision
@@ -29,6 +29,7 @@ def undo(desk: Desk, case: Case, reason: str = "") -> Case:
     if act is None or not changed(case):
         raise Refused(f"nothing was changed for {incident.id}", "there is nothing to put back")
     may_change(desk)
+    of_this_airflow(desk, incident)
     ref, made = ref_of(incident), changes_of(act.plan)
     back = changes.reverse(made)
     stands = changes.standing(desk.airflow, ref, made)

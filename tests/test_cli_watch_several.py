@@ -162,3 +162,26 @@ def test_what_waits_anywhere_is_an_exit_code(cli: Cli, staging: AirflowServer) -
     cli.server.runs.clear()
     assert cli.run(*BOTH, "--once", "--exit-code").code == 10
     assert cli.run("watch", "--once", "--exit-code").code == 0
+
+
+def test_an_incident_of_another_airflow_is_not_looked_for_in_this_one(
+    cli: Cli, staging: AirflowServer
+) -> None:
+    """Both may have a task instance of the same names: that one has not failed."""
+    cli.ok(*BOTH, "--once")
+    cli.server.add_instance("sales", "load", "success")
+    other = next(
+        doc["incident"]
+        for doc in cli.ok("incidents", "--json").json["incidents"]
+        if doc["instance"] == "staging"
+    )
+    for command in (
+        ("approve", other, "--action=retry", "--yes"),
+        ("approve", other, "--action=retry", "--dry-run"),
+        ("diagnose", other),
+    ):
+        cli.run(*command).refused(2, "is of the Airflow staging", "--instance staging")
+    assert cli.status(other) == "pending"
+    cli.ok("--instance", "staging", "approve", other, "--action=retry", "--yes")
+    assert [one.body["task_ids"] for one in staging.sent("POST") if not one.body["dry_run"]]
+    assert cli.cleared() == []
