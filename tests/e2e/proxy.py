@@ -1,10 +1,12 @@
-"""A proxy before an Airflow that writes down what is asked of it: what a command really costs."""
+"""A proxy before an Airflow that writes down what is asked of it: what a command really costs. It
+can end who asks at one call, before or after Airflow has taken it."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +31,16 @@ class Call:
         return self.path.endswith("/clearTaskInstances") and not self.body.get("dry_run", True)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """`kill` is called once, at the first call that `at` is true of: when it has come in, which is
+    as far as it gets, or (`arrives`) when Airflow has answered, which is not passed back."""
+
+    at: Callable[[Call], bool]
+    kill: Callable[[], None]
+    arrives: bool
+
+
 @dataclass
 class Proxy:
     """Serves the Airflow at `target` on `url`; `calls` are those passed on, oldest first."""
@@ -36,6 +48,7 @@ class Proxy:
     target: str
     url: str = ""
     calls: list[Call] = field(default_factory=list)
+    cut: Cut | None = None
 
     def __enter__(self) -> Proxy:
         proxy = self
@@ -85,6 +98,15 @@ class _Handler(BaseHTTPRequestHandler):
             urlsplit(self.path).path,
             json.loads(data) if data else None,
         )
+        cut = self.passes_on.cut
+        if cut and cut.at(call):
+            self.passes_on.cut = None
+            if not cut.arrives:
+                cut.kill()
+                self.close_connection = True
+                return
+        else:
+            cut = None
         self.passes_on.calls.append(call)
         there = http.client.HTTPConnection(urlsplit(self.passes_on.target).netloc, timeout=PATIENCE)
         try:
@@ -93,6 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
             body = answer.read()
         finally:
             there.close()
+        if cut:
+            cut.kill()
         try:
             self.send_response(answer.status)
             for name, value in answer.getheaders():
