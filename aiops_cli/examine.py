@@ -142,7 +142,6 @@ def of_this_airflow(desk: Desk, incident: Incident) -> None:
 def judge(desk: Desk, snapshot: Snapshot, incident: Incident, live: TaskInstance | None) -> Case:
     """Diagnose and gate an incident with what is known now; store the judgement where it says
     anything new. `live` is the task instance as Airflow has it now."""
-    of_this_airflow(desk, incident)
     document = weigh_up(desk, snapshot, incident, live)
     case = desk.knowledge.store.case(incident.id)
     if case.judgement is None or gist(case.judgement.document) != gist(document):

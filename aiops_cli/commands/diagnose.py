@@ -368,9 +368,10 @@ def _told(failure: Failure) -> Iterator[None]:
 
 def _known(desk: Desk, snapshot: Snapshot, id_: str, *, whole: bool) -> dict[str, Any]:
     """A stored incident, as Airflow has its task instance now."""
-    from aiops_cli.examine import ref_of
+    from aiops_cli.examine import of_this_airflow, ref_of
 
     about = desk.knowledge.store.case(id_).incident
+    of_this_airflow(desk, about)
     live = desk.airflow.task_instance(ref_of(about)) if about.kind == "task" else None
     return _look_again(desk, snapshot, id_, live, whole=whole)
 
