@@ -21,11 +21,14 @@ DAY = timedelta(days=1)
 MEMORY = timedelta(days=30)
 
 WRONG = ("failed", "relapsed", "wrong")
+# One that ran a task again and turned it green went right, though the failure came back: how often
+# that may be is the record's affair (knowledge.evidence). The SQL of it names them too.
+RERUNS = ("retry", "retry_later")
 
 
 class End(NamedTuple):
     """An act of the tool alone that did not end well: when that became known, and how it ended
-    (one of WRONG, or unknown)."""
+    (one of WRONG, or unknown). A relapse of what ran a task again (RERUNS) is none."""
 
     known: datetime
     outcome: str

@@ -367,7 +367,10 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
         if harms:
             return breaker.End(min(harms), "wrong")
         newest = self._newest_outcome(decision)
-        return breaker.End(newest.at, newest.outcome) if newest else None
+        if newest is None:
+            return None
+        came_back = newest.outcome == "relapsed" and decision.action in breaker.RERUNS
+        return breaker.End(newest.at, "came back" if came_back else newest.outcome)
 
     def _called_wrong(self, decision: Decision) -> bool:
         return any(harm.decision == decision.seq for harm in self._harms)

@@ -88,6 +88,7 @@ CROSS JOIN standing_decisions AS d
 CROSS JOIN incidents AS me
 CROSS JOIN incidents AS i
 WHERE d.seq = ended.decision AND d.kind || '' = 'auto' AND d.incident_id <> :id
+  AND NOT (ended.outcome = 'relapsed' AND d.action IN ('retry', 'retry_later'))
   AND me.id = :id AND i.id = d.incident_id
 """
 
