@@ -19,15 +19,16 @@ from knowledge.redact import clean
 
 LONGEST_NAME = 100  # characters of a name that a proxy sends
 
-# Nothing in here comes from elsewhere. What is red in the list of one incident is so on a phone,
-# where the list would push the incident itself out of sight.
+# On a phone the list would push the incident that is looked at out of sight.
 _STYLE = """<style>
 .block-container { padding-top: 3.5rem; max-width: 84rem; }
+h3 { font-size: 1.2rem !important; padding-top: .6rem !important; }
 [class*="st-key-strong-"] [data-testid="stText"] { font-weight: 600; font-size: 1.05rem; }
-[class*="st-key-soft-"] [data-testid="stText"] { opacity: .72; font-size: .875rem; }
-[data-testid="stText"] { white-space: pre-wrap; overflow-wrap: anywhere; font-family: inherit; }
+[class*="st-key-soft-"] [data-testid="stText"] { opacity: .75; font-size: .875rem; }
+[data-testid="stText"] { white-space: pre-wrap; overflow-wrap: anywhere; }
+.st-key-careful, .st-key-flash { border-left: 4px solid #b35900; }
 @media (max-width: 640px) {
-  .st-key-beside-incident { display: none; }
+  [data-testid="stColumn"]:has(.st-key-beside-incident) { display: none; }
   .block-container { padding-left: 1rem; padding-right: 1rem; }
 }
 </style>"""
@@ -48,7 +49,7 @@ def show(given: str) -> None:
     st.html(_STYLE)
     with guarded("The settings cannot be used"):
         access = Access(**json.loads(given))
-        visitor = _visitor(access, _settings(access.instance))
+        visitor = visitor_of(access)
         pages: list[tuple[str, str, Callable[[Visitor], None]]] = [
             ("Queue", "queue", queue_page.show),
             ("Overview", "overview", overview_page.show),
@@ -76,9 +77,10 @@ def _settings(instance: str | None) -> Settings:
     return config.load(cwd=Path(), environ=os.environ, overrides={"instance": instance})
 
 
-def _visitor(access: Access, settings: Settings) -> Visitor:
-    """Who looks. Where a proxy is to name them and has not, nobody may act: whoever came around
+def visitor_of(access: Access) -> Visitor:
+    """Who looks now. Where a proxy is to name them and has not, nobody may act: whoever came around
     the proxy would act in another one's name."""
+    settings = _settings(access.instance)
     user, why_not = settings.user, ""
     if access.user_header is not None:
         user = name_of(st.context.headers.get(access.user_header))

@@ -7,7 +7,7 @@ from datetime import timedelta
 import streamlit as st
 
 from aiops_cli.dashboard import acts, incident_view, values
-from aiops_cli.dashboard.parts import Visitor, guarded, page_turn, show_flash, small, strong
+from aiops_cli.dashboard.parts import Visitor, guarded, opened, page_turn, show_flash, small, strong
 from knowledge.records import STATUSES
 
 PAGE = "history-page"
@@ -59,15 +59,8 @@ def show(visitor: Visitor) -> None:
             strong("empty", "No incident fits.")
             small("empty", "Look further back, or leave a filter out.")
         for case in listed.cases:
-            _row(case.incident.id, values.row(case, listed.short[case.incident.id]))
+            row = values.row(case, listed.short[case.incident.id])
+            if opened(row.incident, row.name, (row.what, row.told)):
+                st.query_params["incident"] = row.incident
+                st.rerun()
         page_turn(PAGE, listed.more)
-
-
-def _row(id_: str, row: values.Row) -> None:
-    with st.container(border=True, key=f"row-{id_}"):
-        strong(id_, row.name)
-        st.text(row.what)
-        small(id_, row.told)
-        if st.button("Open", key=f"open-{id_}"):
-            st.query_params["incident"] = id_
-            st.rerun()

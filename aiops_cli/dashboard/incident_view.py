@@ -85,8 +85,8 @@ def _decide(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
     st.text(values.proposed(doc))
     why = values.not_alone(doc)
     if why:
-        small("alone", "Not done without a person, because")
-        st.text("\n".join(f"– {reason}" for reason in why))
+        bullets = "\n".join(f"– {reason}" for reason in why)
+        labelled("alone", [("Not done without a person, because", bullets)])
     with st.expander("Every check of the gate"):
         st.dataframe(values.checks(doc), hide_index=True)
     _plan(visitor, case, doc)
@@ -194,7 +194,7 @@ def _remember(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
         cause = st.text_input("Its cause", value=(doc["diagnosis"] or {}).get("cause") or "")
         others = [name for name in CATALOGUE if name != "none"]
         action = st.selectbox("What is right", ["none", *others]) or "none"
-        line = st.text_input("Parameters", placeholder="delay=30m")
+        line = st.text_input("Its parameters", placeholder="delay=30m")
         if st.form_submit_button("Remember it"):
             with guarded("It was not remembered"):
                 names = CATALOGUE[action].params

@@ -12,6 +12,7 @@ from aiops_cli.dashboard.parts import (
     flash,
     guarded,
     labelled,
+    opened,
     page_turn,
     show_flash,
     small,
@@ -64,13 +65,10 @@ def _all(visitor: Visitor, retired: bool) -> None:
 
 
 def _row(entry: Entry, told: str) -> None:
-    with st.container(border=True, key=f"entry-{entry.id}"):
-        strong(entry.id, values.one_line(entry.title))
-        st.text(values.one_line(entry.cause))
-        small(entry.id, values.one_line(told))
-        if st.button("Open", key=f"open-{entry.id}"):
-            st.query_params["entry"] = entry.id
-            st.rerun()
+    lines = (values.one_line(entry.cause), values.one_line(told))
+    if opened(entry.id, values.one_line(entry.title), lines):
+        st.query_params["entry"] = entry.id
+        st.rerun()
 
 
 def _entry(visitor: Visitor, id_: str) -> None:

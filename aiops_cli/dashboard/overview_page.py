@@ -13,6 +13,7 @@ from aiops_cli.report import report
 from aiops_cli.report_value import Report
 from knowledge.records import Brief
 
+_COLOURS = {"resolved alone": "#2e9e4f", "others": "#8a96a3"}  # both on light and on dark
 SINCE = {"7 days": 7, "30 days": 30, "90 days": 90}
 
 
@@ -46,9 +47,11 @@ def _figures(made: Report) -> None:
         st.metric("Wrong acts", made.alone.wrong + made.people.wrong, border=True)
     days = values.share_alone(made.per_day)
     st.subheader("Resolved alone, by day")
-    st.bar_chart(days, x="day", y=["resolved alone", "others"], height=240)
+    st.bar_chart(
+        days, x="day", y=list(_COLOURS), color=list(_COLOURS.values()), x_label="", height=300
+    )
     if any(one["share alone %"] for one in days):
-        st.line_chart(days, x="day", y="share alone %", height=180)
+        st.line_chart(days, x="day", y="share alone %", x_label="", height=200)
 
 
 def _tables(made: Report, briefs: tuple[Brief, ...]) -> None:

@@ -40,10 +40,23 @@ def small(key: str, text: str) -> None:
 
 
 def labelled(key: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Sentences, each below its name."""
+    """Sentences, each below its name, where it has one."""
     for number, (label, text) in enumerate(rows):
-        small(f"{key}-{number}", label or " ")
-        st.text(text)
+        with st.container(gap=None):
+            if label:
+                small(f"{key}-{number}", label)
+            st.text(text)
+
+
+def opened(id_: str, name: str, lines: Sequence[str], *, shown: bool = False) -> bool:
+    """One thing in a list; whether its button was pressed. `shown` is the one beside the list."""
+    with st.container(border=True, key=f"row-{id_}", horizontal=True, vertical_alignment="center"):
+        with st.container(gap=None, width="stretch"):
+            strong(id_, name)
+            for line in lines[:-1]:
+                st.text(line)
+            small(id_, lines[-1])
+        return st.button("Shown" if shown else "Open", key=f"open-{id_}", disabled=shown)
 
 
 def problem(what: str, error: AiopsError | KnowledgeError) -> None:

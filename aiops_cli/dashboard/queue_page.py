@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from aiops_cli.dashboard import acts, incident_view, values
-from aiops_cli.dashboard.parts import Visitor, guarded, page_turn, show_flash, small, strong
+from aiops_cli.dashboard.parts import Visitor, guarded, opened, page_turn, show_flash, small, strong
 from aiops_cli.decide import UNDECIDED
 
 REFRESH = 10  # seconds; the list alone, so that nothing that is being typed is lost
@@ -60,17 +60,9 @@ def _waiting(visitor: Visitor, chosen: str | None) -> None:
         count = acts.waiting_count(visitor.settings, visitor.instance)
         small("count", f"{count} wait for a person; newest first")
         for case in listed.cases:
-            _row(values.row(case, listed.short[case.incident.id]), chosen)
+            row = values.row(case, listed.short[case.incident.id])
+            shown = row.incident == chosen
+            if opened(row.incident, row.name, (row.what, row.told), shown=shown):
+                st.query_params["incident"] = row.incident
+                st.rerun()
         page_turn(PAGE, listed.more)
-
-
-def _row(row: values.Row, chosen: str | None) -> None:
-    with st.container(border=True, key=f"row-{row.incident}"):
-        strong(row.incident, row.name)
-        st.text(row.what)
-        small(row.incident, row.told)
-        if row.incident == chosen:
-            st.button("Shown", key=f"open-{row.incident}", disabled=True)
-        elif st.button("Open", key=f"open-{row.incident}"):
-            st.query_params["incident"] = row.incident
-            st.rerun()

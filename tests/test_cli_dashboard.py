@@ -1,0 +1,555 @@
+"""`aiops dashboard`: what its pages show and do, on both stores. tests/e2e has the browser."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit import net_util
+from streamlit.testing.v1 import AppTest
+from streamlit.web import cli as streamlit_cli
+
+from aiops_cli.commands import dashboard as command
+from aiops_cli.dashboard import acts, frame
+from knowledge.stores.sqlite import SqliteStore
+from tests.airflow_server import exception
+from tests.cli import BUG, Cli
+from tests.desk import REFUSED
+
+SECONDS = 60  # far more than a page takes
+
+# Each would be another thing where something read it as Markdown or HTML.
+HOSTILE = "<script>alert(1)</script> **bold** :red[red] $x^2$ [a](javascript:alert(1)) :smile: `c`"
+MARKED = (
+    "markdown",
+    "caption",
+    "header",
+    "subheader",
+    "title",
+    "error",
+    "warning",
+    "info",
+    "success",
+)
+
+
+@dataclass
+class Page:
+    """A person's browser window."""
+
+    app: AppTest
+
+    def look(self, **query: str) -> Page:
+        """Come to the page anew, with this in its address."""
+        self.app.query_params.clear()
+        for name, value in query.items():
+            self.app.query_params[name] = value
+        return self.again()
+
+    def again(self) -> Page:
+        self.app.run()
+        assert list(self.app.exception) == []
+        return self
+
+    def press(self, label: str) -> Page:
+        (button,) = [one for one in self.app.button if one.label == label]
+        button.click()
+        return self.again()
+
+    def fill(self, label: str, text: str) -> Page:
+        (field,) = [one for one in self.app.text_input if one.label == label]
+        field.input(text)
+        return self
+
+    def choose(self, label: str, option: str) -> Page:
+        (field,) = [one for one in self.app.selectbox if one.label == label]
+        field.select(option)
+        return self
+
+    def buttons(self) -> list[str]:
+        return [one.label for one in self.app.button]
+
+    @property
+    def text(self) -> str:
+        """All words but those of tables."""
+        kinds = ("text", "code", "error", "warning", "subheader")
+        return "\n".join(str(one.value) for kind in kinds for one in self.app.get(kind))
+
+    def tables(self) -> str:
+        return "\n".join(one.value.to_string() for one in self.app.dataframe)
+
+
+@pytest.fixture
+def page(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+    yield opened(cli, monkeypatch)
+    frame._settings.cache_clear()
+
+
+def opened(cli: Cli, monkeypatch: pytest.MonkeyPatch, **given: Any) -> Page:
+    """A window of a dashboard that was started with this."""
+    for name, value in cli.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(cli.home)
+    frame._settings.cache_clear()
+
+    def script(given: str) -> None:
+        from aiops_cli.dashboard.frame import show
+
+        show(given)
+
+    return Page(AppTest.from_function(script, default_timeout=SECONDS, args=(json.dumps(given),)))
+
+
+def answered(cli: Cli) -> str:
+    """An incident whose answer is known: retry it."""
+    cli.mended()
+    return cli.capture("orders", run_id="second", events=[REFUSED])
+
+
+def one_page(name: str) -> Page:
+    """Another page than the first. The testing tool knows no pages that are functions."""
+
+    def script(name: str) -> None:
+        from importlib import import_module
+
+        from aiops_cli.dashboard.frame import Access, visitor_of
+
+        import_module(f"aiops_cli.dashboard.{name}_page").show(visitor_of(Access()))
+
+    return Page(AppTest.from_function(script, default_timeout=SECONDS, args=(name,)))
+
+
+# ---- the queue ----
+
+
+def test_an_empty_queue_says_so(page: Page) -> None:
+    page.look()
+    assert "Nothing waits for a person." in page.text
+    assert "you decide as ana" in page.text
+
+
+def test_the_queue_leads_to_an_incident_with_all_there_is_to_know(cli: Cli, page: Page) -> None:
+    id_ = answered(cli)
+    page.look()
+    assert "orders.load" in page.text
+    assert "proposes retry" in page.text
+    assert "1 wait for a person" in page.text
+    page.press("Open")
+    assert id_ in page.app.query_params["incident"]
+    for word in (
+        "Connection refused",  # the error
+        "Traceback (most recent call last)",  # its context
+        "1.00: the very same failure is known",
+        "fixed 1 on this task",
+        "no grant covers retry in orders",  # why not alone
+        "retry orders.load  in second (try 1 failed)",  # the plan
+        "the task gets 1 more try",
+    ):
+        assert word in page.text, word
+    assert "action allowed" in page.tables()
+
+
+def test_one_click_acts_and_is_written_down(cli: Cli, page: Page) -> None:
+    id_ = answered(cli)
+    before = len(cli.cleared())
+    page.look(incident=id_).press("Approve")
+    assert "runs again; aiops watch --once tells how it ends" in page.text
+    assert cli.status(id_) == "acting"
+    assert cli.cleared()[before:] == [["load"]]
+    assert "Approve" not in page.buttons()
+    decided = cli.ok("incidents", "show", id_, "--json").json["decided"]
+    assert (decided["kind"], decided["by"], decided["action"]) == ("approve", "ana", "retry")
+    assert cli.ok("audit", "verify").code == 0
+
+
+def test_a_click_and_a_watcher_never_act_twice(cli: Cli, page: Page) -> None:
+    id_ = answered(cli)
+    page.look(incident=id_)
+    cli.ok("auto", "grant", "--actions", "retry", "--dags", "*")
+    cli.ok("watch", "--once", "--auto")
+    assert cli.status(id_) == "acting"
+    acts = cli.cleared()
+    (button,) = [one for one in page.app.button if one.label == "Approve"]
+    button.click()
+    page.again()
+    assert cli.cleared() == acts
+    assert "Approve" not in page.buttons()
+    assert "done alone" in page.text
+
+
+def test_a_click_while_another_acts_is_refused(
+    cli: Cli, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have seen it waiting; who comes second to the claim does nothing."""
+    id_ = answered(cli)
+    before = len(cli.cleared())
+    page.look(incident=id_)
+    ids: list[str] = []
+
+    def other() -> None:
+        ids.append(cli.run("approve", id_, "--yes").text)
+
+    cli.at_the_act(other)
+    page.press("Approve")
+    assert "is acting" in ids[0] or "being acted on" in ids[0]
+    assert len(cli.cleared()) == before + 1
+
+
+def test_a_stale_plan_is_not_done(cli: Cli, page: Page) -> None:
+    cli.server.add_dag("orders", {"load": ["publish"]})
+    id_ = answered(cli)
+    page.look(incident=id_)
+    before = cli.cleared()
+    cli.server.add_failure("orders", "publish", run_id="second", state="upstream_failed")
+    page.press("Approve")
+    assert "Airflow has changed since the plan was shown" in page.text
+    assert cli.cleared() == before
+    assert cli.status(id_) == "pending"
+    page.again()
+    assert "then what it blocked: publish" in page.text  # the new plan, to be decided on anew
+
+
+def test_another_diagnosis_than_the_shown_one_is_not_approved(cli: Cli, page: Page) -> None:
+    first = cli.mended()
+    id_ = cli.capture("orders", run_id="second", events=[REFUSED])
+    page.look(incident=id_)
+    before = cli.cleared()
+    cli.ok("wrong", first, "--reason", "loaded twice")
+    cli.clock.advance(minutes=1)
+    cli.server.add_failure("orders", "load", run_id="third", events=[REFUSED])
+    (other,) = [
+        one for one in cli.ok("watch", "--once", "--json").lines if one["run_id"] == "third"
+    ]
+    cli.ok(
+        "reject",
+        other["incident"],
+        "--reason",
+        "no",
+        "--action",
+        "none",
+        "--cause",
+        "moved for good",
+    )
+    cli.clock.advance(minutes=1)
+    cli.ok("watch", "--once")
+    shown = cli.ok("incidents", "show", id_, "--json").json["diagnosis"]["action"]
+    assert shown != "retry"
+    page.press("Approve")
+    assert "has changed since this page was shown: nothing was done" in page.text
+    assert cli.cleared() == before
+    assert cli.status(id_) == "pending"
+
+
+def test_edited_first_the_edited_plan_is_shown_and_done(cli: Cli, page: Page) -> None:
+    id_ = answered(cli)
+    before = cli.cleared()
+    page.look(incident=id_)
+    page.choose("Action", "retry_later").fill("Parameters", "delay=20 parsecs")
+    page.press("Show what it would do")
+    assert "is not a duration" in page.text
+    page.fill("Parameters", "delay=20m").fill("Cause, for next time", "the nightly restart")
+    page.press("Show what it would do")
+    assert "not now: by the first aiops watch after 20m" in page.text
+    assert "remembered as: the nightly restart" in page.text
+    assert cli.cleared() == before
+    page.press("Approve")
+    assert "waits for its time" in page.text
+    decided = cli.ok("incidents", "show", id_, "--json").json["decided"]
+    assert (decided["action"], decided["params"]) == ("retry_later", {"delay": "20m"})
+    assert decided["cause"] == "the nightly restart"
+
+
+def test_what_nobody_has_answered_can_be_answered(cli: Cli, page: Page, waiting: str) -> None:
+    page.look(incident=waiting)
+    assert "Approve" not in page.buttons()
+    page.choose("Action", "none").fill("Cause, for next time", "moved")
+    page.press("Show what it would do")
+    assert "nothing is run again: a person fixes the cause" in page.text
+    page.press("Approve")
+    assert cli.status(waiting) == "resolved"
+    assert cli.cleared() == []
+
+
+def test_a_rejection_needs_a_reason_and_is_written_down(cli: Cli, page: Page) -> None:
+    id_ = answered(cli)
+    page.look(incident=id_).press("Reject")
+    assert "the reason is empty" in page.text
+    assert cli.status(id_) == "pending"
+    page.fill("Why it is wrong", "the vendor has to send it anew").press("Reject")
+    assert cli.status(id_) == "rejected"
+    decided = cli.ok("incidents", "show", id_, "--json").json["decided"]
+    assert (decided["by"], decided["reason"]) == ("ana", "the vendor has to send it anew")
+
+
+def test_what_is_new_is_remembered_without_acting(cli: Cli, page: Page, waiting: str) -> None:
+    page.look(incident=waiting).press("Remember it")
+    assert "the cause is empty" in page.text
+    page.fill("Its cause", "the vendor's nightly restart").choose("What is right", "retry")
+    page.press("Remember it")
+    assert "remembered" in page.text
+    (entry,) = cli.ok("kb", "list", "--json").json["entries"]
+    assert (entry["action"], entry["cause"]) == ("retry", "the vendor's nightly restart")
+    assert cli.status(waiting) == "pending"
+    assert cli.cleared() == []
+
+
+def test_with_airflow_away_the_queue_still_shows_and_says_why_not(cli: Cli, page: Page) -> None:
+    id_ = answered(cli)
+    page.look()
+    assert "orders.load" in page.text
+    cli.server.fault("/api/v2/", times=1000, status=503)
+    page.look(incident=id_)
+    assert "It cannot be done now" in page.text
+    assert "Approve" not in page.buttons()
+    page.fill("Why it is wrong", "not this").press("Reject")
+    assert cli.status(id_) == "rejected"
+
+
+# ---- who may ----
+
+
+def test_read_only_shows_all_and_offers_nothing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, page: Page
+) -> None:
+    id_ = answered(cli)
+    looked = opened(cli, monkeypatch, read_only=True).look(incident=id_)
+    assert "read only" in looked.text
+    assert "retry orders.load  in second" in looked.text
+    assert not {"Approve", "Reject", "Remember it", "Show what it would do"} & {*looked.buttons()}
+
+
+@pytest.mark.file_only
+def test_the_proxy_names_who_acts(cli: Cli, monkeypatch: pytest.MonkeyPatch, page: Page) -> None:
+    id_ = answered(cli)
+    sent = {"X-Forwarded-User": "ben@example.com\x1b[31m"}
+    monkeypatch.setattr(type(frame.st.context), "headers", sent)
+    named = opened(cli, monkeypatch, user_header="X-Forwarded-User").look(incident=id_)
+    assert "you decide as ben@example.com" in named.text
+    named.press("Approve")
+    assert cli.ok("incidents", "show", id_, "--json").json["decided"]["by"] == "ben@example.com"
+    sent.clear()
+    named.look(incident=id_)
+    assert "no X-Forwarded-User came with the request" in named.text
+
+
+@pytest.mark.file_only
+def test_who_came_around_the_proxy_decides_nothing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, page: Page
+) -> None:
+    id_ = answered(cli)
+    around = opened(cli, monkeypatch, user_header="X-Forwarded-User").look(incident=id_)
+    assert "no X-Forwarded-User came with the request" in around.text
+    assert "retry orders.load  in second" in around.text
+    assert not {"Approve", "Reject", "Remember it"} & {*around.buttons()}
+
+
+# ---- what is shown is text ----
+
+
+def test_hostile_text_is_shown_as_text(cli: Cli, page: Page) -> None:
+    id_ = cli.capture("orders", events=[exception("KeyError", HOSTILE)])
+    cli.ok("note", id_, HOSTILE)
+    page.look(incident=id_)
+    page.fill("Its cause", HOSTILE).press("Remember it")
+    (entry,) = cli.ok("kb", "list", "--json").json["entries"]
+    seen = 0
+    for query in ({}, {"incident": id_}):
+        page.look(**query)
+        seen += page.text.count("javascript:alert(1)")
+        marked(page)
+    for name, query in (
+        *(("history", {}), ("history", {"incident": id_}), ("overview", {})),
+        *(("knowledge", {}), ("knowledge", {"entry": entry["entry"]})),
+    ):
+        shown = one_page(name).look(**query)
+        seen += (shown.text + shown.tables()).count("javascript:alert(1)")
+        marked(shown)
+    assert seen >= 10
+
+
+def marked(page: Page) -> None:
+    """None of it is in what reads Markdown, HTML or a label."""
+    for kind in MARKED:
+        for one in page.app.get(kind):
+            assert "javascript" not in str(one.value), (kind, one.value)
+    for kind in ("button", "text_input", "selectbox", "expander"):
+        for one in page.app.get(kind):
+            assert "javascript" not in one.label, (kind, one.label)
+
+
+# ---- the other pages ----
+
+
+def test_the_history_filters_and_tells_the_whole_story(cli: Cli, page: Page) -> None:
+    id_ = cli.mended()
+    cli.capture("sales", events=[BUG])
+    cli.ok("wrong", id_, "--reason", "it loaded twice")
+    page.look()
+    history = one_page("history").look()
+    assert "orders.load" in history.text
+    assert "sales.load" in history.text
+    history.fill("DAG", "ord*").again()
+    assert "sales.load" not in history.text
+    history.app.multiselect[0].set_value(["pending"])
+    history.again()
+    assert "No incident fits." in history.text
+    history.look(incident=id_)
+    for word in (
+        *("failed: ConnectionRefusedError", "judged last: nothing", "approve by ana retry"),
+        *("outcome: fixed", "ana says it did harm: it loaded twice", "retry orders.load  in first"),
+    ):
+        assert word in history.text, word
+
+
+def test_knowledge_is_found_shown_with_its_record_and_retired(cli: Cli, page: Page) -> None:
+    cli.mended()
+    page.look()
+    knowledge = one_page("knowledge").look()
+    assert "1 entries" in knowledge.text
+    knowledge.fill("Find what is known of", "Connection refused").again()
+    assert "similarity" in knowledge.text or "the very same" in knowledge.text
+    knowledge.press("Open")
+    assert "fixed 1" in knowledge.text
+    knowledge.press("Retire")
+    assert "the reason is empty" in knowledge.text
+    knowledge.fill("Why it is not true any more", "the database moved").press("Retire")
+    assert "retired: it is never matched again" in knowledge.text
+    assert "Retire" not in knowledge.buttons()
+    assert cli.ok("kb", "list", "--json").json == {"entries": []}
+    (entry,) = cli.ok("kb", "list", "--retired", "--json").json["entries"]
+    assert entry["retired"]
+
+
+def test_the_overview_counts_what_the_report_counts(cli: Cli, page: Page) -> None:
+    id_ = cli.mended()
+    cli.ok("wrong", id_, "--reason", "it loaded twice")
+    cli.capture("orders", run_id="second", events=[REFUSED])
+    page.look()
+    overview = one_page("overview").look()
+    figures = {one.label: one.value for one in overview.app.metric}
+    assert figures == {
+        "Failures": "2",
+        "Resolved alone": "0 %",
+        "Kinds that came back": "1",
+        "Waiting": "1",
+        "Wrong acts": "1",
+    }
+    for word in ("Connection refused", "it loaded twice", "orders", "ConnectionRefusedError"):
+        assert word in overview.tables(), word
+
+
+@pytest.mark.file_only
+def test_pages_without_anything_say_so(cli: Cli, page: Page) -> None:
+    page.look()
+    assert "Nothing failed in the last 7 days." in one_page("overview").look().text
+    assert "No incident fits." in one_page("history").look().text
+    assert "0 entries" in one_page("knowledge").look().text
+    for name in ("queue", "history"):
+        assert "no incident" in one_page(name).look(incident="zzzz").text
+    assert "no entry" in one_page("knowledge").look(entry="zzzz").text
+
+
+@pytest.mark.file_only
+def test_no_more_is_read_than_a_page_shows(
+    cli: Cli, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(acts.PAGE + 2):
+        cli.server.add_failure("many", "load", run_id=f"r{number}", events=[BUG])
+    cli.ok("watch", "--once")
+    asked = []
+    cases = SqliteStore.cases
+
+    def noted(store: SqliteStore, **question: Any) -> Any:
+        asked.append(question["limit"])
+        return cases(store, **question)
+
+    monkeypatch.setattr(SqliteStore, "cases", noted)
+    page.look()
+    assert page.buttons().count("Open") == acts.PAGE
+    page.press("Older")
+    assert page.buttons().count("Open") == 2
+    page.press("Newer")
+    assert page.buttons().count("Open") == acts.PAGE
+    assert max(asked) == 2 * acts.PAGE + 1
+
+
+# ---- starting it ----
+
+
+@pytest.fixture
+def flags(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Streamlit is started with."""
+    given: list[str] = []
+    monkeypatch.setattr(streamlit_cli, "main", lambda args, standalone_mode: given.extend(args))
+    monkeypatch.setattr(net_util, "get_external_ip", None)  # put back afterwards
+    return given
+
+
+@pytest.mark.file_only
+def test_it_is_for_this_machine_alone_and_calls_nobody(cli: Cli, flags: list[str]) -> None:
+    said = cli.ok("dashboard", "--port", "8765")
+    assert "http://127.0.0.1:8765" in said.err
+    assert "warning" not in said.err
+    assert flags[:2] == ["run", str(command.SCRIPT)]
+    assert Path(flags[1]).is_file()
+    assert {
+        "--server.address=127.0.0.1",
+        "--server.port=8765",
+        "--server.enableXsrfProtection=true",
+        "--server.enableCORS=true",
+        "--server.fileWatcherType=none",
+        "--browser.gatherUsageStats=false",
+    } < {*flags}
+    hosts = [flag for flag in flags if flag.startswith("--server.allowedHosts")]
+    assert [flag.partition("=")[2] for flag in hosts] == ["127.0.0.1", "::1", "localhost"]
+    assert json.loads(flags[-1]) == {"instance": None, "read_only": False, "user_header": None}
+    assert net_util.get_external_ip() is None  # and asks nobody
+
+
+@pytest.mark.file_only
+def test_open_to_a_network_it_warns_where_nobody_is_named(cli: Cli, flags: list[str]) -> None:
+    warning = "whoever reaches 0.0.0.0:8501 may decide as ana"
+    assert warning in cli.ok("dashboard", "--host", "0.0.0.0").text
+    assert warning not in cli.ok("dashboard", "--host", "0.0.0.0", "--read-only").text
+    named = ("--user-header", "X-Forwarded-User", "--public-host", "aiops.example.com")
+    assert warning not in cli.ok("dashboard", "--host", "0.0.0.0", *named).text
+    assert "--browser.serverAddress=aiops.example.com" in flags
+    assert "--server.allowedHosts=aiops.example.com" in flags
+
+
+@pytest.mark.file_only
+def test_without_its_package_it_says_what_to_install(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "streamlit", None)
+    said = cli.run("dashboard")
+    said.refused(2, "aiops dashboard needs the package streamlit", "aiops-cli[dashboard]")
+
+
+@pytest.mark.file_only
+def test_a_knowledge_base_that_cannot_be_used_is_told_at_once(cli: Cli, flags: list[str]) -> None:
+    cli.environ["AIOPS_KB"] = f"sqlite:///{cli.home}"
+    assert cli.run("dashboard").code == 4
+    assert flags == []
+
+
+def test_streamlit_knows_every_flag(flags: list[str]) -> None:
+    """One that it does not know would end it."""
+    from streamlit import config
+
+    config.get_config_options()
+    known = set(config._config_options_template)
+    asked = {flag.partition("=")[0] for flag in command._flags("127.0.0.1", 8501, "a.example")}
+    assert {flag.removeprefix("--") for flag in asked} <= known
+
+
+def test_none_of_its_files_hides_another_module() -> None:
+    """Streamlit puts the script's folder first on the path."""
+    own = {path.stem for path in command.SCRIPT.parent.glob("*.py")}
+    others = {*sys.stdlib_module_names, *(name.partition(".")[0] for name in sys.modules)}
+    assert own & others == {"__init__"} & others
