@@ -388,7 +388,7 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(path: Path, tmp_path: 
     assert store.case(old.id).incident == old
     assert store.case(old.id).status == "resolved"
     assert store.find_ids("s7storm234") == (grouped.id,)
-    assert store.recent_group("default", "", NOW) is None
+    assert store.recent_group("default", "", NOW, NOW) is None
     store.call_wrong(old.id, "me", NOW, "paid twice")
     assert [trial.outcome for trial in store.trials()] == ["wrong"]
     store.add_remark(Remark(grouped.id, "me", NOW, "still there"))
@@ -489,6 +489,15 @@ def test_a_transaction_that_ctrl_c_left_open_is_given_up(store: SqliteStore) -> 
     connection.execute("BEGIN IMMEDIATE; INSERT INTO marks (name, value) VALUES ('half', 'done')")
     store.set_mark("whole", "done")
     assert (store.mark("half"), store.mark("whole")) == (None, "done")
+
+
+def test_a_transaction_that_is_collected_after_its_connection_is_no_error(tmp_path: Path) -> None:
+    """Ctrl-C came between its beginning and the `with`: Python would print a traceback."""
+    connection = apsw.Connection(str(tmp_path / "some.db"))
+    begun = sqlite_engine.transaction(connection, "BEGIN IMMEDIATE").gen
+    next(begun)
+    connection.close()
+    begun.close()
 
 
 def test_a_transaction_inside_another_is_refused_and_ends_both(store: SqliteStore) -> None:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,14 +166,19 @@ def open_in_memory() -> Database:
 @contextmanager
 def transaction(connection: apsw.Connection, begin: str) -> Iterator[None]:
     """Committed at the end, rolled back on any exception."""
+    import apsw  # as in open_database
+
     try:
         connection.execute(begin)
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # A full disk or a lost file ends the transaction by itself.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        # Ctrl-C may come when this has begun and the `with` has not: it ends when it is collected,
+        # perhaps after the connection, which rolls back by itself.
+        with suppress(apsw.ConnectionClosedError):
+            # A full disk or a lost file ends the transaction by itself.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
         raise
 
 
