@@ -69,6 +69,7 @@ class GateSettings:
     similarity_for: tuple[values.BoundFor, ...]
     confidence_for: tuple[values.BoundFor, ...]
     trust_retries: bool
+    vouch_after: timedelta
     attempts_per_day: int
     max_per_hour: int
     max_per_dag_hour: int

@@ -101,6 +101,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("gate.similarity_for", values.bounds_for, ()),
     Setting("gate.confidence_for", values.bounds_for, ()),
     Setting("gate.trust_retries", values.flag, False),
+    # As long as an outcome may still be called wrong: the relapse window's default.
+    Setting("gate.vouch_after", values.duration, timedelta(hours=24)),
     Setting("gate.attempts_per_day", values.whole, 1),
     Setting("gate.max_per_hour", values.whole, 10),
     Setting("gate.max_per_dag_hour", values.whole, 3),

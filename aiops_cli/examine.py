@@ -117,14 +117,14 @@ def take_in(
 
 
 def _grouped(desk: Desk, incident: Incident) -> Incident:
-    """The incident in the group of those that share its cause and failed shortly before, or in
-    one that it opens."""
+    """The incident in the group of those that share its cause and failed shortly before (or after:
+    the newest is read first), or in one that it opens."""
     hostname = incident.context.get("hostname")
     key = groups.group_key(incident.signature, incident.excerpt, hostname)
     if not key:
         return incident
-    since = incident.failed_at - groups.TOGETHER
-    group = desk.knowledge.store.recent_group(incident.instance, key, since)
+    since, until = incident.failed_at - groups.TOGETHER, incident.failed_at + groups.TOGETHER
+    group = desk.knowledge.store.recent_group(incident.instance, key, since, until)
     group = group or groups.new_group(incident.instance, key, incident.id)
     return replace(incident, group_key=key, group=group)
 
@@ -303,10 +303,12 @@ def _circumstances(
             patterns=settings.rerun_safe,
             retries=task.retries if task else 0,
             trust_retries=trusted,
+            now=now,
+            stands_after=settings.gate.vouch_after,
         ),
         entry_safe_to_retry=None if not _forbids(diagnosis, limits) else False,
         suggestion_only=best.entry.suggestion_only if best else False,
-        who_may=who_may(settings.actions, diagnosis.action or ""),
+        who_may=who_may(settings.actions, diagnosis.action or "", settings.two_people),
         grants=store.grants(),
         usage=store.acts_alone(incident.id),
         begun=_begun_alone(store, incident, now - settings.gate.recent),

@@ -141,10 +141,16 @@ def rerun_safety(
     patterns: Sequence[str],
     retries: int,
     trust_retries: bool,
+    now: datetime,
+    stands_after: timedelta,
 ) -> RerunSafety:
     """Only a person can vouch for a re-run, and the newest word counts: `approve` (for this pair
     of task and signature, or for the task), a tag, the setting. A word against it outlives tags
-    and settings until somebody vouches again. `vouches` are the task's, oldest first."""
+    and settings until somebody vouches again. `vouches` are the task's, oldest first.
+
+    An approval that says nothing of re-running vouches for its pair once it has stood for
+    `stands_after`: what did harm turned green too, and is called wrong later (bench.stream: with 5 %
+    of the yeses wrong, none of the tasks that do harm is run again alone then)."""
     name = f"{incident.dag_id}.{incident.task_id}"
     words = [v for v in vouches if v.fingerprint in (None, incident.signature.fingerprint)]
     if words and not words[-1].safe:
@@ -159,6 +165,11 @@ def rerun_safety(
     if words:
         word = words[-1]
         for_task = any(v.fingerprint is None and v.safe for v in _since_last_no(words))
+        first = min(v.at for v in _since_last_no(words))
+        if not for_task and now - first < stands_after:
+            until = first + stands_after
+            why = f"{word.by} approved it, which counts from {until:%Y-%m-%d %H:%M} UTC on"
+            return RerunSafety(False, f"{why} (or at once: approve --rerun-safe)")
         scope = "this task" if for_task else "this task and failure"
         return RerunSafety(
             True, f"{word.by} approved {scope} on {word.at:%Y-%m-%d}", for_task=for_task

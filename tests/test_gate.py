@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -344,11 +345,32 @@ class TestRerunSafety:
             "patterns": (),
             "retries": 0,
             "trust_retries": False,
+            "now": NOW + timedelta(days=2),
+            "stands_after": timedelta(days=1),
         }
         return gate.rerun_safety(incident(), **{**known, **fields})
 
     def test_nobody_has_said_so(self) -> None:
         assert not self.safety(retries=5).safe
+
+    def test_an_approval_counts_once_it_has_stood(self) -> None:
+        """What did harm turned green too, and is called wrong by the next day."""
+        yes = partial(vouch, fingerprint=incident().signature.fingerprint)
+        words = (yes(at=NOW),)
+        early = self.safety(vouches=words, now=NOW + timedelta(hours=23, minutes=59))
+        assert not early.safe
+        assert not early.denied
+        assert "counts from" in early.why
+        assert self.safety(vouches=words, now=NOW + timedelta(hours=24)).safe
+        # Approved again meanwhile, it does not begin anew; taken back in between it does.
+        again = (*words, yes(at=NOW + timedelta(hours=20)))
+        assert self.safety(vouches=again, now=NOW + timedelta(hours=25)).safe
+        late = NOW + timedelta(hours=20)
+        anew = (*words, yes(at=NOW + timedelta(hours=10), safe=False), yes(at=late))
+        assert not self.safety(vouches=anew, now=NOW + timedelta(hours=25)).safe
+
+    def test_a_word_for_the_whole_task_counts_at_once(self) -> None:
+        assert self.safety(vouches=(vouch(at=NOW, fingerprint=None),), now=NOW).safe
 
     def test_retries_count_only_where_the_setting_says_so(self) -> None:
         assert self.safety(retries=5, trust_retries=True).safe
