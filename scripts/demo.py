@@ -28,7 +28,7 @@ LOGIN = "op"  # somebody who operates DAGs, no administrator
 INHERITED = ("COLUMNS", "LANG", "LC_ALL", "NO_COLOR", "PATH", "TERM", "TZ")
 
 # Two nights pass within a minute, so the second must not count as the first one come back.
-SETTINGS = "relapse_window: 1s\n"
+SETTINGS = "relapse_window: 1s\ngate: {vouch_after: 1s}\n"
 
 NEXT = """Airflow is stopped.
 

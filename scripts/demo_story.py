@@ -218,7 +218,8 @@ def again(stage: Stage) -> None:
     stage.title("5  The same failure, the next night")
     stage.tell(
         "The next run fails in the same way. (A night lasts seconds here, and so does the demo's "
-        "relapse_window. With the usual 24 h this would count as a fix that did not last.)"
+        "relapse_window. With the usual 24 h this would count as a fix that did not last, and "
+        "your yes would vouch for the task from tomorrow on.)"
     )
     stage.box.trigger("prices_daily", run_id=SECOND)
     stage.wait("prices_daily", SECOND, "failed")

@@ -130,7 +130,10 @@ def test_a_person_approves_and_the_next_time_it_heals_alone(on_either: OnCall) -
     plan = ana.json("approve", incident["incident"], "--action", "retry", "--dry-run")
     assert [item["task_id"] for item in plan["clears"]] == ["load", "publish"]
     assert plan["extra_tries"] == 1
-    ana.run("approve", incident["incident"], "--action", "retry", "--cause", "it restarts", "--yes")
+    ana.run(
+        *("approve", incident["incident"], "--action", "retry", "--cause", "it restarts"),
+        *("--rerun-safe", "--yes"),
+    )
     assert ana.settled(incident["incident"])["outcome"] == "fixed"
     assert ana.box.wait("e2e_flaky", run_id) == "success"
     counts = {
