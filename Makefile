@@ -20,8 +20,8 @@ test: .envs/dev .envs/pgbouncer ## lint, types, import contracts and every test 
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2
 
-e2e: .envs/dev $(AIRFLOWS:%=.envs/airflow-%) ## the tests against real Airflows
-	AIOPS_E2E_VERSIONS="$(AIRFLOWS)" $(BIN)/pytest -m e2e tests/e2e
+e2e: .envs/dev .envs/chromium $(AIRFLOWS:%=.envs/airflow-%) ## the tests against real Airflows
+	AIOPS_E2E_VERSIONS="$(AIRFLOWS)" $(BIN)/pytest -m e2e -rs tests/e2e
 
 bench: .envs/dev ## measure matching, models, start-up, a storm and both stores with up to 100,000 entries
 	$(BIN)/python -m bench.retrieval
@@ -56,6 +56,9 @@ clean: ## remove environments, builds and caches
 
 .envs/pgbouncer: FORCE
 	@scripts/pgbouncer.sh
+
+.envs/chromium: FORCE
+	@scripts/chromium.sh
 
 .envs/%: FORCE
 	@scripts/env.sh $*

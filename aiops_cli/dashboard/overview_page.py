@@ -7,12 +7,13 @@ from datetime import timedelta
 import streamlit as st
 
 from aiops_cli import services
+from aiops_cli.config import Settings
 from aiops_cli.dashboard import acts, values
 from aiops_cli.dashboard.parts import Visitor, guarded, small, strong
 from aiops_cli.report import report
 from aiops_cli.report_value import Report
-from knowledge.records import Brief
 
+KEPT = 30  # seconds
 _COLOURS = {"resolved alone": "#2e9e4f", "others": "#8a96a3"}  # both on light and on dark
 SINCE = {"7 days": 7, "30 days": 30, "90 days": 90}
 
@@ -24,16 +25,32 @@ def show(visitor: Visitor) -> None:
 
 
 def _show(visitor: Visitor, days: int) -> None:
-    since = timedelta(days=days)
-    now = services.SystemClock().now()
-    briefs = acts.briefs(visitor.settings, since, visitor.instance)
-    if not briefs:
+    made, classes = _counted(visitor.settings, visitor.instance, days)
+    if not made.incidents:
         strong("empty", f"Nothing failed in the last {days} days.")
         small("empty", "As far as this knowledge base has seen: aiops watch fills it.")
         return
-    made = report(briefs, since=now - since, until=now, instance=visitor.instance)
     _figures(made)
-    _tables(made, briefs)
+    _tables(made, classes)
+
+
+def _base(settings: Settings) -> str:
+    return settings.kb
+
+
+# Of 10,000 incidents it takes a second, and everybody who looks would wait for it.
+@st.cache_data(
+    ttl=KEPT, max_entries=len(SINCE), show_spinner="Counting", hash_funcs={Settings: _base}
+)
+def _counted(
+    settings: Settings, instance: str | None, days: int
+) -> tuple[Report, list[dict[str, object]]]:
+    """The report and the error classes; kept by the knowledge base, the instance and the days."""
+    since = timedelta(days=days)
+    now = services.SystemClock().now()
+    briefs = acts.briefs(settings, since, instance)
+    made = report(briefs, since=now - since, until=now, instance=instance)
+    return made, values.error_classes(briefs)
 
 
 def _figures(made: Report) -> None:
@@ -54,7 +71,7 @@ def _figures(made: Report) -> None:
         st.line_chart(days, x="day", y="share alone %", x_label="", height=200)
 
 
-def _tables(made: Report, briefs: tuple[Brief, ...]) -> None:
+def _tables(made: Report, classes: list[dict[str, object]]) -> None:
     st.subheader("What keeps coming back")
     clusters = values.clusters(made.failures)
     if clusters:
@@ -67,7 +84,7 @@ def _tables(made: Report, briefs: tuple[Brief, ...]) -> None:
         st.dataframe(values.worst_dags(made), hide_index=True)
     with right:
         st.subheader("Error classes")
-        st.dataframe(values.error_classes(briefs), hide_index=True)
+        st.dataframe(classes, hide_index=True)
     left, right = st.columns(2)
     with left:
         st.subheader("Time to retry")

@@ -135,8 +135,14 @@ class Browser:
         one = self.element(f"//input[@aria-label={label!r}]")
         return str(self.run("return arguments[0].value", one))
 
-    def picture(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.call("GET", "/screenshot")))
+    def pick(self, label: str, option: str) -> None:
+        """Of a list that opens under the field."""
+        self.click(f"//input[@aria-label={label!r}]")
+        self.click(f"//*[@role='option'][normalize-space()={option!r}]")
+
+    def screenshot(self) -> bytes:
+        """A PNG of what can be seen."""
+        return base64.b64decode(self.call("GET", "/screenshot"))
 
 
 @contextmanager
@@ -147,9 +153,12 @@ def browser(home: Path) -> Iterator[Browser]:
     chromium, chromedriver = found
     environ = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)}
     log = home / "chromedriver.log"
-    with subprocess.Popen(
-        [chromedriver, "--port=0"], env=environ, stdout=log.open("w"), stderr=subprocess.STDOUT
-    ) as driver:
+    with (
+        log.open("w") as out,
+        subprocess.Popen(
+            [chromedriver, "--port=0"], env=environ, stdout=out, stderr=subprocess.STDOUT
+        ) as driver,
+    ):
         try:
             with httpx.Client(base_url=_address(log, driver), timeout=SECONDS) as client:
                 options = {
