@@ -16,6 +16,7 @@ from aiops_cli.actions import changes, retry
 from aiops_cli.errors import (
     AiopsError,
     AirflowAuth,
+    AirflowError,
     AirflowForbidden,
     AirflowNotFound,
     AirflowUnreachable,
@@ -51,13 +52,25 @@ def settle(desk: Desk, mode: str, warn: Warn) -> Iterator[Case]:
                 _look(desk, case, claim, mode)
             elif claim.lease_until < desk.clock.now():  # died before the door: nothing was done
                 store.release(claim.incident_id, claim.token)
-        except (AirflowUnreachable, AirflowAuth):
-            raise
         except (AiopsError, DoorClosed) as problem:
+            if away(desk, problem):
+                raise
             warn(f"{claim.incident_id}: not settled yet: {problem.message}")
         after = store.case(claim.incident_id)
         if after.status != case.status:
             yield after
+
+
+def away(desk: Desk, error: Exception) -> bool:
+    """Whether Airflow as a whole cannot be read, and not one thing of it: a single log or row may
+    end in a 500 each time that it is asked for."""
+    if not isinstance(error, AirflowUnreachable):
+        return isinstance(error, AirflowAuth)
+    try:
+        desk.airflow.health()
+    except AirflowError:
+        return True
+    return False
 
 
 def _look(desk: Desk, case: Case, claim: Claim, mode: str) -> None:
@@ -229,6 +242,8 @@ def _waited(
         else:
             _nobody_came(desk, incident, decision)
         plan = retry.preview(desk.airflow, live, action, params, alone=alone)
+        if alone and (pause := stopped(desk)).paused:  # meanwhile: Airflow may be slow to answer
+            raise Refused(f"paused by {pause.by}", "aiops resume lets grants hold again")
     except Refused:
         store.release(incident.id, claim.token)  # it waits for a person again
         raise

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from aiops_cli import capture, gate, respond
 from aiops_cli.context import Snapshot
 from aiops_cli.errors import (
-    AirflowAuth,
     AirflowError,
     AirflowNotFound,
     AirflowUnreachable,
@@ -25,7 +24,7 @@ from aiops_cli.incidents import ImportFailure, Incident, TaskInstance
 from aiops_cli.noticing import notice
 from aiops_cli.pace import ahead
 from aiops_cli.respond import Warn
-from aiops_cli.settle import settle
+from aiops_cli.settle import away, settle
 from knowledge.errors import DoorClosed
 from knowledge.records import Case, Decision, Grant, Limits, short_hash
 from knowledge.stores.rules import breaker_word
@@ -42,6 +41,10 @@ GAP = timedelta(minutes=30)
 
 # A worker has sent a log to an object store by then, or never will.
 LOG_COMES = timedelta(seconds=30)
+
+# So many new failures of one pass that Airflow cannot send are waited for: a store of logs that is
+# away answers each question after minutes only.
+MOST_UNREAD = 5
 
 # What has waited longer is asked for one by one: the list would become too long.
 LONGEST_WAIT = timedelta(days=7)
@@ -88,7 +91,8 @@ def one_pass(
     for case, seen in _canaries_first(able):
         yield _act(desk, snapshot, case, seen, warn)
     store.set_mark(f"judged {desk.instance}", rests_on)
-    yield from _captured(reading, old, able)
+    if reading.unread < MOST_UNREAD:
+        yield from _captured(reading, old, able)
     if reading.complete:
         _advance(desk, failed.values(), reading.oldest)
     store.set_mark(_looked(desk), began.isoformat())
@@ -97,8 +101,8 @@ def one_pass(
 
 @dataclass
 class _Reading:
-    """How far a pass has come with what is new: whether all of it could be read, and the oldest
-    end among what is an incident."""
+    """How far a pass has come with what is new: whether all of it could be read, of how much
+    nothing came, and the oldest end among what is an incident."""
 
     desk: Desk
     snapshot: Snapshot
@@ -107,6 +111,7 @@ class _Reading:
     tick: Callable[[int], None]
     done: int = 0
     complete: bool = True
+    unread: int = 0
     oldest: datetime | None = None
 
 
@@ -126,12 +131,16 @@ def _captured(
                 reading.complete = False
                 continue
             case = take_in(desk, snapshot, failure, seen)
-        except (AirflowUnreachable, AirflowAuth):
-            raise
         except AirflowError as error:
+            if away(desk, error):
+                raise
             reading.complete = False
             reading.warn(f"{capture.name_of(failure)}: not read yet: {error.message}")
-            continue
+            reading.unread += isinstance(error, AirflowUnreachable)
+            if reading.unread < MOST_UNREAD:
+                continue
+            reading.warn("what else is new is left for the next pass")
+            return
         if case is None:
             continue
         at = case.incident.failed_at
@@ -187,7 +196,8 @@ def _since(desk: Desk, pending: Sequence[Case]) -> datetime:
 
 def _advance(desk: Desk, seen: Iterable[capture.Failure], oldest: datetime | None) -> None:
     """Move the mark to the newest end that Airflow told of: by Airflow's clock, so that a host
-    whose own clock is wrong hides nothing from anybody.
+    whose own clock is wrong hides nothing from anybody. An end in the future, which a worker's
+    wrong clock has written, is not believed: until then nothing else would be listed.
 
     Not yet where something new is older than the next look's overlap (`oldest` is the oldest of
     what is new): while one page follows the other rows may move from the next to the last, where
@@ -196,6 +206,8 @@ def _advance(desk: Desk, seen: Iterable[capture.Failure], oldest: datetime | Non
     ends = [one.end_date for one in seen if isinstance(one, TaskInstance) and one.end_date]
     mark = store.watermark(desk.instance)
     newest = max([*ends, *([mark] if mark else [])], default=None)
+    if newest is not None:
+        newest = min(newest, desk.clock.now())
     if newest is None or (oldest is not None and oldest < newest - OVERLAP):
         return
     if newest != mark:
@@ -241,12 +253,12 @@ def _look_again(
             respond.supersede(desk, case.incident, changed)
             return desk.knowledge.store.case(case.incident.id)
         return judge(desk, snapshot, case.incident, live)
-    except (AirflowUnreachable, AirflowAuth):
-        raise
     except AirflowNotFound:
         respond.supersede(desk, case.incident, "it is gone from Airflow")
         return desk.knowledge.store.case(case.incident.id)
     except (AirflowError, DoorClosed) as error:
+        if away(desk, error):
+            raise
         warn(f"{case.incident.id}: not looked at again: {error.message}")
         return None
 
@@ -325,9 +337,9 @@ def _act(
             limits=_limits(desk, grant),
             grant=grant_id,
         )
-    except (AirflowUnreachable, AirflowAuth):
-        raise
     except (AirflowError, Refused, DoorClosed) as refusal:
+        if away(desk, refusal):
+            raise
         warn(f"{case.incident.id}: not acted on: {refusal.message}")
         return desk.knowledge.store.case(case.incident.id)
 

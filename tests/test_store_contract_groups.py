@@ -93,12 +93,15 @@ def test_the_group_of_the_newest_incident_with_a_key(store: Store) -> None:
         incident(4, failed_at=NOW + HOUR, group="unnamed890"),
         incident(5, failed_at=NOW + HOUR, group="foreign890", group_key="host:db", instance="prod"),
     )
-    assert store.recent_group("default", "host:db", NOW - DAY) == "newest7890"
-    assert store.recent_group("default", "host:db", NOW) == "newest7890"
-    assert store.recent_group("default", "host:db", NOW + TICK) is None
-    assert store.recent_group("prod", "host:db", NOW) == "foreign890"
-    assert store.recent_group("default", "host", NOW) is None
-    assert store.recent_group("default", "", NOW) is None
+    assert store.recent_group("default", "host:db", NOW - DAY, NOW + DAY) == "newest7890"
+    assert store.recent_group("default", "host:db", NOW, NOW + DAY) == "newest7890"
+    assert store.recent_group("default", "host:db", NOW + TICK, NOW + DAY) is None
+    assert store.recent_group("default", "host:db", NOW - DAY, NOW) == "newest7890"
+    assert store.recent_group("default", "host:db", NOW - DAY, NOW - TICK) == "older67890"
+    assert store.recent_group("default", "host:db", NOW - DAY, NOW - HOUR - TICK) is None
+    assert store.recent_group("prod", "host:db", NOW, NOW + DAY) == "foreign890"
+    assert store.recent_group("default", "host", NOW, NOW + DAY) is None
+    assert store.recent_group("default", "", NOW, NOW + DAY) is None
 
 
 # --- counts, uses, marks -----------------------------------------------------------------------

@@ -288,7 +288,7 @@ class Twins(RuleBasedStateMachine):
         self.same(lambda store: store.vouches("default", "orders_etl", "t0"))
         self.same(lambda store: store.holds())
         self.same(lambda store: store.uses(["entry-a", "entry-b"]))
-        self.same(lambda store: store.recent_group("default", "db", NOW))
+        self.same(lambda store: store.recent_group("default", "db", NOW, NOW))
         counts = self.same(lambda store: store.counts())
         wanted: list[Status] = ["pending", "resolved", "superseded"]
         found = self.same(lambda store: store.cases(status=wanted))

@@ -256,9 +256,9 @@ class Store(Protocol):
     def group_members(self, group_id: str) -> tuple[str, ...]:
         """The full incident ids of a group, newest failure first. Raises NotFound."""
 
-    def recent_group(self, instance: str, key: str, since: datetime) -> str | None:
+    def recent_group(self, instance: str, key: str, since: datetime, until: datetime) -> str | None:
         """The group of the newest of the instance's incidents that were grouped by `key` and
-        failed at `since` or later; None for the key ""."""
+        failed between `since` and `until`, both included; None for the key ""."""
 
     def shortest_prefixes(self, ids: Collection[str]) -> Mapping[str, str]:
         """For each id of an incident or a group the shortest prefix of 4 or more characters that

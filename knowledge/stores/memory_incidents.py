@@ -122,14 +122,14 @@ class MemoryIncidents:
     def _members(self, group: str) -> tuple[str, ...]:
         return tuple(one.id for one in self._newest_first() if one.group == group)
 
-    def recent_group(self, instance: str, key: str, since: datetime) -> str | None:
+    def recent_group(self, instance: str, key: str, since: datetime, until: datetime) -> str | None:
         found = [
             one.group
             for one in self._newest_first()
             if key
             and one.group is not None
             and (one.instance, one.group_key) == (instance, key)
-            and one.failed_at >= since
+            and since <= one.failed_at <= until
         ]
         return found[0] if found else None
 

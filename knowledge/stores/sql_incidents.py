@@ -305,13 +305,14 @@ class SqlStore(EntryTables, ActingTables, LessonTables):
         )
         return tuple(row["id"] for row in found)
 
-    def recent_group(self, instance: str, key: str, since: datetime) -> str | None:
+    def recent_group(self, instance: str, key: str, since: datetime, until: datetime) -> str | None:
         with self._db.read():
             newest = self._db.row(
                 "SELECT group_id FROM incidents "
-                "WHERE instance = ? AND group_key = ? AND group_key <> '' AND failed_at >= ? "
+                "WHERE instance = ? AND group_key = ? AND group_key <> '' "
+                "AND failed_at BETWEEN ? AND ? "
                 "AND group_id IS NOT NULL ORDER BY failed_at DESC, seq DESC LIMIT 1",
-                [instance, key, time_text(since)],
+                [instance, key, time_text(since), time_text(until)],
             )
         return None if newest is None else str(newest["group_id"])
 

@@ -1,0 +1,129 @@
+"""One pass of the watch where one thing is odd: an answer, a clock, days away, a pause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from aiops_cli.errors import AirflowUnreachable
+from knowledge.records import Pause
+from tests.desk import REFUSED, Bench, bench
+from tests.test_respond import approve, fail
+
+LOG = "GET .*/dags/bad/.*/logs/.*"
+
+
+@pytest.fixture
+def at_work() -> Iterator[Bench]:
+    with bench() as made:
+        yield made
+
+
+def seen(at: Bench) -> set[str]:
+    return {case.incident.dag_id for case in at.store.cases()}
+
+
+def test_a_log_that_airflow_chokes_on_keeps_nothing_else_from_being_read(at_work: Bench) -> None:
+    now = at_work.clock.now()
+    at_work.server.add_failure("older", "load", events=[REFUSED], ended=now - timedelta(minutes=9))
+    at_work.server.add_failure("bad", "load", events=[REFUSED], ended=now - timedelta(minutes=5))
+    at_work.server.fault(LOG, status=500, times=100)
+    at_work.watch()
+    assert seen(at_work) == {"older"}
+    assert "bad.load" in at_work.warnings[-1]
+    at_work.server.faults.clear()
+    at_work.watch()
+    assert seen(at_work) == {"older", "bad"}
+
+
+def test_many_logs_that_do_not_come_are_not_all_waited_for(at_work: Bench) -> None:
+    now = at_work.clock.now()
+    fail(at_work)
+    at_work.watch()
+    for number in range(40):
+        ended = now - timedelta(minutes=number)
+        at_work.server.add_failure("bad", "load", run_id=f"r{number}", ended=ended)
+    at_work.server.fault(LOG, status=500, times=1000)
+    at_work.watch()
+    asked = {r.path for r in at_work.server.requests if "/dags/bad/" in r.path and "logs" in r.path}
+    assert 5 <= len(asked) < 15
+    at_work.server.faults.clear()
+    at_work.watch()
+    assert len(at_work.store.cases(dag="bad")) == 40
+
+
+def test_an_airflow_that_is_away_ends_the_pass(at_work: Bench) -> None:
+    at_work.server.add_failure("bad", "load", events=[REFUSED])
+    at_work.server.fault(LOG, status=500, times=100)
+    at_work.server.fault("GET .*/monitor/health", status=503, times=100)
+    with pytest.raises(AirflowUnreachable):
+        at_work.watch()
+
+
+def test_one_that_cannot_be_settled_keeps_no_other_from_it(at_work: Bench) -> None:
+    rows = []
+    for dag in ("bad", "good"):
+        rows.append(at_work.server.add_failure(dag, "load", events=[REFUSED]))
+        at_work.watch()
+        (case,) = at_work.store.cases(status=["pending"])
+        approve(at_work, case)
+    for row in rows:
+        at_work.finish(row)
+    at_work.server.fault("GET .*/dags/bad/.*/taskInstances/load$", status=500, times=100)
+    assert [case.incident.dag_id for case in at_work.watch()] == ["good"]
+
+
+def test_an_end_in_the_future_hides_nothing(at_work: Bench) -> None:
+    """A worker's clock writes it; other workers' clocks are right."""
+    tomorrow = at_work.clock.now() + timedelta(days=1)
+    at_work.server.add_failure("skewed", "load", events=[REFUSED], ended=tomorrow)
+    at_work.watch()
+    at_work.watch()
+    at_work.clock.advance(minutes=5)
+    at_work.server.add_failure("sales", "load", events=[REFUSED], ended=at_work.clock.now())
+    at_work.watch()
+    assert seen(at_work) == {"skewed", "sales"}
+
+
+def test_what_failed_days_apart_is_no_storm(at_work: Bench) -> None:
+    """The newest is read first after days away."""
+    now = at_work.clock.now()
+    at_work.store.set_watermark("prod", now - timedelta(days=6))
+    for run, ago in (("a", 0), ("b", 20), ("c", 40), ("d", 5 * 24 * 60), ("e", 5 * 24 * 60 + 9)):
+        ended = now - timedelta(minutes=ago)
+        at_work.server.add_failure("orders", "load", run_id=run, events=[REFUSED], ended=ended)
+    at_work.watch()
+    groups = {case.incident.run_id: case.incident.group for case in at_work.store.cases()}
+    assert groups["a"] == groups["b"] == groups["c"]
+    assert groups["d"] == groups["e"] != groups["a"]
+
+
+def test_a_pause_while_the_plan_is_made_stops_what_waited(at_work: Bench) -> None:
+    row = fail(at_work)
+    approve(at_work, at_work.only(), "retry_later", delay="1m")
+    at_work.clock.advance(minutes=2)
+    at_work.watch()
+    at_work.finish(row)
+    at_work.watch()
+    at_work.grant()
+    at_work.clock.advance(hours=25)
+    at_work.server.add_failure(
+        "orders", "load", run_id="next", events=[REFUSED], ended=at_work.clock.now()
+    )
+    (case,) = at_work.watch("auto")
+    assert case.status == "acting"
+    at_work.clock.advance(minutes=2)
+    before, clear = at_work.cleared(), at_work.desk.airflow.clear
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        if options["dry_run"]:
+            at_work.store.set_pause(Pause(True, "ben", at_work.clock.now()))
+        return clear(*args, **options)
+
+    at_work.desk.airflow.clear = slowly  # type: ignore[method-assign]  # somebody pauses meanwhile
+    at_work.watch("auto")
+    assert at_work.cleared() == before
+    assert at_work.store.case(case.incident.id).status == "pending"
