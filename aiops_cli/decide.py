@@ -14,6 +14,7 @@ from typing import Any
 
 from aiops_cli import gate, respond, two_people
 from aiops_cli.actions import checked
+from aiops_cli.actions.changes import MARKS
 from aiops_cli.diagnosis.delay import LOG, as_setting, retry_after
 from aiops_cli.errors import Refused, UsageError
 from aiops_cli.examine import Desk
@@ -108,11 +109,12 @@ def approve(
     cannot be done now: nothing was done then.
     """
     incident, by, now = case.incident, desk.settings.user, desk.clock.now()
+    runs = proposed.action != "none" and proposed.action not in MARKS
     if proposed.action == "none":
         decision = Decision(
             incident.id, "approve", now, by, "none", proposed.params, cause=proposed.cause
         )
-        vouches = () if rerun_safe is None else _vouches(incident, rerun_safe, by, now)
+        vouches = _vouches(incident, rerun_safe, by, now, runs)
         done = respond.decide(desk.knowledge, decision, vouches)
     else:
         reason = ""
@@ -132,7 +134,7 @@ def approve(
             shown=shown,
             cause=proposed.cause,
             reason=reason,
-            vouches=_vouches(incident, rerun_safe, by, now) if by_person else (),
+            vouches=_vouches(incident, rerun_safe, by, now, runs) if by_person else (),
         )
     _learn(desk.knowledge, incident, _as_said(proposed), now)
     return done
@@ -240,12 +242,13 @@ def _learn(knowledge: KnowledgeBase, incident: Incident, proposed: Proposal, at:
 
 
 def _vouches(
-    incident: Incident, rerun_safe: bool | None, by: str, at: datetime
+    incident: Incident, rerun_safe: bool | None, by: str, at: datetime, runs: bool
 ) -> tuple[Vouch, ...]:
-    """What an approval says of re-running: for the task, or for this pair of task and failure."""
+    """What an approval says of re-running: for the task, or for this pair of task and failure
+    where the task `runs` by it. Whoever marks it may do so because it must not run twice."""
     if rerun_safe is not None:
         return (_vouch(incident, rerun_safe, by, at, task=True),)
-    if not incident.signature.fingerprint:
+    if not runs or not incident.signature.fingerprint:
         return ()
     return (_vouch(incident, True, by, at, task=False),)
 

@@ -114,7 +114,8 @@ class Replay:
         granted = tuple(
             name
             for name, action in CATALOGUE.items()
-            if action.tier in ("retry", "change") and who_may(settings.actions, name) == "alone"
+            if action.tier in ("retry", "change")
+            and who_may(settings.actions, name, settings.two_people) == "alone"
         )
         knowledge.store.add_grant(
             Grant(LEAVE, granted, ("*",), LEAVE, clock.now(), ENDLESS, ENDLESS)

@@ -69,7 +69,11 @@ def preview(
         if not dry_run:
             supersede(desk, incident, stale.why)
         raise
-    return plans.preview(desk.airflow, incident.id, live, action, params, max_tasks=max_tasks)
+    try:
+        return plans.preview(desk.airflow, incident.id, live, action, params, max_tasks=max_tasks)
+    except AirflowForbidden as refused:
+        hint = _by_somebody_else(incident, action, params)
+        raise AirflowForbidden(refused.message, hint) from None
 
 
 def act(
@@ -99,7 +103,7 @@ def act(
     may_change(desk)
     store = desk.knowledge.store
     alone = kind == "auto"
-    who = who_may(desk.settings.actions, action)
+    who = who_may(desk.settings.actions, action, desk.settings.two_people)
     if who == "nobody" or (alone and who != "alone"):
         raise Refused(
             f"nobody may do {action} here" if who == "nobody" else f"{action} is never done alone",
@@ -250,8 +254,10 @@ def apply(
 
     note = stamp(desk, incident, decision)
     try:
-        if plan.changes and "changed" not in saved:
+        if plan.changes and not saved.get("changed"):
             _change(desk, plan, note, renew, save)
+        if plan.action == "update_connection" and "tested" not in saved:
+            _test(desk, plan, note, renew, save)
         if saved.get("waits_for"):  # settle sees how that run ends
             return
         if plan.action in changes.MARKS:
@@ -267,19 +273,21 @@ def apply(
     except Refused as refused:
         if not plan.changes:
             close(desk, incident, held[0], decision, "superseded", refused.message)
-        elif "changed" in saved:
-            stays = f"{refused.message}; what was changed stays so: aiops undo {incident.id}"
+        elif saved.get("changed"):
+            back = plan.no_undo or f"aiops undo {incident.id}"
+            stays = f"{refused.message}; what was changed stays so: {back}"
             close(desk, incident, held[0], decision, "unknown", stays)
         else:
             store.release(incident.id, held[0])
         raise
     except AirflowForbidden as refused:
-        if not saved.keys() & {"new_id", "changed"}:
+        if not _begun(saved) and not refused.unclear:
             store.release(incident.id, held[0])
-        raise AirflowForbidden(refused.message, _by_somebody_else(incident, plan)) from None
+        hint = _by_somebody_else(incident, plan.action, plan.params)
+        raise AirflowForbidden(refused.message, hint) from None
     except AirflowError as error:
         # What was surely not done is given back; what may have happened, settle asks Airflow.
-        if not saved.keys() & {"new_id", "changed"} and not error.unclear:
+        if not _begun(saved) and not error.unclear:
             store.release(incident.id, held[0])
         raise
     try:  # Airflow 3.1 cannot take the note with the clear
@@ -288,13 +296,18 @@ def apply(
         save({"note": f"no note left in Airflow: {error.message}"})
 
 
-def _by_somebody_else(incident: Incident, plan: Plan) -> str:
+def _begun(saved: Mapping[str, Any]) -> bool:
+    """Whether anything of the act stands in Airflow."""
+    return bool(saved.get("changed") or saved.get("new_id"))
+
+
+def _by_somebody_else(incident: Incident, action: str, params: Mapping[str, Any]) -> str:
     """What somebody whose login has the right would run."""
     import shlex  # 4 ms
 
-    needs = "Op" if {c.kind for c in plan.changes} & {"connection", "variable", "pool"} else "User"
-    given = [f"--set={name}={_typed(value)}" for name, value in plan.params.items()]
-    command = shlex.join(["aiops", "approve", incident.id, "--action", plan.action, *given])
+    needs = "Op" if action in ("update_connection", "set_variable", "resize_pool") else "User"
+    given = [f"--set={name}={_typed(value)}" for name, value in params.items()]
+    command = shlex.join(["aiops", "approve", incident.id, "--action", action, *given])
     return f"it takes the role {needs}; somebody who has it may run: {command}"
 
 
@@ -309,29 +322,44 @@ def _change(
     renew: Callable[[], None],
     save: Callable[[Mapping[str, Any]], None],
 ) -> None:
-    """Make the plan's changes and write down that they are made. A connection that Airflow's own
-    test refuses afterwards is put back, where it can be. Raises Refused."""
+    """Make the plan's changes and write down at once that they are made. Raises Refused."""
     airflow, first = desk.airflow, plan.changes[0]
-    said = None
     if plan.action in changes.MARKS:  # a mark takes the whole note, the task's own with it
         live = airflow.task_instance(plan.ref)
         note = f"{live.note}\n{note}" if live.note else note
     changes.make(airflow, plan.ref, plan.changes, note, renew)
-    if first.kind == "connection":
-        said = airflow.test_connection(first.name)
-        if said is not None and not said.passed and not plan.no_undo:
-            changes.make(airflow, plan.ref, changes.reverse(plan.changes), note, renew)
-            raise Refused(
-                f"Airflow's test of connection {first.name} failed with the new values: "
-                f"{said.message}",
-                "they were put back, and nothing was run again",
-            )
-    done: dict[str, Any] = {"changed": True}
-    if first.kind == "connection":
-        done["tested"] = None if said is None else said.passed
-    if first.kind == "dag run":
-        done["waits_for"] = [first.name, first.field]
-    save(done)
+    waits = {"waits_for": [first.name, first.field]} if first.kind == "dag run" else {}
+    save({"changed": True, **waits})
+
+
+def _test(
+    desk: Desk,
+    plan: Plan,
+    note: str,
+    renew: Callable[[], None],
+    save: Callable[[Mapping[str, Any]], None],
+) -> None:
+    """Have Airflow test the connection with its new values, where it does that. Where they fail
+    nothing runs again, and they are put back if they can be. Raises Refused."""
+    name = plan.changes[0].name
+    said = desk.airflow.test_connection(name)
+    if said is None or said.passed:
+        save({"tested": said and said.passed})
+        return
+    failed = f"Airflow's test of connection {name} failed with the new values: {said.message}"
+    if plan.no_undo:
+        raise Refused(failed, "nothing was run again: put it right in Airflow")
+    try:
+        changes.make(desk.airflow, plan.ref, changes.reverse(plan.changes), note, renew)
+    except changes.Changed:
+        raise
+    except Refused:
+        raise Refused(
+            f"{failed}; somebody has changed it meanwhile, so that it was not put back",
+            "nothing was run again: look at it in Airflow",
+        ) from None
+    save({"changed": False})
+    raise Refused(failed, "they were put back, and nothing was run again")
 
 
 def renewed(desk: Desk, incident: Incident, token: int) -> int:

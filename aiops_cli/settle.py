@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Literal
 
 from aiops_cli.actions import changes, retry
@@ -20,12 +19,11 @@ from aiops_cli.errors import (
     AirflowForbidden,
     AirflowNotFound,
     AirflowUnreachable,
-    Refused,
 )
-from aiops_cli.examine import Desk, note_relapse_of, ref_of, still_allowed, stopped
+from aiops_cli.examine import Desk, note_relapse_of, ref_of
 from aiops_cli.incidents import TaskInstance
-from aiops_cli.published import changes_of, plan_document
-from aiops_cli.respond import Warn, apply, close, renewed, stamp
+from aiops_cli.respond import Warn, close, renewed, stamp
+from aiops_cli.unfinished import go_on, may_go_on
 from knowledge.errors import DoorClosed, ModelUnavailable
 from knowledge.records import Case, Claim, Decision, Incident
 
@@ -86,7 +84,7 @@ def _look(desk: Desk, case: Case, claim: Claim, mode: str) -> None:
     if decision.action in changes.MARKS and whose != "untouched":
         _marked(desk, incident, claim, decision, live, mode, ours=whose == "ours")
     elif whose == "untouched":
-        _not_done(desk, incident, claim, decision, live, mode)
+        go_on(desk, incident, claim, decision, live, mode)
     elif whose == "theirs":
         why = f"somebody else has run it again (now {live.state or 'cleared'})"
         close(desk, incident, claim.token, decision, "superseded", why, live.try_number)
@@ -116,80 +114,6 @@ def whose_try(
     return "ours"
 
 
-def _not_done(
-    desk: Desk,
-    incident: Incident,
-    claim: Claim,
-    decision: Decision,
-    live: TaskInstance,
-    mode: str,
-) -> None:
-    """Past the door and still failed: either it waits for its time, or the act was cut off."""
-    if claim.not_before is not None and not claim.progress:
-        _waited(desk, incident, claim, decision, live, mode)
-    elif decision.plan.get("changes") and _may_go_on(desk, decision, mode):
-        _changed(desk, incident, claim, decision, live)
-    elif claim.lease_until < desk.clock.now():
-        why = "stopped between the decision and the act: look at it and approve again"
-        close(desk, incident, claim.token, decision, "unknown", why)
-
-
-def _changed(
-    desk: Desk, incident: Incident, claim: Claim, decision: Decision, live: TaskInstance
-) -> None:
-    """Nothing has run again yet of an act that changes something first: it waits for another
-    DAG's run, or it was cut off in between. What was changed is not changed once more."""
-    if claim.progress.get("waits_for"):
-        if not _run_ended(desk, incident, claim, decision):
-            return
-    elif claim.lease_until >= desk.clock.now():
-        return
-    planned = changes_of(decision.plan)
-    if not claim.progress.get("changed"):
-        stands = changes.standing(desk.airflow, live.ref, planned)
-        if stands != "new":
-            how = "before it changed anything" if stands == "old" else "and is not as planned now"
-            why = f"stopped between the decision and the act, {how}: look at it and approve again"
-            close(desk, incident, claim.token, decision, "unknown", why)
-            return
-    again = {one["task_id"] for one in decision.plan["clears"] if one["role"] == "upstream"}
-    action, params = str(decision.action), decision.params
-    alone = decision.kind == "auto"
-    plan = retry.preview(desk.airflow, live, action, params, alone=alone, again=again)
-    plan = replace(plan, changes=planned)
-    if plan_document(plan)["clears"] != decision.plan["clears"]:
-        why = (
-            f"{changes.told_name(planned[0])} is changed, but what would run again is not what was "
-            f"planned: look at it (aiops undo {incident.id} puts the change back)"
-        )
-        close(desk, incident, claim.token, decision, "unknown", why)
-        return
-    token = desk.knowledge.store.retake(incident.id, claim.token, desk.settings.lease)
-    if token is not None:  # else another watcher is at it
-        done = {**claim.progress, "changed": True, "waits_for": None}
-        desk.knowledge.store.progress(incident.id, token, done)
-        apply(desk, incident, token, decision, plan, done)
-
-
-def _run_ended(desk: Desk, incident: Incident, claim: Claim, decision: Decision) -> bool:
-    """Whether the other DAG's run is through. One that failed ends the act: what it should have
-    brought is not there."""
-    dag_id, run_id = claim.progress["waits_for"]
-    run = desk.airflow.run(dag_id, run_id)
-    if run.state == "failed":
-        why = f"the run of {dag_id} failed ({run_id}): nothing was run again"
-        close(desk, incident, claim.token, decision, "failed", why)
-    elif run.state != "success" and desk.clock.now() - decision.at > desk.settings.give_up:
-        why = f"the run of {dag_id} is still {run.state} after the time limit"
-        close(desk, incident, claim.token, decision, "unknown", why)
-    elif run.state != "success":
-        waiting = f"waiting for the run of {dag_id}: {run.state}"
-        if claim.progress.get("waiting") != waiting:
-            progress = {**claim.progress, "waiting": waiting}
-            desk.knowledge.store.progress(incident.id, claim.token, progress)
-    return run.state == "success"
-
-
 def _marked(
     desk: Desk,
     incident: Incident,
@@ -207,64 +131,11 @@ def _marked(
         close(desk, incident, claim.token, decision, "superseded", why, live.try_number)
         return
     token = claim.token
-    if not claim.progress.get("requeued") and _may_go_on(desk, decision, mode):
+    if not claim.progress.get("requeued") and may_go_on(desk, decision, mode):
         token = renewed(desk, incident, token)
         desk.airflow.requeue(incident.dag_id, incident.run_id)
     close(desk, incident, token, decision, "fixed", f"marked as {state}", live.try_number)
     _learn(desk, incident, decision)
-
-
-def _waited(
-    desk: Desk,
-    incident: Incident,
-    claim: Claim,
-    decision: Decision,
-    live: TaskInstance,
-    mode: str,
-) -> None:
-    """A retry that waits for its time. What was begun alone is judged again by what is true now;
-    a person's approval holds for the plan that was shown, unless somebody is in there by now."""
-    store = desk.knowledge.store
-    alone = decision.kind == "auto"
-    if alone and stopped(desk).paused:
-        store.release(incident.id, claim.token)
-        return
-    if claim.not_before is None or claim.not_before > desk.clock.now():
-        return
-    if desk.settings.read_only:  # it is for another machine that watches this Airflow
-        return
-    if alone and mode != "auto":
-        return
-    action, params = str(decision.action), decision.params
-    try:
-        if alone:
-            still_allowed(desk, incident, live, action, params)
-        else:
-            _nobody_came(desk, incident, decision)
-        plan = retry.preview(desk.airflow, live, action, params, alone=alone)
-        if alone and (pause := stopped(desk)).paused:  # meanwhile: Airflow may be slow to answer
-            raise Refused(f"paused by {pause.by}", "aiops resume lets grants hold again")
-    except Refused:
-        store.release(incident.id, claim.token)  # it waits for a person again
-        raise
-    if plan_document(plan)["clears"] != decision.plan["clears"]:
-        why = "what would run again has changed while it waited: look at it and approve again"
-        close(desk, incident, claim.token, decision, "unknown", why)
-        return
-    token = store.retake(incident.id, claim.token, desk.settings.lease)
-    if token is not None:  # else another watcher is at it
-        store.progress(incident.id, token, {"started": True})
-        apply(desk, incident, token, decision, plan)
-
-
-def _nobody_came(desk: Desk, incident: Incident, decision: Decision) -> None:
-    """Raises Refused where it was held after it was approved: whoever approved did not know."""
-    for hold in desk.knowledge.store.holds_on(incident.id):
-        if hold.at > decision.at:
-            raise Refused(
-                f"{hold.by} holds it since {decision.action} was approved",
-                f"when they are done, approve it again: aiops approve {incident.id}",
-            )
 
 
 def _before_them(desk: Desk, incident: Incident, claim: Claim, decision: Decision) -> None:
@@ -349,7 +220,7 @@ def _finish_run(desk: Desk, incident: Incident, claim: Claim, decision: Decision
     planned = {
         item["task_id"] for item in decision.plan.get("clears", ()) if item["role"] == "downstream"
     }
-    if not planned or not _may_go_on(desk, decision, mode):
+    if not planned or not may_go_on(desk, decision, mode):
         return claim.token
     run = desk.airflow.run_task_instances(incident.dag_id, incident.run_id)
     blocked = {
@@ -362,14 +233,6 @@ def _finish_run(desk: Desk, incident: Incident, claim: Claim, decision: Decision
     token = renewed(desk, incident, claim.token)
     desk.airflow.clear(incident.dag_id, incident.run_id, sorted(blocked), dry_run=False)
     return token
-
-
-def _may_go_on(desk: Desk, decision: Decision, mode: str) -> bool:
-    """Whether what is left of an act may be done: not by a program that may only read; a person's
-    always, the tool's own only while it may act alone."""
-    if desk.settings.read_only:
-        return False
-    return decision.kind != "auto" or (mode == "auto" and not stopped(desk).paused)
 
 
 def _not_started(
@@ -386,7 +249,7 @@ def _not_started(
     store = desk.knowledge.store
     run = desk.airflow.run(incident.dag_id, incident.run_id)
     if live.state is None and run.state == "failed" and not claim.progress.get("revived"):
-        if _may_go_on(desk, decision, mode):
+        if may_go_on(desk, decision, mode):
             token = renewed(desk, incident, claim.token)
             store.progress(incident.id, token, {**claim.progress, "revived": True})
             retry.revive(desk.airflow, live.ref)

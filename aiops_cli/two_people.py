@@ -26,9 +26,14 @@ def other_yes(case: Case, plan: Plan, by: str, at: datetime, within: timedelta) 
     same = [
         one
         for one in case.remarks
-        if one.text == _text(plan) and one.by != by and at - one.at <= within
+        if one.text == _text(plan) and _name(one.by) != _name(by) and at - one.at <= within
     ]
     return same[-1] if same else None
+
+
+def _name(user: str) -> str:
+    """Ana and ana are one person."""
+    return user.strip().casefold()
 
 
 def _text(plan: Plan) -> str:

@@ -38,12 +38,14 @@ def undo(desk: Desk, case: Case, reason: str = "") -> Case:
             f"{changes.told_name(made[0])} was changed once more since: nothing was done",
             "look at it in Airflow: putting back what it was would undo somebody else's work",
         )
-    if stands == "new":
-        note = f"{stamp(desk, incident, act)}; undone by {desk.settings.user}"
-        changes.make(desk.airflow, ref, back, note, lambda: None)
     claim, who = case.claim, desk.settings.user
-    if claim is not None and claim.state == "acting":
-        token = renewed(desk, incident, claim.token)
+    acting = claim is not None and claim.state == "acting"
+    # First, so that whoever is at it runs nothing again on what is put back now.
+    token = renewed(desk, incident, claim.token) if claim and acting else None
+    if stands == "new":
+        note = f"{stamp(desk, incident, act)}; undone by {who}"
+        changes.make(desk.airflow, ref, back, note, lambda: None)
+    if token is not None:
         close(desk, incident, token, act, "superseded", f"{who} undid it")
     why = f"undone: {reason}" if reason else "undone"
     now = desk.clock.now()

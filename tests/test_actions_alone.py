@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from knowledge.records import Case
 from tests.airflow_server import RUN
 from tests.cli import Cli
 from tests.desk import REFUSED, Bench, bench
+from tests.test_actions import Killed, killed_after
 
 BATCH = {"key": "batch", "value": "100"}
 
@@ -84,6 +86,38 @@ def test_with_setting_grant_and_three_confirmations_it_is_done_alone(at_work: Be
     at_work.watch("auto")
     assert at_work.server.variables["batch"]["value"] == "100"
     assert at_work.store.cases()[0].status == "acting"
+
+
+def test_what_takes_two_people_is_never_done_alone(at_work: Bench) -> None:
+    alone(at_work)
+    confirmed(at_work, 3)
+    at_work.grant(actions=("set_variable",))
+    now_fails(at_work)
+    settings = replace(at_work.desk.settings, two_people=("set_variable",))
+    replace(at_work, desk=replace(at_work.desk, settings=settings)).watch("auto")
+    assert "is a person's" in verdict(at_work)["action_allowed"]["reason"]
+    assert at_work.server.variables["batch"]["value"] == "500"
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_what_it_did_alone_is_finished_only_while_it_may(at_work: Bench, revoked: bool) -> None:
+    alone(at_work)
+    confirmed(at_work, 3)
+    grant = at_work.grant(actions=("set_variable",))
+    now_fails(at_work)
+    killed_after(at_work, "change_variable")
+    with pytest.raises(Killed):
+        at_work.watch("auto")
+    assert at_work.server.variables["batch"]["value"] == "100"
+    before = len(at_work.cleared())
+    if revoked:
+        at_work.store.revoke_grant(grant.id, "ben", at_work.clock.now())
+    at_work.clock.advance(minutes=10)
+    at_work.watch("ask")
+    assert len(at_work.cleared()) == before
+    at_work.watch("auto")
+    assert len(at_work.cleared()) == before + (not revoked)
+    assert at_work.store.cases()[0].status == ("needs_human" if revoked else "acting")
 
 
 def test_two_confirmations_are_not_enough(at_work: Bench) -> None:
@@ -164,6 +198,8 @@ def test_who_may_by_default(action: str) -> None:
     free = action in ("retry", "retry_later", "none")
     assert who_may({}, action) == ("alone" if free else "person")
     assert who_may({action: "nobody"}, action) == "nobody"
+    assert who_may({action: "alone"}, action, [action]) == "person"
+    assert who_may({action: "nobody"}, action, [action]) == "nobody"
 
 
 @pytest.mark.parametrize(
@@ -218,12 +254,14 @@ def test_the_first_yes_only_waits_for_the_second(cli: Cli) -> None:
     assert cli.status(one) == "pending"
     assert cli.server.variables["batch"]["value"] == "500"
     cli.ok("approve", one, *CHANGE)  # nobody is two people
+    cli.environ["AIOPS_USER"] = "Ana"
+    cli.ok("approve", one, *CHANGE)
     assert cli.server.variables["batch"]["value"] == "500"
     cli.environ["AIOPS_USER"] = "ben"
     cli.ok("approve", one, *CHANGE)
     assert cli.server.variables["batch"]["value"] == "100"
     shown = cli.ok("incidents", "show", one, "--json").json
-    assert (shown["decided"]["by"], shown["decided"]["reason"]) == ("ben", "approved by ana too")
+    assert (shown["decided"]["by"], shown["decided"]["reason"]) == ("ben", "approved by Ana too")
 
 
 def test_two_yeses_to_two_plans_are_not_enough(cli: Cli) -> None:

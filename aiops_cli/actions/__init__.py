@@ -5,7 +5,7 @@ A name that is not here is never done, whoever says it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,12 +55,13 @@ CATALOGUE: Mapping[str, Action] = {
 }
 
 
-def who_may(named: Mapping[str, str], action: str) -> str:
+def who_may(named: Mapping[str, str], action: str, two_people: Collection[str] = ()) -> str:
     """`nobody`, `person` or `alone`: the setting's word, where it has one. By default only what
-    runs the one task again may be done alone; what changes more is a person's."""
-    if action in named:
-        return named[action]
-    return "alone" if action in ("retry", "retry_later", "none") else "person"
+    runs the one task again may be done alone; what changes more is a person's, and so is what
+    takes two people."""
+    default = "alone" if action in ("retry", "retry_later", "none") else "person"
+    word = named.get(action, default)
+    return "person" if word == "alone" and action in two_people else word
 
 
 def checked(name: str, params: Mapping[str, Any]) -> Action:

@@ -20,7 +20,13 @@ from aiops_cli.actions.values import (
     plain_value,
     whole_number,
 )
-from aiops_cli.errors import AirflowNotFound, AirflowUnreachable, Refused, UsageError
+from aiops_cli.errors import (
+    AirflowError,
+    AirflowNotFound,
+    AirflowUnreachable,
+    Refused,
+    UsageError,
+)
 from aiops_cli.incidents import MASK, Change, TaskRef
 from aiops_cli.seams import Airflow
 from knowledge.redact import redact
@@ -111,11 +117,22 @@ def make(
             _make(airflow, ref, together, note)
         except AirflowUnreachable as unclear:
             # It may have come through all the same.
-            if not unclear.unclear or standing(airflow, ref, together) != "new":
+            if not unclear.unclear or not _came_through(airflow, ref, together):
                 raise
-    left = [one for one in changes if not _same(_now(airflow, ref, one), one.new)]
+    try:
+        left = [one for one in changes if not _same(_now(airflow, ref, one), one.new)]
+    except AirflowError as unseen:
+        unseen.unclear = True  # it is made, and must not be taken for never done
+        raise
     if left:
         raise Changed(left)
+
+
+def _came_through(airflow: Airflow, ref: TaskRef, changes: Sequence[Change]) -> bool:
+    try:
+        return standing(airflow, ref, changes) == "new"
+    except AirflowError:
+        return False
 
 
 class Changed(Refused):
@@ -218,7 +235,14 @@ def _of_dag(airflow: Airflow, own_run: str, params: Mapping[str, Any]) -> tuple[
     plain_value("conf", conf)
     if airflow.dag(name).is_paused:
         raise Refused(f"{name} is paused in Airflow: a run of it would wait", "unpause it first")
-    return (Change("dag run", name, own_run, None, dict(conf)),)
+    try:
+        run = airflow.run(name, own_run)
+    except AirflowNotFound:
+        return (Change("dag run", name, own_run, None, dict(conf)),)
+    raise Refused(
+        f"{name} was run for this incident already: {own_run} is {run.state}",
+        "when it is through, run the task again: --action retry",
+    )
 
 
 def _needed(params: Mapping[str, Any], name: str) -> str:
@@ -325,8 +349,12 @@ def _make(airflow: Airflow, ref: TaskRef, changes: Sequence[Change], note: str) 
     elif change.kind == "pool":
         airflow.resize_pool(change.name, change.new)
     elif change.kind == "xcom":
-        for one in changes:
-            airflow.delete_xcom(replace(ref, task_id=one.name, map_index=-1), one.field)
+        for number, one in enumerate(changes):
+            try:
+                airflow.delete_xcom(replace(ref, task_id=one.name, map_index=-1), one.field)
+            except AirflowError as error:
+                error.unclear = error.unclear or number > 0  # those before it are gone
+                raise
     elif change.kind == "dag run":
         airflow.trigger(change.name, change.field, change.new, note)
     else:

@@ -104,7 +104,8 @@ def _one(
     )
     document = plan_document(plan)
     warning = decide.warning(case)
-    if warning and not json:
+    asks = not yes and not dry_run
+    if warning and (asks or not json):
         talk.print(warning)
     if dry_run:
         if not json:
@@ -112,11 +113,11 @@ def _one(
 
             console().print(plan_text(document))
         return document
-    if not json:
+    if asks or not json:  # nobody says yes to what they have not seen
         from aiops_cli.render_plan import plan_text
 
         talk.print(plan_text(document))
-    if not yes and not confirm("do this?"):
+    if asks and not confirm("do this?"):
         talk.print(f"{case.incident.id}: nothing was done")
         return None
     done = decide.approve(desk, case, proposed, plan, rerun_safe)
