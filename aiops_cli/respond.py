@@ -35,7 +35,9 @@ from knowledge.records import (
     OutcomeName,
     Vouch,
 )
+from knowledge.redact import redact
 
+LONGEST_NAME = 100  # characters of who approved it, in a note
 LONGEST_WHY = 200  # characters of the cause in a note, which may have 1,000 in all
 
 
@@ -377,8 +379,10 @@ def renewed(desk: Desk, incident: Incident, token: int) -> int:
 def stamp(desk: Desk, incident: Incident, decision: Decision) -> str:
     """The line that every act leaves in Airflow's note, set by the clear itself: it tells people
     what happened, why, and how it is put back, and tells our clears from other people's."""
-    who = "alone" if decision.kind == "auto" else f"by {decision.by}"
-    why = re.sub(r"[()\s]+", " ", decision.cause or decision.reason).strip() or "no cause given"
+    name = re.sub(r"[,\s]+", " ", decision.by)[:LONGEST_NAME]
+    who = "alone" if decision.kind == "auto" else f"by {name}"
+    said = redact(decision.cause or decision.reason)  # Airflow shows it to more people
+    why = re.sub(r"[()\s]+", " ", said).strip() or "no cause given"
     if len(why) > LONGEST_WHY:
         why = why[: LONGEST_WHY - 1] + "…"
     if decision.plan.get("changes") and not decision.plan.get("no_undo"):

@@ -217,6 +217,14 @@ def test_an_extra_that_hides_something_is_left_alone(at_work: Bench) -> None:
         )
 
 
+def test_an_extra_that_is_no_object_is_left_alone(at_work: Bench) -> None:
+    fail(at_work)
+    orders_db(at_work)["extra"] = "?sslmode=disable"
+    params = {"connection_id": "orders_db", "extra": {"sslmode": "require"}}
+    with pytest.raises(Refused, match="no JSON object"):
+        plan_of(at_work, "update_connection", params)
+
+
 def test_nothing_to_change_and_nothing_there(at_work: Bench) -> None:
     fail(at_work)
     with pytest.raises(Refused, match="no connection orders_db"):
@@ -334,9 +342,10 @@ def test_what_is_not_above_or_too_much(at_work: Bench) -> None:
         )
 
 
-def test_an_upstream_that_is_under_way_is_left_alone(at_work: Bench) -> None:
+@pytest.mark.parametrize("state", ["running", "up_for_retry", "up_for_reschedule"])
+def test_an_upstream_that_is_under_way_is_left_alone(at_work: Bench, state: str) -> None:
     fail(at_work)
-    at_work.server.instances["orders", RUN, "clean", -1]["state"] = "running"
+    at_work.server.instances["orders", RUN, "clean", -1]["state"] = state
     with pytest.raises(AiopsError):
         do(at_work, "retry_upstream", {"task_ids": "clean"})
     assert at_work.cleared() == []

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from aiops_cli import decide, gate
 from aiops_cli.commands.hold import made
-from aiops_cli.errors import AiopsError, AirflowForbidden, Refused
+from aiops_cli.errors import AiopsError, AirflowForbidden, Refused, UsageError
 from aiops_cli.undo import undo
 from tests.airflow_server import RUN
 from tests.desk import Bench, bench
@@ -266,3 +267,32 @@ def test_without_the_right_to_look_the_command_is_for_somebody_else(at_work: Ben
         plan_of(at_work, "update_connection", MOVE)
     assert "role Op" in refused.value.hint
     assert "--set=host=db2.example.com" in refused.value.hint
+
+
+def test_a_note_holds_no_secret_and_stays_ours_whatever_the_name(at_work: Bench) -> None:
+    row = fail(at_work)
+    settings = replace(at_work.desk.settings, user="Doe, Ana")
+    named = replace(at_work, desk=replace(at_work.desk, settings=settings))
+    proposed = decide.Proposal("retry", {}, "password=hunter2abc")
+    decide.approve(named.desk, named.only(), proposed, plan_of(named, "retry", {}), None)
+    assert "hunter2abc" not in row["note"]
+    assert "by Doe Ana," in row["note"]
+    assert gate.foreign_word(row["note"], at_work.store.base_id()) == ""
+
+
+@pytest.mark.parametrize(
+    ("action", "params"),
+    [
+        ("update_connection", {"connection_id": "db", "extra": '{"password": "hunter2abc"}'}),
+        ("set_variable", {"key": "dsn", "value": "postgresql://etl:hunter2abc@db1/orders"}),
+        ("trigger_dag", {"dag_id": "prices", "conf": {"api_key": "hunter2abc"}}),
+    ],
+)
+def test_what_is_remembered_holds_no_secret(
+    at_work: Bench, action: str, params: dict[str, Any]
+) -> None:
+    fail(at_work)
+    now, known = at_work.clock.now(), at_work.desk.knowledge
+    with pytest.raises(UsageError, match="looks like a secret"):
+        decide.remember(known, at_work.only(), cause="it", action=action, params=params, at=now)
+    assert "hunter2abc" not in repr(at_work.store.entries(kind="incident"))

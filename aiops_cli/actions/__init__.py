@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from aiops_cli.actions.values import plain_value
 from aiops_cli.config import parse_duration
 from aiops_cli.errors import UsageError
 
@@ -25,6 +26,8 @@ class Action:
     params: tuple[str, ...] = ()
 
 
+# The params whose values are written into Airflow; the others are names of things there.
+_WRITTEN = frozenset({"host", "schema", "login", "extra", "value", "conf"})
 DEFAULT_DELAY = "15m"  # of retry_later, where nothing else is said
 
 CATALOGUE: Mapping[str, Action] = {
@@ -65,7 +68,8 @@ def who_may(named: Mapping[str, str], action: str, two_people: Collection[str] =
 
 
 def checked(name: str, params: Mapping[str, Any]) -> Action:
-    """The action of this name, its params known to it and readable. Raises UsageError otherwise."""
+    """The action of this name, its params known to it, readable and nobody's secret: they are kept
+    and shown. Raises UsageError otherwise."""
     action = CATALOGUE.get(name)
     if action is None:
         raise UsageError(f"there is no action {name!r}", f"one of: {', '.join(CATALOGUE)}")
@@ -75,4 +79,6 @@ def checked(name: str, params: Mapping[str, Any]) -> Action:
         raise UsageError(f"{name} does not take {', '.join(unknown)}", f"it takes {takes}")
     if "delay" in params:
         parse_duration(str(params["delay"]))
+    for one in _WRITTEN & set(params):
+        plain_value(one, params[one])
     return action

@@ -167,7 +167,12 @@ def _of_connection(airflow: Airflow, params: Mapping[str, Any]) -> tuple[Change,
             f"Airflow has no connection {name} in its database",
             "one of the environment or a secrets backend is changed there",
         ) from None
-    if any(field.startswith(EXTRA) for field in fields) and MASK in json.dumps(known[""]):
+    extra = any(field.startswith(EXTRA) for field in fields)
+    if extra and not isinstance(known[""], dict):
+        raise Refused(
+            f"the extra of connection {name} is no JSON object", "change it in Airflow's UI"
+        )
+    if extra and MASK in json.dumps(known[""]):
         raise Refused(
             f"the extra of connection {name} holds values that Airflow hides",
             "change it in Airflow's UI, then approve with --action retry",
@@ -217,7 +222,9 @@ def _of_xcom(airflow: Airflow, ref: TaskRef, params: Mapping[str, Any]) -> tuple
     if missing or not keys:
         raise Refused(
             f"{writer} has no XCom {', '.join(missing)}",
-            f"it has: {', '.join(sorted(there)) or 'none'}",
+            f"it has: {', '.join(sorted(there))}"
+            if there
+            else f"to run it again: --action retry_upstream --set task_ids={writer.task_id}",
         )
     return tuple(Change("xcom", writer.task_id, key, THERE, None) for key in keys)
 

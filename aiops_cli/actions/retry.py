@@ -17,7 +17,17 @@ from aiops_cli.seams import Airflow
 
 BLOCKED = "upstream_failed"
 # Cleared all the same, a server before 3.3 would restart them.
-UNDER_WAY = frozenset({"running", "queued", "scheduled", "deferred", "restarting"})
+UNDER_WAY = frozenset(
+    {
+        "running",
+        "queued",
+        "scheduled",
+        "deferred",
+        "restarting",
+        "up_for_retry",
+        "up_for_reschedule",
+    }
+)
 
 Step = Callable[[], None]
 Save = Callable[[dict[str, Any]], None]
