@@ -132,6 +132,7 @@ def one_page(name: str) -> Page:
 # ---- the queue ----
 
 
+@pytest.mark.file_only
 def test_an_empty_queue_says_so(page: Page) -> None:
     page.look()
     assert "Nothing waits for a person." in page.text
@@ -219,6 +220,7 @@ def test_a_stale_plan_is_not_done(cli: Cli, page: Page) -> None:
     assert "then what it blocked: publish" in page.text  # the new plan, to be decided on anew
 
 
+@pytest.mark.file_only
 def test_another_diagnosis_than_the_shown_one_is_not_approved(cli: Cli, page: Page) -> None:
     first = cli.mended()
     id_ = cli.capture("orders", run_id="second", events=[REFUSED])
@@ -250,6 +252,7 @@ def test_another_diagnosis_than_the_shown_one_is_not_approved(cli: Cli, page: Pa
     assert cli.status(id_) == "pending"
 
 
+@pytest.mark.file_only
 def test_edited_first_the_edited_plan_is_shown_and_done(cli: Cli, page: Page) -> None:
     id_ = answered(cli)
     before = cli.cleared()
@@ -269,6 +272,7 @@ def test_edited_first_the_edited_plan_is_shown_and_done(cli: Cli, page: Page) ->
     assert decided["cause"] == "the nightly restart"
 
 
+@pytest.mark.file_only
 def test_what_nobody_has_answered_can_be_answered(cli: Cli, page: Page, waiting: str) -> None:
     page.look(incident=waiting)
     assert "Approve" not in page.buttons()
@@ -303,6 +307,7 @@ def test_what_is_new_is_remembered_without_acting(cli: Cli, page: Page, waiting:
     assert cli.cleared() == []
 
 
+@pytest.mark.file_only
 def test_with_airflow_away_the_queue_still_shows_and_says_why_not(cli: Cli, page: Page) -> None:
     id_ = answered(cli)
     page.look()
@@ -318,6 +323,7 @@ def test_with_airflow_away_the_queue_still_shows_and_says_why_not(cli: Cli, page
 # ---- who may ----
 
 
+@pytest.mark.file_only
 def test_read_only_shows_all_and_offers_nothing(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, page: Page
 ) -> None:
@@ -356,6 +362,7 @@ def test_who_came_around_the_proxy_decides_nothing(
 # ---- what is shown is text ----
 
 
+@pytest.mark.file_only
 def test_hostile_text_is_shown_as_text(cli: Cli, page: Page) -> None:
     id_ = cli.capture("orders", events=[exception("KeyError", HOSTILE)])
     cli.ok("note", id_, HOSTILE)

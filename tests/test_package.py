@@ -106,7 +106,7 @@ def test_the_metadata_is_whole(built: Built) -> None:
     for needed in ("typer", "apsw", "sqlite-vec", "pyyaml", "platformdirs", "detect-secrets"):
         required = metadata.get_all("Requires-Dist", [])
         assert any(each.startswith(needed) for each in required), needed
-    assert set(metadata.get_all("Provides-Extra", [])) >= {"mcp", "notify", "postgres"}
+    assert set(metadata.get_all("Provides-Extra", [])) >= {"dashboard", "mcp", "notify", "postgres"}
     with zipfile.ZipFile(built.wheel) as archive:
         scripts = archive.read(f"{NAME}.dist-info/entry_points.txt").decode()
         licence = archive.read(f"{NAME}.dist-info/licenses/LICENSE").decode()
