@@ -253,8 +253,9 @@ class AirflowBox:
             seen[Path(dag["fileloc"]).resolve()] = when.timestamp()
         for error in errors:
             when = datetime.fromisoformat(error["timestamp"].replace("Z", "+00:00"))
-            seen[self.dags / error["filename"]] = when.timestamp()
-        return all(seen.get(file, 0.0) >= file.stat().st_mtime for file in self._dag_files())
+            seen[(self.dags / error["filename"]).resolve()] = when.timestamp()
+        files = (file.resolve() for file in self._dag_files())  # a DAG file may be a link
+        return all(seen.get(file, 0.0) >= file.stat().st_mtime for file in files)
 
     def _dag_files(self) -> Iterable[Path]:
         for file in self.dags.rglob("*.py"):

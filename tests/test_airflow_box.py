@@ -159,6 +159,21 @@ def test_an_airflow_that_ends_is_told_with_the_end_of_its_log(tmp_path: Path) ->
         AirflowBox(env, tmp_path / "home", tmp_path, version="3.3.2").start()
 
 
+def test_a_linked_dag_file_is_known_by_either_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dags, real = tmp_path / "dags", tmp_path / "real.py"
+    dags.mkdir()
+    real.write_text("from airflow.sdk import dag")
+    (dags / "link.py").symlink_to(real)
+    box = AirflowBox(tmp_path, tmp_path / "home", dags, version="3.3.2")
+    known: list[dict[str, str]] = []
+    monkeypatch.setattr(box, "request", lambda method, path: {"import_errors": [], "dags": known})
+    assert not box.parsed()
+    known.append({"fileloc": str(dags / "link.py"), "last_parsed_time": "2100-01-01T00:00:00Z"})
+    assert box.parsed()
+
+
 def test_a_missing_environment_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(BoxError, match=r"make \.envs/airflow-3\.3\.2"):
         AirflowBox(tmp_path, tmp_path, tmp_path, version="3.3.2").start()
