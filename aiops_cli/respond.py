@@ -218,6 +218,8 @@ def _vouched_above(desk: Desk, incident: Incident, plan: Plan) -> None:
             patterns=desk.settings.rerun_safe,
             retries=task.retries if task else 0,
             trust_retries=desk.settings.gate.trust_retries,
+            now=desk.clock.now(),
+            stands_after=desk.settings.gate.vouch_after,
         )
         if not safety.for_task:
             raise Refused(f"{task_id} would run anew: {safety.why}", "a person may approve it")
