@@ -2,8 +2,9 @@
 
 The record is laid out as events in time: an incident is seen and judged, a person decides and that
 is learned, an outcome becomes known. Each judgement is held against what came out in the end.
-Entries of other origin than a decision are known from when they were stored; one that was retired
-since is left out throughout, for nobody kept since when.
+Lessons of what was done in Airflow itself are known from when they were learned, with the entries
+that they make; other entries from when they were stored. An entry that was retired since is left
+out throughout, for nobody kept since when.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from knowledge import calibration
 from knowledge.base import KnowledgeBase
 from knowledge.calibration import Truth, truth, was_right
 from knowledge.errors import DoorClosed
-from knowledge.records import Case, Entry, Vouch
+from knowledge.records import Case, Entry, Lesson, Vouch
 from knowledge.stores import Store
 
 BLOCK = 50
@@ -77,7 +78,6 @@ def run(
         source.store.cases(instance=instance),
         key=lambda case: (case.incident.seen_at, case.incident.id),
     )
-    seen = {case.incident.id for case in cases}
     steps: list[Step] = []
     vouches = _Vouches(source.store)
     events: list[tuple[datetime, int, int, Callable[[], object]]] = []
@@ -86,12 +86,14 @@ def run(
     def at(moment: datetime, order: int, act: Callable[[], object]) -> None:
         events.append((moment, order, next(number), act))
 
-    stored: dict[datetime, list[Entry]] = {}
+    stored: dict[tuple[datetime, int], list[Entry]] = {}
     for entry in source.store.entries():
-        if entry.incident_id not in seen:
-            stored.setdefault(entry.created_at, []).append(entry)
-    for moment, entries in stored.items():
-        at(moment, 0, partial(replay.knowledge.put, entries, moment))
+        if entry.kind != "history":
+            order = 0 if entry.incident_id is None else 2  # a person's answer comes after it failed
+            stored.setdefault((entry.created_at, order), []).append(entry)
+    for (moment, order), entries in stored.items():
+        at(moment, order, partial(replay.knowledge.put, entries, moment))
+    _lessons(at, replay, source)
     for case in cases:
         at(case.incident.seen_at, 1, partial(_judge, replay, case, steps))
         _decisions(at, replay, source, case, vouches)
@@ -106,6 +108,31 @@ def run(
 def _judge(replay: Replay, case: Case, steps: list[Step]) -> None:
     document = replay.judge(case.incident)
     steps.append(Step(case, document, verdict(document), truth(case)))
+
+
+def _lessons(
+    at: Callable[[datetime, int, Callable[[], object]], None],
+    replay: Replay,
+    source: KnowledgeBase,
+) -> None:
+    """The events of what was learned from Airflow, all of one moment together."""
+    live = {entry.id for entry in source.store.entries(kind="history")}
+    gone = {
+        entry.symptoms[0].signature.fingerprint
+        for entry in source.store.entries(kind="history", retired=True)
+        if entry.id not in live
+    }
+    learned: dict[datetime, list[Lesson]] = {}
+    for one in source.store.lessons(source.store.lesson_counts()):
+        learned.setdefault(one.seen_at, []).append(one)
+
+    def learn(several: Sequence[Lesson], moment: datetime) -> None:
+        replay.store.add_lessons(several)
+        prints = {one.signature.fingerprint for one in several} - gone
+        replay.knowledge.learn_history(prints, moment)
+
+    for moment, several in learned.items():
+        at(moment, 0, partial(learn, several, moment))
 
 
 class _Vouches:
@@ -187,10 +214,11 @@ def measure(
     `anew` says that a model was asked in the replay; otherwise the opinions that are stored
     with the incidents count."""
     blocks = [steps[start : start + BLOCK] for start in range(0, len(steps), BLOCK)]
+    failed_at = [step.case.incident.failed_at for step in steps]
     return {
         "incidents": len(steps),
-        "since": utc(steps[0].case.incident.failed_at) if steps else None,
-        "until": utc(steps[-1].case.incident.failed_at) if steps else None,
+        "since": utc(min(failed_at)) if steps else None,  # a pass looks at the newest first
+        "until": utc(max(failed_at)) if steps else None,
         "known": sum(step.known is not None for step in steps),
         "outcomes": _counts(steps),
         "curve": [

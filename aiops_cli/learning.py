@@ -259,7 +259,11 @@ def look(airflow: Airflow, live: TaskInstance) -> tuple[Seen, Sequence[Event]]:
             live=live,
             tries=tries,
             acts=acts_of(events, ref),
-            changes=None if len(rows) == ROWS else [one for row in rows for one in changes(row)],
+            # Of a run with more rows the oldest are cut off, and with them who marked it or whose
+            # stamp it bore: what was done is not known then.
+            changes=None
+            if ROWS in (len(rows), len(events))
+            else [one for row in rows for one in changes(row)],
             stamped=stamped_tries(events, [live.note]),
         ),
         events,

@@ -43,10 +43,13 @@ def notice(desk: Desk, warn: Warn) -> None:
         )
         if case.incident.kind == "task" and case.decision and case.decision.kind == "superseded"
     }
-    done = (set(mark.get("done", ())) & cases.keys()) | store.known_lessons(cases)
+    done, learned = set(mark.get("done", ())) & cases.keys(), store.known_lessons(cases)
     for case in [case for id_, case in cases.items() if id_ not in done][:NOTICED_AT_ONCE]:
         try:
-            if _learn_of(desk, case):
+            if case.incident.id in learned:  # perhaps when the embedder was away
+                make_entries(desk, [case.incident.signature.fingerprint])
+                done.add(case.incident.id)
+            elif _learn_of(desk, case):
                 done.add(case.incident.id)
         except (AirflowUnreachable, AirflowAuth):
             raise

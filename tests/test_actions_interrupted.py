@@ -285,6 +285,7 @@ def test_a_note_holds_no_secret_and_stays_ours_whatever_the_name(at_work: Bench)
     [
         ("update_connection", {"connection_id": "db", "extra": '{"password": "hunter2abc"}'}),
         ("set_variable", {"key": "dsn", "value": "postgresql://etl:hunter2abc@db1/orders"}),
+        ("set_variable", {"key": "db_password", "value": "hunter2abc"}),
         ("trigger_dag", {"dag_id": "prices", "conf": {"api_key": "hunter2abc"}}),
     ],
 )

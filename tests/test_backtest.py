@@ -12,6 +12,7 @@ import pytest
 
 from aiops_cli.backtest import OUTCOMES, Step, baselines, judged, measure, model, precision, run
 from aiops_cli.backtest_page import as_html
+from aiops_cli.published import utc
 from aiops_cli.replay import Replay, SetClock, verdict
 from bench import stream as simulated
 from bench._site import corpus, stream
@@ -23,7 +24,7 @@ from knowledge.signature import sign
 from knowledge.stores import Store
 from knowledge.stores.memory import MemoryStore
 from knowledge.stores.sqlite import SqliteStore
-from tests import builders
+from tests import builders, samples
 from tests.cli import Cli
 from tests.test_page import read
 
@@ -174,6 +175,43 @@ def test_runbooks_are_known_from_when_they_were_stored() -> None:
     assert [step.outcome for step in record.replayed()] == ["asked", "told"]
 
 
+def test_what_somebody_remembered_without_a_decision_is_known_from_then_on() -> None:
+    record = Record()
+    first = record.seen(failed(0))
+    at = first.seen_at + HOUR
+    record.knowledge.learn(first, action="none", params={}, cause="moved", at=at)
+    record.seen(failed(0, run_id="before", ti_id="before", seen_at=T0 + HOUR / 2))
+    record.seen(failed(3))
+    assert [step.outcome for step in record.replayed()] == ["asked", "asked", "told"]
+
+
+def test_what_airflow_taught_is_known_from_when_it_was_learned() -> None:
+    record = Record()
+    record.seen(failed(0))
+    learned = T0 + 15 * HOUR
+    one = samples.lesson(
+        0,
+        signature=sign(REFUSED),
+        failed_at=T0,
+        at=T0,
+        ended_at=T0 + HOUR,
+        seen_at=learned,
+        params={},
+    )
+    record.store.add_lessons([one])
+    record.knowledge.learn_history([one.signature.fingerprint], T0 + 100 * HOUR)
+    record.seen(failed(3))
+    before, after = (step.document for step in record.replayed())
+    checks = {check["name"]: check["passed"] for check in after["gate"]["checks"]}
+    assert before["diagnosis"]["action"] is None
+    assert (after["diagnosis"]["action"], after["decision"]) == ("retry", "ask")
+    assert (checks["evidence"], checks["rerun_safe"]) == (True, False)
+    record.store.retire_entries(
+        [record.store.entries(kind="history")[0].id], "ana", T0 + 200 * HOUR, "no"
+    )
+    assert record.replayed()[1].document["diagnosis"]["action"] is None, "left out throughout"
+
+
 # ---- what it comes to ----
 
 
@@ -253,6 +291,14 @@ def test_what_a_model_was_worth() -> None:
     assert found["stopped"] == {"wasted": 1, "right": 1}
     bins = {one["from"]: (one["said"], one["right"]) for one in found["reliability"]}
     assert (bins[0.95], bins[0.6]) == ((2, 2), (2, 0))
+
+
+def test_the_time_is_from_the_first_failure_to_the_last_though_the_newest_is_seen_first() -> None:
+    cases = [Case(failed(number), "pending") for number in (1, 2, 0)]
+    doc = measure(
+        [replace(step(), case=case) for case in cases], embedder="", floor=0.85, risk=0.01
+    )
+    assert (doc["since"], doc["until"]) == (utc(T0), utc(T0 + 20 * HOUR))
 
 
 def test_no_model_is_no_model() -> None:

@@ -369,3 +369,17 @@ def test_ten_thousand_tries_are_read_in_bounded_memory(
 
     few, many = peak(50), peak(1_000)
     assert many < 2 * few + 2**20
+
+
+@pytest.mark.parametrize("rows", [learning.ROWS - 1, learning.ROWS])
+def test_where_the_run_has_more_rows_than_are_read_nobody_knows_who_ran_it(
+    at_work: Bench, began: datetime, rows: int
+) -> None:
+    """Another aiops' stamp, or a mark, may be among those that were cut off."""
+    add_history(at_work.server, "orders", HEALED, began, budgets=[0, 1])
+    for _ in range(rows):
+        add_clear(at_work.server, "orders", began + 5 * MINUTE)
+    walk(at_work)
+    (lesson,) = lessons(at_work)
+    assert lesson.outcome == ("unknown" if rows == learning.ROWS else "fixed")
+    assert len(at_work.store.entries(kind="history")) == (rows < learning.ROWS)

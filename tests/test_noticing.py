@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from knowledge.embedders import BuiltinEmbedder
+from knowledge.errors import ModelUnavailable
 from knowledge.records import Lesson
 from tests.desk import REFUSED, Bench, bench
 from tests.history import add_clear
@@ -191,3 +193,23 @@ def test_a_clear_that_never_ends_is_given_up(at_work: Bench) -> None:
     at_work.server.requests.clear()
     at_work.watch()
     assert not [one for one in at_work.server.sent("GET") if "/taskInstances/load" in one.path]
+
+
+def test_an_entry_waits_for_an_embedder_that_is_away(
+    at_work: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = failed(at_work)
+    cleared(at_work, row)
+    at_work.watch()
+    ended(at_work, row)
+
+    def away(_self: BuiltinEmbedder, _texts: Sequence[str]) -> NoReturn:
+        raise ModelUnavailable("the model", "it is away", "wait")
+
+    with monkeypatch.context() as gone:
+        gone.setattr(BuiltinEmbedder, "embed", away)
+        at_work.watch()
+    assert len(lessons(at_work)) == 1
+    assert at_work.store.entries(kind="history") == ()
+    at_work.watch()
+    assert len(at_work.store.entries(kind="history")) == 1

@@ -112,6 +112,9 @@ def test_what_a_plain_retry_would_have_done() -> None:
         alone("unknown"),
         brief(decided("shadow")),
         brief(decided("approve")),
+        brief(decided("reject", "none")),
+        brief(decided("reject", "resize_pool")),
+        brief(decided("reject", None)),
     )
     assert told.plain_retry == PlainRetry(known=9, right=2, wasted=5, harmful=2)
 

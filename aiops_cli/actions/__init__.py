@@ -80,5 +80,6 @@ def checked(name: str, params: Mapping[str, Any]) -> Action:
     if "delay" in params:
         parse_duration(str(params["delay"]))
     for one in _WRITTEN & set(params):
-        plain_value(one, params[one])
+        # What makes a variable's value a secret may be its name: `db_password`.
+        plain_value(str(params.get("key", one)) if one == "value" else one, params[one])
     return action
