@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def test_the_queue_leads_to_an_incident_with_all_there_is_to_know(cli: Cli, page
     page.look()
     assert "orders.load" in page.text
     assert "proposes retry" in page.text
-    assert "1 wait for a person" in page.text
+    assert "waiting for a person: 1" in page.text
     page.press("Open")
     assert id_ in page.app.query_params["incident"]
     for word in (
@@ -261,15 +262,20 @@ def test_edited_first_the_edited_plan_is_shown_and_done(cli: Cli, page: Page) ->
     page.press("Show what it would do")
     assert "is not a duration" in page.text
     page.fill("Parameters", "delay=20m").fill("Cause, for next time", "the nightly restart")
+    page.choose("May run again", "this task, whatever fails")
     page.press("Show what it would do")
     assert "not now: by the first aiops watch after 20m" in page.text
     assert "remembered as: the nightly restart" in page.text
+    assert "your yes also says that this task may run again, whatever fails" in page.text
     assert cli.cleared() == before
     page.press("Approve")
     assert "waits for its time" in page.text
     decided = cli.ok("incidents", "show", id_, "--json").json["decided"]
     assert (decided["action"], decided["params"]) == ("retry_later", {"delay": "20m"})
     assert decided["cause"] == "the nightly restart"
+    with closing(cli.store()) as store:
+        newest = store.vouches("default", "orders", "load")[-1]
+    assert (newest.safe, newest.fingerprint, newest.by) == (True, None, "ana")
 
 
 @pytest.mark.file_only

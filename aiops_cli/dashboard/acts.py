@@ -25,17 +25,20 @@ PAGE = 20  # incidents or entries
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What a person would do instead of what is proposed; None leaves it as it is."""
+    """What a person would do instead of what is proposed; None leaves it as it is. `rerun_safe` is
+    their word for the whole task, None for this failure of it alone."""
 
     action: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     cause: str | None = None
+    rerun_safe: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What a person looks at before saying yes: `plan` is None where nothing is run."""
 
+    incident: str
     edit: Edit
     proposed: Proposal
     plan: Plan | None
@@ -138,14 +141,15 @@ def plan(settings: Settings, id_: str, edit: Edit) -> Shown:
     case = incident(settings, id_)
     proposed = decide.proposal(case, edit.action, edit.params, edit.cause)
     if proposed.action == "none":
-        return Shown(edit, proposed, None)
+        return Shown(case.incident.id, edit, proposed, None)
     with services.desk(_of(settings, case)) as desk:
         made = respond.preview(desk, case.incident, proposed.action, proposed.params, dry_run=True)
-    return Shown(edit, proposed, made)
+    return Shown(case.incident.id, edit, proposed, made)
 
 
-def approve(settings: Settings, id_: str, shown: Shown, rerun_safe: bool | None) -> Case:
+def approve(settings: Settings, shown: Shown) -> Case:
     """Do what was shown. Raises Refused where that is not what would be done now."""
+    id_ = shown.incident
     with services.desk(_of(settings, incident(settings, id_))) as desk:
         case = desk.knowledge.store.case(id_)
         edit = shown.edit
@@ -155,7 +159,7 @@ def approve(settings: Settings, id_: str, shown: Shown, rerun_safe: bool | None)
                 f"the diagnosis of {id_} has changed since this page was shown: nothing was done",
                 "look at the new one and decide again",
             )
-        return decide.approve(desk, case, proposed, shown.plan, rerun_safe)
+        return decide.approve(desk, case, proposed, shown.plan, edit.rerun_safe)
 
 
 def reject(settings: Settings, id_: str, reason: str, cause: str) -> Case:

@@ -61,6 +61,5 @@ def show(visitor: Visitor) -> None:
         for case in listed.cases:
             row = values.row(case, listed.short[case.incident.id])
             if opened(row.incident, row.name, (row.what, row.told)):
-                st.query_params["incident"] = row.incident
-                st.rerun()
+                incident_view.look_at(row.incident)
         page_turn(PAGE, listed.more)

@@ -21,11 +21,19 @@ from knowledge.records import Case
 
 REFRESH = 5  # seconds, of the line that tells how it stands
 
+_SHOWN = "shown"  # of the incident that is looked at
 _SAFE = {
-    "this failure of this task": None,
+    "this task, after this failure": None,
     "this task, whatever fails": True,
-    "no: it may not run twice": False,
+    "not by itself: it may not run twice": False,
 }
+
+
+def look_at(id_: str) -> None:
+    """Go to an incident; its plan is made anew."""
+    st.session_state.pop(_SHOWN, None)
+    st.query_params["incident"] = id_
+    st.rerun()
 
 
 def show(visitor: Visitor, id_: str) -> None:
@@ -75,7 +83,7 @@ def _standing(visitor: Visitor, id_: str, seen: tuple[object, ...]) -> None:
         if values.state(case) != seen:
             st.warning("This has changed since the page was made.")
             if st.button("Show it as it is now", key="anew"):
-                st.session_state.pop(_shown_key(id_), None)
+                st.session_state.pop(_SHOWN, None)
                 st.rerun()
 
 
@@ -98,18 +106,7 @@ def _decide(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
 
 def _plan(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
     """The exact plan, and the yes to it."""
-    id_ = case.incident.id
-    key = _shown_key(id_)
-    action = (doc["diagnosis"] or {}).get("action")
-    if key not in st.session_state and action is not None:
-        with st.spinner("Asking Airflow what it would do"):
-            try:
-                st.session_state[key] = acts.plan(visitor.settings, id_, Edit())
-            except (AiopsError, KnowledgeError) as error:
-                problem("It cannot be done now", error)
-                if st.button("Ask again", key="ask-again"):
-                    st.rerun()
-    shown: Shown | None = st.session_state.get(key)
+    shown = _shown(visitor, case.incident.id, known=(doc["diagnosis"] or {}).get("action"))
     if shown is None:
         return
     small("plan", "What yes would do")
@@ -122,6 +119,9 @@ def _plan(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
     )
     if shown.proposed.cause:
         small("said", f"remembered as: {values.one_line(shown.proposed.cause)}")
+    if shown.edit.rerun_safe is not None:
+        word = "may run again" if shown.edit.rerun_safe else "may not run again by itself"
+        small("vouched", f"your yes also says that this task {word}, whatever fails")
     careful = decide.warning(case)
     if careful:
         with st.container(border=True, key="careful"):
@@ -129,23 +129,38 @@ def _plan(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
     if not visitor.may_act:
         return
     if shown.edit != Edit() and st.button("Back to what was proposed", key="unedit"):
-        del st.session_state[key]
+        del st.session_state[_SHOWN]
         st.rerun()
     if st.button("Approve", key="approve", type="primary"):
-        _carry_out(visitor, id_, shown)
+        _carry_out(visitor, shown)
 
 
-def _carry_out(visitor: Visitor, id_: str, shown: Shown) -> None:
-    safe = _SAFE[st.session_state.get(f"safe-{id_}", next(iter(_SAFE)))]
+def _shown(visitor: Visitor, id_: str, known: str | None) -> Shown | None:
+    """What was made for this incident, by an edit too, or what is proposed now."""
+    made: Shown | None = st.session_state.get(_SHOWN)
+    if made is not None and made.incident == id_:
+        return made
+    if known is None:
+        return None
+    try:
+        with st.spinner("Asking Airflow what it would do"):
+            made = st.session_state[_SHOWN] = acts.plan(visitor.settings, id_, Edit())
+    except (AiopsError, KnowledgeError) as error:
+        problem("It cannot be done now", error)
+        st.button("Ask again", key="ask-again")
+        return None
+    return made
+
+
+def _carry_out(visitor: Visitor, shown: Shown) -> None:
+    del st.session_state[_SHOWN]
     try:
         with st.spinner("Doing it"):
-            done = acts.approve(visitor.settings, id_, shown, safe)
+            done = acts.approve(visitor.settings, shown)
     except (AiopsError, KnowledgeError) as error:
-        st.session_state.pop(_shown_key(id_), None)
-        problem("Nothing more was done", error)
+        problem("It was not approved", error)
         return
-    st.session_state.pop(_shown_key(id_), None)
-    flash(f"{id_}: {typed.begun(done)}")
+    flash(f"{shown.incident}: {typed.begun(done)}")
     st.rerun()
 
 
@@ -165,13 +180,13 @@ def _edit(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
         )
         small("takes", f"K=V, K=V; {takes}")
         cause = st.text_input("Cause, for next time", value=known.get("cause") or "")
-        st.selectbox("May run again", list(_SAFE), key=f"safe-{id_}")
+        again = st.selectbox("May run again", list(_SAFE)) or ""
         if st.form_submit_button("Show what it would do"):
             with guarded("This cannot be done"):
                 names = CATALOGUE[action].params
                 params = typed.of_line(line, names) if names else {}
-                edit = Edit(action, params, cause)
-                st.session_state[_shown_key(id_)] = acts.plan(visitor.settings, id_, edit)
+                edit = Edit(action, params, cause, _SAFE.get(again))
+                st.session_state[_SHOWN] = acts.plan(visitor.settings, id_, edit)
                 st.rerun()
 
 
@@ -202,7 +217,3 @@ def _remember(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
                 acts.remember(visitor.settings, id_, cause=cause, action=action, params=params)
                 flash(f"{id_}: remembered; nothing was done in Airflow")
                 st.rerun()
-
-
-def _shown_key(id_: str) -> str:
-    return f"shown-{id_}"

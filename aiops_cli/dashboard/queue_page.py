@@ -58,11 +58,10 @@ def _waiting(visitor: Visitor, chosen: str | None) -> None:
                 page_turn(PAGE, more=False)
             return
         count = acts.waiting_count(visitor.settings, visitor.instance)
-        small("count", f"{count} wait for a person; newest first")
+        small("count", f"waiting for a person: {count}; newest first")
         for case in listed.cases:
             row = values.row(case, listed.short[case.incident.id])
             shown = row.incident == chosen
             if opened(row.incident, row.name, (row.what, row.told), shown=shown):
-                st.query_params["incident"] = row.incident
-                st.rerun()
+                incident_view.look_at(row.incident)
         page_turn(PAGE, listed.more)

@@ -17,6 +17,7 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60  # far more than a page takes
+OPENS = 3  # seconds within which a list opens, or has to be asked again
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name for a reference
 
 T = TypeVar("T")
@@ -136,9 +137,21 @@ class Browser:
         return str(self.run("return arguments[0].value", one))
 
     def pick(self, label: str, option: str) -> None:
-        """Of a list that opens under the field."""
-        self.click(f"//input[@aria-label={label!r}]")
-        self.click(f"//*[@role='option'][normalize-space()={option!r}]")
+        """Of a list that opens under the field; it closes again where the page still moves."""
+        wanted = f"//*[@role='option'][normalize-space()={option!r}]"
+
+        def picked() -> bool | None:
+            self.click(f"//input[@aria-label={label!r}]")
+            end = time.monotonic() + OPENS
+            while time.monotonic() < end:
+                with suppress(LookupError):
+                    one = self.call("POST", "/element", using="xpath", value=wanted)
+                    self.call("POST", f"/element/{one[ELEMENT]}/click")
+                    return True
+                time.sleep(0.1)
+            return None
+
+        self.until(picked, lambda: f"{option} is not among:\n{self.text()}")
 
     def screenshot(self) -> bytes:
         """A PNG of what can be seen."""

@@ -98,7 +98,7 @@ def test_a_click_and_the_task_turns_green(ana: OnCall) -> None:
     ):
         window.size(*WIDE)
         window.open(proxy.url)
-        window.see("you decide as ben", "e2e_flaky.load", "1 wait for a person")
+        window.see("you decide as ben", "e2e_flaky.load", "waiting for a person: 1")
         window.button("Open")
         window.see("Traceback", "What yes would do", "retry_later e2e_flaky.load")
 
@@ -106,7 +106,7 @@ def test_a_click_and_the_task_turns_green(ana: OnCall) -> None:
         window.unfold("Reject")
         window.type("Why it is wrong", "half a sente")
         ana.failure("e2e_bug", "total")
-        window.see("e2e_bug.total", "2 wait for a person")
+        window.see("e2e_bug.total", "waiting for a person: 2")
         assert window.value("Why it is wrong") == "half a sente"
 
         window.unfold("Do something else")
@@ -153,7 +153,7 @@ def _a_stale_page(ana: OnCall, window: Browser, url: str) -> None:
 def _every_page(window: Browser, url: str) -> None:
     """At two widths, light and dark; nothing sticks out, and nothing comes from elsewhere."""
     pages = {
-        "queue": ("", "wait for a person"),
+        "queue": ("", "waiting for a person"),
         "overview": ("overview", "Wrong acts"),
         "history": ("history", "e2e_flaky.load"),
         "knowledge": ("knowledge", "your own first"),
