@@ -149,8 +149,8 @@ def rerun_safety(
     and settings until somebody vouches again. `vouches` are the task's, oldest first.
 
     An approval that says nothing of re-running vouches for its pair once it has stood for
-    `stands_after`: what did harm turned green too, and is called wrong later (bench.stream: with 5 %
-    of the yeses wrong, none of the tasks that do harm is run again alone then)."""
+    `stands_after`: what did harm turned green too, and is called wrong later (bench.stream: with
+    5 % of the yeses wrong, no task that does harm is run again alone then)."""
     name = f"{incident.dag_id}.{incident.task_id}"
     words = [v for v in vouches if v.fingerprint in (None, incident.signature.fingerprint)]
     if words and not words[-1].safe:

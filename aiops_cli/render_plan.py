@@ -14,6 +14,7 @@ from aiops_cli.actions import DEFAULT_DELAY
 from aiops_cli.screen import Trimmed, plain
 
 Document = Mapping[str, Any]
+CONTEXT = 20  # characters before the first difference of two long values
 LONGEST_VALUE = 60  # of a variable, say; the whole of it is in --json
 
 
@@ -71,14 +72,32 @@ def changes_text(items: Sequence[Document], *, back: bool = False) -> Text:
         elif item["kind"] == "state":
             told = f"mark {name} as {new}"
         else:
-            told = f"{item['kind']} {name}: {field} {_value(old)} → {_value(new)}"
+            told = f"{item['kind']} {name}: {field} {_pair(old, new)}"
         lines.append(plain(told, "yellow"))
     return Text("\n").join(lines)
 
 
+def _pair(old: object, new: object) -> str:
+    """Both from where they begin to differ, so that what changes is seen."""
+    one, other = _text(old), _text(new)
+    pairs = enumerate(zip(one, other, strict=False))
+    same = next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+    begin = max(0, same - CONTEXT) if max(len(one), len(other)) > LONGEST_VALUE else 0
+    return " → ".join(_cut(text, begin) for text in (one, other))
+
+
 def _value(value: object) -> str:
+    return _cut(_text(value), 0)
+
+
+def _cut(text: str, begin: int) -> str:
     """As short as it can be told; the whole of it is in --json."""
+    if begin:
+        text = "…" + text[begin:]
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def _text(value: object) -> str:
     if value is None:
         return "(not set)"
-    text = " ".join((value if isinstance(value, str) else json.dumps(value)).split())
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+    return " ".join((value if isinstance(value, str) else json.dumps(value)).split())

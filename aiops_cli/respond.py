@@ -271,11 +271,11 @@ def apply(
             save({"requeued": True})
         else:
             retry.apply(desk.airflow, plan, note, renew, save)
-    except changes.Changed as other:
+    except (changes.Changed, retry.OtherwiseCleared) as other:
         close(desk, incident, held[0], decision, "unknown", other.message)
         raise
     except Refused as refused:
-        if not plan.changes:
+        if not plan.changes and isinstance(refused, retry.Overtaken):
             close(desk, incident, held[0], decision, "superseded", refused.message)
         elif saved.get("changed"):
             back = plan.no_undo or f"aiops undo {incident.id}"

@@ -519,6 +519,7 @@ def test_killed_and_changed_by_somebody_else_a_person_is_asked(at_work: Bench) -
 
 
 def test_killed_after_the_upstream_clear_nothing_runs_twice(at_work: Bench) -> None:
+    """Where a clear takes its note along, the note says whose it was."""
     row = fail(at_work)
     killed_after(at_work, "clear")
     with pytest.raises(Killed):
@@ -528,6 +529,81 @@ def test_killed_after_the_upstream_clear_nothing_runs_twice(at_work: Bench) -> N
     at_work.finish(row)
     at_work.watch()
     assert at_work.cleared().count(["clean", "extract", "load"]) == 1
+    known = at_work.desk.airflow.clears_take_notes
+    assert at_work.only().status == ("resolved" if known else "superseded")
+
+
+def test_the_note_of_a_task_above_is_not_written_over(at_work: Bench) -> None:
+    row = fail(at_work)
+    above = at_work.server.instances["orders", RUN, "clean", -1]
+    above["note"] = "a person's word"
+    do(at_work, "retry_upstream", {"task_ids": "clean"})
+    assert above["note"] == "a person's word"
+    assert row["note"].startswith("[aiops ")
+
+
+def test_what_airflow_ran_again_is_compared_with_the_plan(at_work: Bench) -> None:
+    """It would run less, or more, than was shown: then nothing more is done, and a person looks."""
+    fail(at_work)
+    plan = plan_of(at_work, "retry_upstream", {"task_ids": "extract"})
+    original = at_work.desk.airflow.clear
+
+    def clear(*args: Any, **options: Any) -> Any:
+        cleared = original(*args, **options)
+        some = [one for one in cleared if one.ref.task_id != "extract"]
+        return cleared if options["dry_run"] else some
+
+    at_work.desk.airflow.clear = clear  # type: ignore[method-assign]  # another Airflow
+    with pytest.raises(Refused, match="was planned"):
+        do(at_work, "retry_upstream", {"task_ids": "extract"}, plan)
+    assert at_work.cleared() == [["clean", "extract", "load"]]  # and nothing below
+    assert at_work.only().status == "needs_human"
+
+
+def test_an_upstream_that_changed_since_the_plan_can_be_approved_again(at_work: Bench) -> None:
+    fail(at_work)
+    plan = plan_of(at_work, "retry_upstream", {"task_ids": "clean"})
+    original, calls = at_work.desk.airflow.clear, list[None]()
+
+    def clear(*args: Any, **options: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 2:  # between the second preview and the act
+            at_work.server.instances["orders", RUN, "clean", -1]["id"] = "another"
+        return original(*args, **options)
+
+    at_work.desk.airflow.clear = clear  # type: ignore[method-assign]
+    with pytest.raises(Refused, match="above it has changed"):
+        do(at_work, "retry_upstream", {"task_ids": "clean"}, plan)
+    assert at_work.only().status == "pending"
+
+
+def test_an_asset_that_was_written_again_makes_stale_what_may_have_read_it(at_work: Bench) -> None:
+    fail(at_work)
+    source = ("vendor", "r1", "fetch", -1)
+    at_work.server.add_dag("vendor", {"fetch": []})
+    at_work.server.add_instance("vendor", "fetch", "success", run_id="r1")
+    at_work.server.instances[source]["end_date"] = "2026-01-01T05:00:00Z"
+    at_work.server.add_asset_event("orders", RUN, "prices", source)
+    plan = plan_of(at_work, "retry_upstream", {})
+    anew = {one.ref.task_id for one in plan.clears if one.role == "upstream"}
+    assert anew == {"extract", "clean"}
+    assert plan.told == (
+        "asset prices of vendor.fetch was written 2026-01-01 05:00 UTC, after it was read",
+    )
+
+
+def test_a_run_that_a_sensor_waited_for_and_that_ended_again(at_work: Bench) -> None:
+    fail(at_work)
+    waits = at_work.server.instances["orders", RUN, "extract", -1]
+    waits |= {"operator": "ExternalTaskSensor", "rendered_fields": {"external_dag_id": "vendor"}}
+    at_work.server.add_dag("vendor", {"fetch": []})
+    at_work.server.add_run("vendor", RUN, state="success", end_date="2026-01-01T05:00:00Z")
+    plan = plan_of(at_work, "retry_upstream", {})
+    assert {one.ref.task_id for one in plan.clears if one.role == "upstream"} == {
+        "extract",
+        "clean",
+    }
+    assert "was written 2026-01-01 05:00 UTC" in plan.told[0]
 
 
 # ---- who may ----

@@ -136,3 +136,13 @@ def test_what_is_no_parameter(line: str) -> None:
 def test_what_is_offered_is_read_back(params: dict[str, object]) -> None:
     read = typed.of_line(typed.as_line(params), CATALOGUE["update_connection"].params)
     assert read == {k: v if isinstance(v, str) else json.dumps(v) for k, v in params.items()}
+
+
+def test_long_values_are_shown_from_where_they_differ() -> None:
+    from aiops_cli.render_plan import changes_text
+
+    old, new = "x" * 200 + "five", "x" * 200 + "six"
+    one = {"kind": "variable", "name": "batch", "field": "value", "old": old, "new": new}
+    shown = changes_text([one]).plain
+    assert "five → …" in shown
+    assert shown.endswith("xsix")

@@ -18,8 +18,8 @@ from aiops_cli.seams import Airflow
 MAX_TASKS = 50  # so many may run anew above a failed task before somebody says that it is right
 RUN_ID = "aiops__{incident}"  # of a run that is started: asked for twice, it is there once
 
-# The operators that wait for another DAG, and the rendered field that names it.
-WAITS_FOR_DAG = {"ExternalTaskSensor": "external_dag_id"}
+# The rendered field of an ExternalTaskSensor, and of what is made after it, that names a DAG.
+WAITS_FOR = "external_dag_id"
 
 
 def preview(
@@ -87,8 +87,7 @@ def _sources(airflow: Airflow, ref: TaskRef, run: Sequence[TaskInstance]) -> tup
         for event in airflow.consumed_assets(ref.dag_id, ref.run_id):
             found += _producer(airflow, event)
     for one in run:
-        field = WAITS_FOR_DAG.get((one.operator or "").rsplit(".", 1)[-1])
-        other = one.rendered_fields.get(field) if field else None
+        other = one.rendered_fields.get(WAITS_FOR)
         if isinstance(other, str) and other != ref.dag_id:
             found += _run_of(airflow, other, one.ref)
     return tuple(found)

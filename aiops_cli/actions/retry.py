@@ -29,6 +29,25 @@ UNDER_WAY = frozenset(
     }
 )
 
+
+class Overtaken(Refused):
+    """Somebody else has run it again: nothing was done."""
+
+    def __init__(self, ref: TaskRef) -> None:
+        super().__init__(f"somebody else has run {ref} again", "nothing was done")
+
+
+class OtherwiseCleared(Refused):
+    """Airflow has run again something else than was planned."""
+
+    def __init__(self, planned: Sequence[PlannedClear], cleared: Sequence[TaskInstance]) -> None:
+        named = ", ".join(str(one.ref) for one in planned)
+        super().__init__(
+            f"Airflow has run {_listed(cleared)} again where {named} was planned",
+            "nothing more was done: look at the run in Airflow",
+        )
+
+
 Step = Callable[[], None]
 Save = Callable[[dict[str, Any]], None]
 
@@ -66,10 +85,18 @@ def _rehearsed(
     airflow: Airflow, live: TaskInstance, again: Collection[str]
 ) -> tuple[PlannedClear, ...]:
     """What the first call would clear: what runs anew above, then the task itself."""
+    above = (_planned(one, "upstream") for one in _above(airflow, live, again))
+    return (*above, _planned(live, "task"))
+
+
+def _above(
+    airflow: Airflow, live: TaskInstance, again: Collection[str]
+) -> tuple[TaskInstance, ...]:
+    """What runs anew before the task. Raises Refused where Airflow would clear something else."""
     ref = live.ref
     names = [*sorted(again), _named(ref)]
     found = airflow.clear(ref.dag_id, ref.run_id, names, dry_run=True, only_failed=not again)
-    above = [one for one in found if one.ref != ref]
+    above = tuple(one for one in found if one.ref != ref)
     if len(above) != len(found) - 1 or (above and not again):
         raise Refused(
             f"Airflow would clear {_listed(found)} instead of {ref}",
@@ -78,7 +105,7 @@ def _rehearsed(
     running = [one for one in above if one.state in UNDER_WAY]
     if running:
         raise Refused(f"{_listed(running)} is under way", "wait until it has ended")
-    return (*(_planned(one, "upstream") for one in above), _planned(live, "task"))
+    return above
 
 
 def below(
@@ -111,8 +138,11 @@ def apply(airflow: Airflow, plan: Plan, note: str, renew: Step, save: Save) -> N
     after = [planned for planned in plan.clears if planned.role == "downstream"]
     done: dict[str, Any] = {}
     if first:
-        done["new_id"] = _clear(airflow, first, note, renew).id
+        again = _clear(airflow, first, note, renew)
+        done["new_id"] = again[-1].id
         save(done)
+        if {one.ref for one in again} != {planned.ref for planned in first}:
+            raise OtherwiseCleared(first, again)
     names = sorted({planned.ref.task_id for planned in after})
     cleared = _clear_downstream(airflow, plan.ref, names, renew) if names else []
     done["downstream"] = cleared
@@ -125,10 +155,12 @@ def revive(airflow: Airflow, ref: TaskRef) -> None:
     airflow.clear(ref.dag_id, ref.run_id, [_named(ref)], dry_run=False, only_failed=False)
 
 
-def _clear(airflow: Airflow, first: Sequence[PlannedClear], note: str, renew: Step) -> TaskInstance:
-    """Make the first call; returns the task instance itself (the last of `first`) with its new
-    id. An unclear answer (5xx, connection lost) is re-read before it is repeated, once: Airflow
-    may have done it all the same."""
+def _clear(
+    airflow: Airflow, first: Sequence[PlannedClear], note: str, renew: Step
+) -> Sequence[TaskInstance]:
+    """Make the first call; returns what runs again, the task itself last, with new ids. An
+    unclear answer (5xx, connection lost) is re-read before it is repeated, once: Airflow may have
+    done it all the same."""
     own = first[-1]
     try:
         return _clear_once(airflow, first, note, renew)
@@ -140,7 +172,7 @@ def _clear(airflow: Airflow, first: Sequence[PlannedClear], note: str, renew: St
             # Where a clear takes its note along, the note says whose clear it was; elsewhere the
             # one that was under way is taken for the one that came through.
             if note in (live.note or "").splitlines() or not airflow.clears_take_notes:
-                return live
+                return [*(airflow.task_instance(one.ref) for one in first[:-1]), live]
             raise unclear from None
         try:
             return _clear_once(airflow, first, note, renew)
@@ -151,7 +183,7 @@ def _clear(airflow: Airflow, first: Sequence[PlannedClear], note: str, renew: St
 
 def _clear_once(
     airflow: Airflow, first: Sequence[PlannedClear], note: str, renew: Step
-) -> TaskInstance:
+) -> Sequence[TaskInstance]:
     """One call, of what is still as it was planned. That nothing was cleared is looked into:
     Refused where somebody else has acted, AirflowConflict where Airflow would not."""
     *above, own = first
@@ -159,25 +191,26 @@ def _clear_once(
     renew()
     live = airflow.task_instance(ref)
     if _moved(live, own):
-        raise Refused(f"somebody else has run {ref} again", "nothing was done")
-    if above and _rehearsed(airflow, live, {one.ref.task_id for one in above}) != tuple(first):
+        raise Overtaken(ref)
+    now = _above(airflow, live, {one.ref.task_id for one in above}) if above else ()
+    if [_planned(one, "upstream") for one in now] != above:
         raise Refused("what would run again above it has changed", "look at the new plan")
     refusal = AirflowConflict(f"Airflow cleared nothing for {ref}", "try again in a moment")
     both: str | None = f"{live.note}\n{note}" if live.note else note
-    if above:
-        both = None  # it would become the note of all of them, over people's own
+    if any((one.note or "") != (live.note or "") for one in now):
+        both = None  # it becomes the note of all of them, over people's own
     names = [*sorted({one.ref.task_id for one in above}), _named(ref)]
     try:
         cleared = airflow.clear(
             ref.dag_id, ref.run_id, names, dry_run=False, only_failed=not above, note=both
         )
-        again = [one for one in cleared if one.ref == ref]
-        if again:
-            return again[0]
+        itself = [one for one in cleared if one.ref == ref]
+        if itself:
+            return [*(one for one in cleared if one.ref != ref), *itself]
     except AirflowConflict as conflict:
         refusal = conflict
     if _moved(_read_again(airflow, own, refusal), own):
-        raise Refused(f"somebody else has run {ref} again", "nothing was done")
+        raise Overtaken(ref)
     raise refusal
 
 

@@ -57,11 +57,15 @@ def stale(
     first = list(named)
     if not first:
         ran = {one.ref.task_id for one in run if one.state == "success"}
-        outdated = sorted(
-            source.reader
+        # Which tasks read what started the run is not known: those that nothing comes before may.
+        roots = [name for name in above if not direct_upstream(tasks, name)]
+        readers = [
+            reader
             for source in sources
-            if source.reader in above & ran and _word(source, run)
-        )
+            if _word(source, run)
+            for reader in (roots if source.reader is None else [source.reader])
+        ]
+        outdated = sorted(set(readers) & above & ran)
         first = outdated or [n for n in direct_upstream(tasks, ref.task_id) if n in ran]
         if not first:
             raise Refused(
