@@ -26,7 +26,7 @@ e2e: .envs/dev .envs/chromium $(AIRFLOWS:%=.envs/airflow-%) ## the tests against
 bench: .envs/dev ## measure matching, models, start-up, a storm and both stores with up to 100,000 entries
 	$(BIN)/python -m bench.retrieval
 	$(BIN)/python -m bench.models
-	$(BIN)/python -m bench.stream
+	$(BIN)/python -m bench.stream --halves
 	$(BIN)/python -m bench.startup
 	$(BIN)/python -m bench.storm
 	$(BIN)/python -m bench.scale
