@@ -19,7 +19,7 @@ from aiops_cli import gate
 from aiops_cli.actions import DEFAULT_DELAY, changes, checked, plans, retry, who_may
 from aiops_cli.config import parse_duration
 from aiops_cli.errors import AiopsError, AirflowError, AirflowForbidden, Refused
-from aiops_cli.examine import Desk, of_this_airflow, ref_of, still_allowed
+from aiops_cli.examine import Desk, of_this_airflow, ref_of, still_allowed, stopped
 from aiops_cli.incidents import MASK, Plan, TaskInstance
 from aiops_cli.published import plan_document
 from knowledge.base import KnowledgeBase
@@ -251,6 +251,8 @@ def apply(
 
     def renew() -> None:
         held[0] = renewed(desk, incident, held[0])
+        if decision.kind == "auto" and (pause := stopped(desk)).paused:
+            raise Refused(f"paused by {pause.by}", "aiops resume lets grants hold again")
 
     def save(more: Mapping[str, Any]) -> None:
         saved.update(more)

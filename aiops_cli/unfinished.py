@@ -5,7 +5,9 @@ was changed is not changed once more.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from aiops_cli.actions import changes, retry
 from aiops_cli.errors import AirflowNotFound, Refused
@@ -134,6 +136,8 @@ def _waited(
         return
     if alone and mode != "auto":
         return
+    if alone and not _within_budget(desk, incident, decision):
+        return
     action, params = str(decision.action), decision.params
     try:
         _still_wanted(desk, incident, decision, live)
@@ -151,6 +155,29 @@ def _waited(
     if token is not None:  # else another watcher is at it
         store.progress(incident.id, token, {"started": True})
         apply(desk, incident, token, decision, plan)
+
+
+def _within_budget(desk: Desk, incident: Incident, decision: Decision) -> bool:
+    """Whether this one may be begun within the hour's budget, and is counted in it: the store
+    counts decisions, which were taken when it began to wait. Of two watchers one counts first;
+    the other looks again on its next pass."""
+    store, gate, now = desk.knowledge.store, desk.settings.gate, desk.clock.now()
+    mark = f"waits begun {desk.instance}"
+    before = store.mark(mark)
+    begun = [
+        (at, dag_id)
+        for at, dag_id in json.loads(before or "[]")
+        if datetime.fromisoformat(at) > now - timedelta(hours=1)
+    ]
+    grant = next((one for one in store.grants() if one.id == decision.grant), None)
+    most, in_dag = gate.max_per_hour, gate.max_per_dag_hour
+    if grant is not None:
+        most, in_dag = min(most, grant.max_per_hour), min(in_dag, grant.max_per_dag_hour)
+    here = sum(dag_id == incident.dag_id for _, dag_id in begun)
+    if len(begun) >= most or here >= in_dag:
+        return False
+    after = [*begun, (now.isoformat(), incident.dag_id)]
+    return store.swap_mark(mark, before, json.dumps(after))
 
 
 def _still_wanted(desk: Desk, incident: Incident, decision: Decision, live: TaskInstance) -> None:

@@ -48,6 +48,7 @@ MOST_UNREAD = 5
 
 # What has waited longer is asked for one by one: the list would become too long.
 LONGEST_WAIT = timedelta(days=7)
+OLD_EVERY = timedelta(hours=1)
 
 
 def one_pass(
@@ -78,7 +79,10 @@ def one_pass(
     yield from _captured(reading, fresh, able)
     rests_on = _rests_on(desk)
     news = store.mark(f"judged {desk.instance}") != rests_on
+    left_before = _left_for_later(desk)
     for case in pending:
+        if left_before is not None and case.incident.failed_at < left_before:
+            continue
         if case.incident.id in failed and not news and _waits_for_news(case):
             continue
         changed = _look_again(desk, snapshot, case, failed.get(case.incident.id), warn)
@@ -182,6 +186,17 @@ def _looked(desk: Desk) -> str:
 def _span(time: timedelta) -> str:
     hours = time.total_seconds() / 3600
     return f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.2g} h"
+
+
+def _left_for_later(desk: Desk) -> datetime | None:
+    """What waits for a week is asked for one by one, so only once an hour: what failed before this
+    is left alone now. None: it is their turn."""
+    store, now, mark = desk.knowledge.store, desk.clock.now(), f"looked at old {desk.instance}"
+    last = store.mark(mark)
+    if last is not None and now - datetime.fromisoformat(last) < OLD_EVERY:
+        return now - LONGEST_WAIT
+    store.set_mark(mark, now.isoformat())
+    return None
 
 
 def _since(desk: Desk, pending: Sequence[Case]) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from aiops_cli import decide, respond
 from aiops_cli.airflow.gateway import Gateway
 from aiops_cli.errors import Refused
+from aiops_cli.published import plan_document
 from knowledge.errors import DoorClosed
-from knowledge.records import Case, Pause
+from knowledge.records import Case, Decision, Pause
 from tests.airflow_server import RUN
 from tests.desk import REFUSED, Bench, bench
 from tests.test_respond import approve, fail
@@ -174,6 +176,35 @@ class TestAloneStill:
         before = len(at_work.cleared())
         at_work.watch("auto")
         assert len(at_work.cleared()) == before + 1
+
+    def test_waits_that_come_due_together_keep_the_budget_of_an_hour(self, at_work: Bench) -> None:
+        """They were decided in hours of their own, and are counted in the one they are done in."""
+        self.waiting_alone(at_work)
+        others = ("prices", "sales", "stock")
+        for dag_id in others:
+            at_work.server.add_dag(dag_id, {"load": []}, tags=["aiops:rerun-safe"])
+            at_work.clock.advance(hours=2)
+            at_work.server.add_failure(
+                dag_id, "load", events=[REFUSED], ended=at_work.clock.now() - timedelta(seconds=9)
+            )
+            at_work.watch("shadow")  # judged, and not begun: what waits stays waiting
+            store = at_work.store
+            for case in store.cases(status=["pending"], dag=dag_id):
+                token = store.claim(case.incident.id, case.incident.ti_id, "w", timedelta(hours=1))
+                assert token is not None
+                plan = respond.preview(at_work.desk, case.incident, "retry_later", {"delay": "1m"})
+                made = Decision(
+                    case.incident.id, "auto", at_work.clock.now(), "w", "retry_later",
+                    {"delay": "1m"}, plan=plan_document(plan), grant="grant00001",
+                )  # fmt: skip
+                store.open_door(case.incident.id, token, made, not_before=at_work.clock.now())
+        at_work.desk.settings.gate.__dict__["max_per_hour"] = 2
+        before = len(at_work.cleared())
+        at_work.watch("auto")
+        assert len(at_work.cleared()) - before == 2
+        at_work.clock.advance(minutes=61)
+        at_work.watch("auto")
+        assert len(at_work.cleared()) - before == 4
 
     @pytest.mark.parametrize(
         "change",
