@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from aiops_cli.changes import Change
@@ -28,6 +28,9 @@ ACT_EVENTS = (*CLEAR_EVENTS, *MARK_EVENTS)
 
 # What any aiops leaves in the notes of what it runs again (`respond.stamp`).
 _STAMP = re.compile(r"\[aiops \w+\] \w+ of try (\d+) ")
+# What it clears below leaves none, so that no person's note there is lost: it is cleared by the
+# same login, at most so long after or before the stamp is set.
+_SAME_ACT = timedelta(minutes=5)
 
 _MARKED = {"success": "mark_success", "skipped": "mark_skipped"}
 _CHANGED = {
@@ -39,12 +42,14 @@ _CHANGED = {
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """A person's word on a task instance: it was run again, or its state was set (`state`)."""
+    """A word on a task instance: it was run again, or its state was set (`state`). By a person,
+    unless an aiops cleared it together with what it ran again above (`aiops`)."""
 
     kind: Literal["clear", "mark"]
     at: datetime
     by: str
     state: str = ""
+    aiops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,8 @@ class Ending:
 
 
 def acts_of(events: Sequence[Event], ref: TaskRef) -> tuple[Act, ...]:
-    """What people did to this task instance, oldest first. `events` are those of its run."""
-    found = []
+    """What was done to this task instance, oldest first. `events` are those of its run."""
+    found, stamps = [], [event for event in events if stamped_tries([event], ())]
     for event in events:
         extra = _document(event.extra)
         about = _wide(extra) or (
@@ -90,7 +95,11 @@ def acts_of(events: Sequence[Event], ref: TaskRef) -> tuple[Act, ...]:
         )
         by = clean(event.owner or "")
         if event.event in CLEAR_EVENTS and extra.get("dry_run") is False and _names(extra, ref):
-            found.append(Act("clear", event.when, by))
+            aiops = any(
+                one.owner == event.owner and abs(one.when - event.when) <= _SAME_ACT
+                for one in stamps
+            )
+            found.append(Act("clear", event.when, by, aiops=aiops))
         elif event.event in MARK_EVENTS and about:
             state = extra.get("new_state") or extra.get("state")
             if isinstance(state, str):
@@ -153,6 +162,8 @@ def _run_again(seen: Seen, place: int) -> Ending | None:
     while they are not over, and where what they came to was set by hand."""
     tries, failed = seen.tries, seen.tries[place]
     cleared = _clear_before(seen, place + 1)
+    if cleared is not None and cleared.aiops:
+        return None
     last = place + 1
     while tries[last].state != "success" and last + 1 < len(tries):
         if _clear_before(seen, last + 1):

@@ -264,6 +264,20 @@ def test_the_tries_that_some_aiops_ran_again_are_told_by_its_stamps() -> None:
     assert stamped_tries([event("patch_task_instance", {"note": "retry of try 4"})], [""]) == set()
 
 
+def test_what_an_aiops_cleared_below_its_task_is_no_persons_clear() -> None:
+    """It leaves its stamp above alone: there are other people's notes below."""
+    stamp = "[aiops 0a1b2c] retry of try 3 by ben, incident abcdefghij (it heals)"
+    above = event("post_clear_task_instances", {**CLEAR, "task_ids": ["above"], "note": stamp})
+    below = event("post_clear_task_instances", CLEAR, minute=5.1)
+    own = tries("failed", "success", budgets=[0, 1])
+    assert ended(own, acts=acts_of([above, below], REF)) == []
+    person = event("post_clear_task_instances", CLEAR, minute=5.1, owner="ben")
+    later = event("post_clear_task_instances", CLEAR, minute=9.9)
+    early = event("post_clear_task_instances", {**CLEAR, "task_ids": ["above"], "note": stamp}, 4)
+    for acts in ([above, person], [early, later]):
+        assert ended(own, acts=acts_of(acts, REF)) == [(1, "person", "fixed")]
+
+
 HOSTILE = st.one_of(
     st.none(),
     st.text(),
