@@ -153,6 +153,11 @@ class Browser:
 
         self.until(picked, lambda: f"{option} is not among:\n{self.text()}")
 
+    def scroll(self, xpath: str) -> None:
+        """Until it is the first thing in sight, below the page's own bar."""
+        self.run("arguments[0].style.scrollMarginTop = '5rem'", self.element(xpath))
+        self.run("arguments[0].scrollIntoView()", self.element(xpath))
+
     def screenshot(self) -> bytes:
         """A PNG of what can be seen."""
         return base64.b64decode(self.call("GET", "/screenshot"))

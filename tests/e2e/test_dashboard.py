@@ -77,10 +77,14 @@ def _answers(port: int) -> bool:
         return False
 
 
-def picture(window: Browser, name: str) -> None:
-    """For the docs, in few colours: they are small then."""
+def picture(window: Browser, name: str, size: tuple[int, int], below: str = "") -> None:
+    """For the docs, in few colours: they are small then. `below` is the heading to begin with:
+    what the log says above it has this machine's folders in it."""
     if not os.environ.get("UPDATE_PICTURES"):
         return
+    window.size(*size)
+    if below:
+        window.scroll(f"//h3[normalize-space()={below!r}]")
     time.sleep(1)  # fonts and fading; no test rests on it
     shot = Image.open(io.BytesIO(window.screenshot())).convert("RGB")
     few = shot.quantize(64, dither=Image.Dither.NONE)
@@ -111,7 +115,7 @@ def test_a_click_and_the_task_turns_green(ana: OnCall) -> None:
 
         window.unfold("Do something else")
         window.pick("Action", "retry")
-        window.type("Cause, for next time", " it restarts")
+        window.type("Cause, for next time", " It restarts at night.")
         window.button("Show what it would do")
         window.see("then what it blocked: publish", "retry e2e_flaky.load")
         assert ana.counted("e2e_flaky", run_id, "load") == 1
@@ -125,7 +129,8 @@ def test_a_click_and_the_task_turns_green(ana: OnCall) -> None:
         run_id, second = ana.failure("e2e_flaky", "load")
         window.open(f"{proxy.url}/?incident={second['incident']}")
         window.see("1 on this task", "retry e2e_flaky.load", "no grant covers retry")
-        picture(window, "incident")
+        picture(window, "incident", (1280, 800), below="What it is")
+        window.size(*WIDE)
         window.button("Approve")
         window.see("runs again")
         settled = ana.settled(second["incident"])
@@ -172,8 +177,11 @@ def _every_page(window: Browser, url: str) -> None:
                 url,
             )
             assert others == [], name
-            if (name, dark) in (("overview", False), ("queue", True)):
-                picture(window, "phone" if dark else name)
+            if (name, dark) == ("overview", False):
+                picture(window, "overview", WIDE)
+            elif (name, dark) == ("queue", True):
+                picture(window, "phone", (390, 480))
+                window.size(*size)
 
 
 def test_a_page_of_another_site_gets_no_connection(ana: OnCall) -> None:
