@@ -52,8 +52,8 @@ BY = "person"
 LEAST_CLOSED = 0.50
 MOST_WRONG = 0.005  # of all acts
 
-# Of the approved re-runs that are right vouch for the task, not for this failure of it alone. A wrong
-# one never does: nothing would stand between such a word and harm, so that none is assumed.
+# Of the approved re-runs that are right vouch for the task, not for this failure of it alone. A
+# wrong one never does: nothing would stand between such a word and harm, so that none is assumed.
 WHOLE_TASK = 0.5
 AFTER = timedelta(minutes=10)  # an act's outcome is known
 NOTICED = timedelta(hours=24)  # harm is noticed, and called wrong

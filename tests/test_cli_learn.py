@@ -58,6 +58,8 @@ def test_twice_learns_nothing_new(past: Cli) -> None:
 def test_a_dry_run_says_so_and_stores_nothing(past: Cli) -> None:
     said = past.run("learn", "--since", "5d", "--dry-run")
     assert "nothing was stored" in said.err
+    assert "2 lessons" in said.text
+    assert "entries" not in said.text, "how many those would be is not worked out"
     assert past.run("kb", "list", "--kind", "history", "--json").json["entries"] == []
 
 

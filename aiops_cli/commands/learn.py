@@ -59,8 +59,12 @@ def _shown(document: dict[str, Any]) -> RenderableType:
         ),
         (
             "learned",
-            f"{document['lessons']:,} lessons; {entries['added']} new entries, "
-            f"{entries['changed']} changed",
+            f"{document['lessons']:,} lessons"
+            + (
+                f"; {entries['added']:,} new entries, {entries['changed']:,} changed"
+                if document["stored"]
+                else ""
+            ),
         ),
     ]
     if document["never_run_again"]:
