@@ -43,13 +43,15 @@ _CHANGED = {
 @dataclass(frozen=True, slots=True)
 class Act:
     """A word on a task instance: it was run again, or its state was set (`state`). By a person,
-    unless an aiops cleared it together with what it ran again above (`aiops`)."""
+    unless an aiops cleared it together with what it ran again above (`aiops`). `wide` is a clear
+    that does not name it, and perhaps did not reach it."""
 
     kind: Literal["clear", "mark"]
     at: datetime
     by: str
     state: str = ""
     aiops: bool = False
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def acts_of(events: Sequence[Event], ref: TaskRef) -> tuple[Act, ...]:
                 one.owner == event.owner and abs(one.when - event.when) <= _SAME_ACT
                 for one in stamps
             )
-            found.append(Act("clear", event.when, by, aiops=aiops))
+            found.append(Act("clear", event.when, by, aiops=aiops, wide=not _named(extra, ref)))
         elif event.event in MARK_EVENTS and about:
             state = extra.get("new_state") or extra.get("state")
             if isinstance(state, str):
@@ -109,10 +111,13 @@ def acts_of(events: Sequence[Event], ref: TaskRef) -> tuple[Act, ...]:
 
 def _names(extra: Mapping[str, Any], ref: TaskRef) -> bool:
     """Whether a clear is of this task instance: it names it, or (a run's) names none."""
+    return not isinstance(extra.get("task_ids"), list) or _wide(extra) or _named(extra, ref)
+
+
+def _named(extra: Mapping[str, Any], ref: TaskRef) -> bool:
     named = extra.get("task_ids")
-    if not isinstance(named, list):
-        return True
-    return _wide(extra) or any(one in (ref.task_id, [ref.task_id, ref.map_index]) for one in named)
+    ours = (ref.task_id, [ref.task_id, ref.map_index])
+    return isinstance(named, list) and any(one in ours for one in named)
 
 
 def _wide(extra: Mapping[str, Any]) -> bool:
@@ -204,10 +209,15 @@ def _clear_before(seen: Seen, place: int) -> Act | None:
     since, until = before.end_date, after.start_date
     if since is None or until is None:
         return None
-    acts = [act for act in seen.acts if act.kind == "clear" and since <= act.at <= until]
+    renewed = after.max_tries != before.max_tries
+    acts = [
+        act
+        for act in seen.acts
+        if act.kind == "clear" and since <= act.at <= until and (renewed or not act.wide)
+    ]
     if acts:
         return acts[-1]
-    return Act("clear", until, "") if after.max_tries != before.max_tries else None
+    return Act("clear", until, "") if renewed else None
 
 
 def _mark_on(seen: Seen, place: int) -> Act | None:

@@ -165,8 +165,8 @@ def _if_retried(brief: Brief) -> Literal["right", "wasted", "harmful"] | None:
         return None
     if any(harmed(brief, one) for one in acts(brief)):
         return "harmful"
-    if decision.kind == "reject":  # a no to something else says nothing of a retry
-        return "wasted" if decision.action in _AGAIN else None
+    if decision.kind == "reject":  # a no to another action says nothing of a retry
+        return "wasted" if decision.action in {*_AGAIN, None} else None
     if decision.action in NO_CHANGE:
         return "wasted"
     outcome = brief.outcome_of(decision)

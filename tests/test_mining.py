@@ -278,6 +278,16 @@ def test_what_an_aiops_cleared_below_its_task_is_no_persons_clear() -> None:
         assert ended(own, acts=acts_of(acts, REF)) == [(1, "person", "fixed")]
 
 
+@pytest.mark.parametrize(("budgets", "mode"), [([1, 1], "airflow"), ([1, 2], "person")])
+def test_a_clear_that_does_not_name_it_counts_where_its_budget_says_so(
+    budgets: list[int], mode: str
+) -> None:
+    wide = {"dry_run": False, "task_ids": ["another branch"], "include_downstream": True}
+    for name, extra in (("post_clear_task_instances", wide), ("clear_dag_run", {"dry_run": False})):
+        own = tries("failed", "success", budgets=budgets)
+        assert ended(own, acts=acts_of([event(name, extra)], REF)) == [(1, mode, "fixed")]
+
+
 HOSTILE = st.one_of(
     st.none(),
     st.text(),

@@ -104,6 +104,7 @@ def test_what_a_plain_retry_would_have_done() -> None:
         alone(["fixed", "relapsed"]),
         brief(decided("approve", "none")),
         brief(decided("reject")),
+        brief(decided("reject", None)),  # nothing was proposed, and nothing was to be done
         alone(wrong="paid twice"),
         approved("retry_later", wrong="paid twice"),
         # Nobody can know:
@@ -114,9 +115,8 @@ def test_what_a_plain_retry_would_have_done() -> None:
         brief(decided("approve")),
         brief(decided("reject", "none")),
         brief(decided("reject", "resize_pool")),
-        brief(decided("reject", None)),
     )
-    assert told.plain_retry == PlainRetry(known=9, right=2, wasted=5, harmful=2)
+    assert told.plain_retry == PlainRetry(known=10, right=2, wasted=6, harmful=2)
 
 
 def test_acts_are_counted_by_what_came_of_them() -> None:
