@@ -86,7 +86,8 @@ def _before(context: Document) -> list[str]:
     history = context.get("history") or []
     if history:
         marks = "".join(MARKS.get(one["state"] or "", "?") for one in reversed(history))
-        parts.append(f"{marks} in the last {len(history)} runs")
+        runs = "run" if len(history) == 1 else f"{len(history)} runs"
+        parts.append(f"{marks} in the last {runs}")
     for one in context.get("tries") or []:
         took = "" if one["duration"] is None else f" after {one['duration']} s"
         parts.append(f"try {one['try_number']} {one['state']}{took}")

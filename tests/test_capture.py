@@ -417,6 +417,8 @@ def test_the_history_in_marks() -> None:
     history = [{"state": state} for state in ("failed", "success", None, "skipped")]
     lines = dict(impact.lines({"history": history}))
     assert lines["BEFORE"].text == "-?✓✗ in the last 4 runs"
+    once = dict(impact.lines({"history": history[:1]}))
+    assert once["BEFORE"].text == "✗ in the last run"
 
 
 # ---- what is shown before a log is read ----

@@ -64,7 +64,9 @@ def test_done_shown_settled_and_undone(cli: Cli) -> None:
     assert "as it was before" in said.err
     assert cli.status(one) == "rejected"
     cli.ok("audit", "verify")
-    cli.run("undo", one, "--yes").refused(5, "nothing to put back")
+    again = cli.run("undo", one, "--yes")
+    again.refused(5, "nothing to put back")
+    assert "nothing was done" not in again.err  # it was, and is undone
 
 
 def test_undo_of_a_group_that_holds_one_change(cli: Cli) -> None:

@@ -78,6 +78,16 @@ def test_a_real_terminal_without_colours(cli: Cli, waiting: str, name: str) -> N
         assert "\x1b" not in screen.screen
 
 
+def test_the_line_of_where_one_is_breaks_between_words(cli: Cli) -> None:
+    cli.capture("orders", events=[REFUSED])
+    cli.environ |= {"COLUMNS": "40", "NO_COLOR": "1", "TERM": "dumb"}
+    with terminal(cli, "diagnose") as screen:
+        assert screen.end() == 0
+    lines = screen.screen.splitlines()
+    assert "Airflow healthy" in lines[0]
+    assert max(map(cell_len, lines)) <= 40, lines
+
+
 @pytest.mark.parametrize("columns", [80, 100, 132, 200])
 @pytest.mark.parametrize("command", [["incidents"], ["diagnose"], ["failures"], ["handover"]])
 def test_a_screen_of_so_many_columns_is_never_left(

@@ -151,7 +151,8 @@ def tell_where(desk: Desk) -> None:
     mode = "paused" if stopped(desk).paused else desk.settings.mode
     problems, now = desk.airflow.health().problems, str(utc(desk.clock.now()))
     line = header(desk.instance, problems, desk.settings.user, mode, now)
-    console(stderr=True).print(line, soft_wrap=True)
+    out = console(stderr=True)
+    out.print(line, soft_wrap=not out.is_terminal)
 
 
 def is_terminal() -> bool:

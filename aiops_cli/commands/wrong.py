@@ -125,7 +125,10 @@ def _sure(cases: list[Case]) -> bool:
 def _refuse(cases: list[Case]) -> None:
     case = next(filter(_done, cases), None)
     if case is None:
-        raise Refused(f"nothing was done to {cases[0].incident.id}", "there is nothing to put back")
+        raise Refused(
+            f"no act on {cases[0].incident.id} stands: nothing to put back",
+            f"what was done and undone: aiops incidents show {cases[0].incident.id}",
+        )
     raise Refused(
         f"{_done(case)} cannot be undone: the task has run again, and nothing else was changed",
         "if that did harm, say so: aiops wrong ID --reason …",
