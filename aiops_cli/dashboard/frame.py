@@ -19,7 +19,7 @@ from knowledge.redact import clean
 
 LONGEST_NAME = 100  # characters of a name that a proxy sends
 
-# On a phone the list would push the incident that is looked at out of sight.
+# The list stays beside the incident that is looked at; on a phone it would push it out of sight.
 _STYLE = """<style>
 .block-container { padding-top: 3.5rem; max-width: 84rem; }
 h3 { font-size: 1.2rem !important; padding-top: .6rem !important; }
@@ -27,6 +27,8 @@ h3 { font-size: 1.2rem !important; padding-top: .6rem !important; }
 [class*="st-key-soft-"] [data-testid="stText"] { opacity: .75; font-size: .875rem; }
 [data-testid="stText"] { white-space: pre-wrap; overflow-wrap: anywhere; }
 .st-key-careful, .st-key-flash { border-left: 4px solid #b35900; }
+[data-testid="stColumn"]:has(.st-key-beside-incident) { position: sticky; top: 4rem;
+  align-self: flex-start; max-height: calc(100vh - 5rem); overflow-y: auto; }
 @media (max-width: 640px) {
   [data-testid="stColumn"]:has(.st-key-beside-incident) { display: none; }
   .block-container { padding-left: 1rem; padding-right: 1rem; }

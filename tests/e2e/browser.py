@@ -155,7 +155,7 @@ class Browser:
 
     def scroll(self, xpath: str) -> None:
         """Until it is the first thing in sight, below the page's own bar."""
-        self.run("arguments[0].style.scrollMarginTop = '5rem'", self.element(xpath))
+        self.run("arguments[0].style.scrollMarginTop = '3.6rem'", self.element(xpath))
         self.run("arguments[0].scrollIntoView()", self.element(xpath))
 
     def screenshot(self) -> bytes:

@@ -129,7 +129,7 @@ def test_a_click_and_the_task_turns_green(ana: OnCall) -> None:
         run_id, second = ana.failure("e2e_flaky", "load")
         window.open(f"{proxy.url}/?incident={second['incident']}")
         window.see("1 on this task", "retry e2e_flaky.load", "no grant covers retry")
-        picture(window, "incident", (1280, 800), below="What it is")
+        picture(window, "incident", (1280, 1000), below="What it is")
         window.size(*WIDE)
         window.button("Approve")
         window.see("runs again")
