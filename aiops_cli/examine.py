@@ -173,9 +173,10 @@ def weigh_up(
     diagnosis = _timed(desk, incident, diagnosis)
     circumstances = _circumstances(desk, snapshot, incident, diagnosis, limits, live)
     verdict = gate.judge(circumstances)
-    if verdict.passed:  # one more question a DAG, so asked only where something would be done
+    if verdict.passed:  # two more questions a DAG, so asked only where something would be done
         newer = snapshot.newer_success(circumstances.run)
-        verdict = gate.judge(replace(circumstances, newer=newer)) if newer else verdict
+        whole = snapshot.dag(incident.dag_id, whole=True) or circumstances.dag
+        verdict = gate.judge(replace(circumstances, newer=newer, dag=whole))
     return judgement_document(
         diagnosis,
         verdict,

@@ -367,6 +367,10 @@ def _live_state(c: Circumstances) -> Check:
         return Check("live_state", False, "paused", "failed", "the DAG is paused in Airflow")
     if c.run.state == "success":
         return Check("live_state", False, "run success", "failed", "its run ended green")
+    now, ran = c.dag.version, c.live.version
+    if now and ran and now > ran:  # what new code does is for a person to see first
+        reason = f"its code is newer since it failed (v{ran} → v{now})"
+        return Check("live_state", False, f"v{now}", f"v{ran}", reason)
     if c.newer is not None:
         reason = f"a newer run of this DAG succeeded ({c.newer.run_id})"
         return Check("live_state", False, "newer success", "failed", reason)

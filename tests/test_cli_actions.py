@@ -106,6 +106,22 @@ def test_newer_code_is_offered_in_the_card(cli: Cli) -> None:
     assert "code v99" in said.text
 
 
+def test_what_failed_on_older_code_is_not_run_on_the_new_one_alone(cli: Cli) -> None:
+    cli.mended()
+    cli.ok("auto", "grant", "--actions=retry", "--dags=*")
+    new = cli.capture("orders", run_id="second", events=[REFUSED])
+    dag = cli.server.dags["orders"]
+    dag["latest_dag_version"] = {**dag["latest_dag_version"], "version_number": 99}
+    before = len(cli.cleared())
+    cli.ok("watch", "--once", "--auto")
+    assert cli.status(new) == "pending"
+    gate = cli.ok("incidents", "show", new, "--json").json["gate"]
+    assert any("its code is newer" in reason for reason in gate["reasons"])
+    assert len(cli.cleared()) == before
+    cli.ok("approve", new, "--yes")
+    assert len(cli.cleared()) == before + 1
+
+
 # ---- what a person types ----
 
 

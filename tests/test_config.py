@@ -76,7 +76,8 @@ def test_defaults(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.evidence_half_life == timedelta(days=180)
     assert settings.lookback == settings.give_up == settings.relapse_window == timedelta(hours=24)
     assert settings.gate == GateSettings(
-        None, None, 0.80, (), (), False, 1, 10, 3, 4, timedelta(hours=6)
+        *(None, None, 0.80, (), (), False),
+        *(timedelta(hours=24), 1, 10, 3, 4, timedelta(hours=6)),
     )
     assert settings.user
     path = settings.kb_path()
