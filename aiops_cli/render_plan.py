@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +10,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from aiops_cli.actions import DEFAULT_DELAY
+from aiops_cli.incidents import UNMAPPED
 from aiops_cli.screen import Trimmed, plain
 
 Document = Mapping[str, Any]
+MOST_INDEXES = 10  # of a mapped task are named
 CONTEXT = 20  # characters before the first difference of two long values
 LONGEST_VALUE = 60  # of a variable, say; the whole of it is in --json
 
@@ -54,8 +55,19 @@ def plan_text(doc: Document) -> RenderableType:
 
 
 def _named(items: Sequence[Document]) -> str:
-    times = Counter(item["task_id"] for item in items)  # a mapped task has several
-    return ", ".join(name + (f" ×{n}" if n > 1 else "") for name, n in times.items())
+    """The tasks; of a mapped one the indexes."""
+    indexes: dict[str, list[int]] = {}
+    for item in items:
+        indexes.setdefault(item["task_id"], []).append(item["map_index"])
+    return ", ".join(name + _indexes(found) for name, found in indexes.items())
+
+
+def _indexes(found: Sequence[int]) -> str:
+    if list(found) == [UNMAPPED]:
+        return ""
+    named = ", ".join(map(str, sorted(found)[:MOST_INDEXES]))
+    left = len(found) - MOST_INDEXES
+    return f"[{named}" + (f" and {left} more]" if left > 0 else "]")
 
 
 def changes_text(items: Sequence[Document], *, back: bool = False) -> Text:
