@@ -162,10 +162,11 @@ def _lines(past: Hindsight) -> list[str]:
         ordered = sorted(past.left.items(), key=lambda item: -item[1])
         told = [f"{LEFT.get(name, name)} {count}" for name, count in ordered]
         lines.append(f"left to people: {'; '.join(told)}")
-    lines.append(
-        "replayed are exact answers, by what was decided here: near ones, and what aiops learn "
-        "found in Airflow, may let it act on more"
-    )
+    if past.incidents:
+        lines.append(
+            "replayed are exact answers, by what was decided here: near ones, and what aiops learn "
+            "found in Airflow, may let it act on more"
+        )
     return lines
 
 
