@@ -163,10 +163,8 @@ def _lines(past: Hindsight) -> list[str]:
         told = [f"{LEFT.get(name, name)} {count}" for name, count in ordered]
         lines.append(f"left to people: {'; '.join(told)}")
     if past.incidents:
-        lines.append(
-            "replayed are exact answers, by what was decided here: near ones, and what aiops learn "
-            "found in Airflow, may let it act on more"
-        )
+        lines.append("only exact answers are replayed, without what aiops learn found:")
+        lines.append("a grant may act on more than this")
     return lines
 
 
