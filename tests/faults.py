@@ -5,6 +5,7 @@ A fault is of a kind, and a command touches kinds: where both meet, the command 
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -53,29 +54,30 @@ class Command:
 
 
 def no_airflow(cli: Cli) -> None:
-    _elsewhere(cli, "http://127.0.0.1:9")
+    """Nothing listens at the address any more."""
+
+    def refused(*_: Any) -> Any:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+    cli.monkeypatch.setattr(socket.socket, "connect", refused)
 
 
 def unknown_host(cli: Cli) -> None:
     def nobody(host: str, *_: Any, **__: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    _elsewhere(cli, "http://airflow.invalid:8080")
     cli.monkeypatch.setattr(socket, "getaddrinfo", nobody)
 
 
 def no_tls(cli: Cli) -> None:
-    """An https:// address at which plain HTTP is spoken."""
-    _elsewhere(cli, cli.server.url.replace("http:", "https:"))
+    """An https:// address at which plain HTTP is spoken. The instance's name must not be bound to
+    another address, so that what is stored of that name is not asked for there."""
+    url = cli.server.url.replace("http:", "https:")
+    cli.environ |= {"AIOPS_AIRFLOW_URL": url, "AIOPS_INSTANCE": "elsewhere"}
 
 
 def ctrl_c_at_airflow(cli: Cli) -> None:
     _interrupts(cli, transport.Transport, "_send")
-
-
-def _elsewhere(cli: Cli, url: str) -> None:
-    """The instance's name must not be bound to another address."""
-    cli.environ |= {"AIOPS_AIRFLOW_URL": url, "AIOPS_INSTANCE": "elsewhere"}
 
 
 def _interrupts(cli: Cli, owner: object, name: str) -> None:
@@ -322,12 +324,16 @@ COMMANDS: dict[str, Command] = {
     "triage": Command("cas", lambda cli, id_: [], json=False, keys="s\n"),
     "failures": Command("ca", lambda cli, id_: []),
     "diagnose": Command("casw", lambda cli, id_: []),
-    "diagnose ID": Command("cas", lambda cli, id_: [id_]),
+    "diagnose ID": Command("cas", lambda cli, id_: [id_], spared=(no_tls,)),
     "stuck": Command("ca", lambda cli, id_: []),
     "watch": Command("casw", lambda cli, id_: ["--once"]),
     "watch auto": Command("casw", lambda cli, id_: ["--once", "--auto"]),
-    "approve": Command("caswi", lambda cli, id_: [id_, "--action=retry", "--yes"]),
-    "approve dry": Command("casi", lambda cli, id_: [id_, "--action=retry", "--dry-run"]),
+    "approve": Command(
+        "caswi", lambda cli, id_: [id_, "--action=retry", "--yes"], spared=(no_tls,)
+    ),
+    "approve dry": Command(
+        "casi", lambda cli, id_: [id_, "--action=retry", "--dry-run"], spared=(no_tls,)
+    ),
     "approve none": Command("cswi", lambda cli, id_: [id_, "--action=none", "--cause=c"]),
     "reject": Command("cswi", lambda cli, id_: [id_, "--reason=no"]),
     "incidents": Command("cs", lambda cli, id_: []),
@@ -343,11 +349,14 @@ COMMANDS: dict[str, Command] = {
     "handover": Command("cs", lambda cli, id_: []),
     "pause": Command("csw", lambda cli, id_: []),
     "resume": Command("csw", lambda cli, id_: []),
-    "auto grant": Command("csw", lambda cli, id_: ["--actions=retry", "--dags=*"]),
+    "auto grant": Command("csw", lambda cli, id_: ["--actions=retry", "--dags=*", "--yes"]),
     "auto list": Command("cs", lambda cli, id_: []),
     "auto revoke": Command("csi", lambda cli, id_: [id_], code=2),
     "audit": Command("cs", lambda cli, id_: []),
     "audit verify": Command("cs", lambda cli, id_: []),
+    "learn": Command("cas", lambda cli, id_: ["--since=1d"]),
+    "backtest": Command("cs", lambda cli, id_: []),
+    "report": Command("cs", lambda cli, id_: []),
     "plugin install": Command("", lambda cli, id_: [str(cli.home)]),
     "kb seed": Command("csw", _runbook),
     "kb seed dry": Command("cs", lambda cli, id_: [*_runbook(cli, id_), "--dry-run"]),
