@@ -30,7 +30,7 @@ def test_a_login_that_may_only_look_cannot_approve(cli: Cli, waiting: str) -> No
     name, password = cli.server.viewer
     cli.environ |= {"AIOPS_AIRFLOW_USERNAME": name, "AIOPS_AIRFLOW_PASSWORD": password}
     said = cli.run("approve", waiting, "--action=retry", "--yes", "--json")
-    said.told(3, "airflow_forbidden", "give it the role User")
+    said.told(3, "airflow_forbidden", "it takes the role User")
     assert cli.cleared() == []
     assert cli.status(waiting) == "pending"
     cli.environ |= {

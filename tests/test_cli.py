@@ -53,6 +53,9 @@ CALLS: dict[str, Callable[[Cli], list[str]]] = {
     "doctor": lambda cli: [],
     "failures": lambda cli: [],
     "diagnose": lambda cli: [],
+    "learn": lambda cli: ["--since=1d"],
+    "report": lambda cli: [],
+    "backtest": lambda cli: [],
     "stuck": lambda cli: [],
     "watch": lambda cli: ["--once"],
     "incidents list": lambda cli: [],
@@ -96,8 +99,8 @@ NAMES = [
 
 def test_every_command_is_called_below() -> None:
     # init and triage talk: test_init.py, test_cli_triage.py; undo refuses: test_cli_oncall.py; mcp
-    # speaks a protocol: test_mcp.py
-    assert {*CALLS, "init", "triage", "undo", "mcp"} == set(NAMES)
+    # and dashboard go on: test_mcp.py, test_cli_dashboard.py
+    assert {*CALLS, "init", "triage", "undo", "mcp", "dashboard"} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", CALLS)

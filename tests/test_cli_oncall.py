@@ -174,7 +174,7 @@ def waiting_retry(cli: Cli, *dags: str) -> list[str]:
 def test_a_retry_that_waits_is_called_off(cli: Cli) -> None:
     (id_,) = waiting_retry(cli, "prices")
     assert cli.ok("undo", id_, "--json").json["status"] == "pending"
-    cli.run("undo", id_, "--json").told(5, "refused", "nothing was done")
+    cli.run("undo", id_, "--json").told(5, "refused", "nothing to put back")
     cli.clock.advance(minutes=11)
     cli.ok("watch", "--once")
     assert cli.cleared() == []

@@ -204,6 +204,7 @@ def test_an_own_ca_is_asked_for_where_it_is_needed(
         for name in ("KB", "AIRFLOW_URL", "AIRFLOW_USERNAME", "AIRFLOW_PASSWORD"):
             del cli.environ[f"AIOPS_{name}"]
         cli.environ["OLLAMA_HOST"] = NOBODY
+        file(cli).write_text("")
         said = talk(cli, server.url, str(CA), "1", "echo t", str(cli.kb))
         assert said.code == 0, said
         assert "not trusted" in said.err
@@ -229,6 +230,7 @@ def test_a_named_instance_goes_under_its_name(fresh: Cli) -> None:
 
 def test_what_the_environment_sets_is_told(cli: Cli) -> None:
     cli.environ["OLLAMA_HOST"] = NOBODY
+    file(cli).write_text("")
     said = talk(cli, "", "0")
     assert said.code == 0, said
     assert "AIOPS_AIRFLOW_PASSWORD, AIOPS_AIRFLOW_URL" in said.err
