@@ -79,7 +79,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("mode", values.Choice(("off", "ask", "shadow", "auto")), "ask", project=True),
     Setting("rerun_safe", values.patterns, (), project=True),
     Setting("protected", values.patterns, (), project=True, combine=operator.add),
-    Setting("actions", values.who_may, {}),
+    Setting("actions", values.who_may, dict),
     Setting("two_people", values.actions, ()),
     Setting("interval", values.duration, timedelta(seconds=30), project=True),
     # Files in it are deleted.

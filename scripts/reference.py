@@ -197,6 +197,7 @@ def _setting(setting: Setting) -> str:
 _MADE = {
     "kb": "`knowledge.db` in the platform's data folder",
     "user": "the login name",
+    "actions": "`retry` and `retry_later` alone, the others a person",
 }
 
 

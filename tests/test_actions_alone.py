@@ -280,3 +280,9 @@ def test_a_first_yes_does_not_hold_for_ever(cli: Cli) -> None:
     cli.clock.advance(days=2)
     cli.ok("approve", one, *CHANGE)
     assert cli.server.variables["batch"]["value"] == "500"
+
+
+def test_settings_of_two_programs_share_nothing(tmp_path: Any) -> None:
+    first, second = (load(cwd=tmp_path, environ={}) for _ in range(2))
+    assert first.actions == {}
+    assert first.actions is not second.actions
