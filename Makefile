@@ -5,6 +5,7 @@ SHELL := bash
 
 AIRFLOWS := 3.3.2 3.1.8
 BIN := .envs/dev/bin
+LONG := test_storm.py test_pace.py # minutes each: on one Airflow
 
 help: ## list these targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | \
@@ -21,7 +22,9 @@ test: .envs/dev .envs/pgbouncer ## lint, types, import contracts and every test 
 	$(BIN)/pytest -n 2
 
 e2e: .envs/dev $(AIRFLOWS:%=.envs/airflow-%) ## the tests against real Airflows
-	AIOPS_E2E_VERSIONS="$(AIRFLOWS)" $(BIN)/pytest -m e2e -rs tests/e2e --ignore tests/e2e/test_dashboard.py
+	AIOPS_E2E_VERSIONS="$(AIRFLOWS)" $(BIN)/pytest -m e2e -rs tests/e2e \
+	  $(addprefix --ignore tests/e2e/,$(LONG) test_dashboard.py)
+	AIOPS_E2E_VERSIONS="$(firstword $(AIRFLOWS))" $(BIN)/pytest -m e2e -rs $(addprefix tests/e2e/,$(LONG))
 
 e2e-browser: .envs/dev .envs/chromium $(AIRFLOWS:%=.envs/airflow-%) ## the dashboard in a real Chromium, against them
 	AIOPS_E2E_VERSIONS="$(AIRFLOWS)" $(BIN)/pytest -m e2e -rs tests/e2e/test_dashboard.py
