@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from aiops_cli import config_yaml
+from aiops_cli.atomic import private_file
 from aiops_cli.config_yaml import Raw
 from aiops_cli.errors import ConfigError
 
@@ -54,19 +53,10 @@ def edited(text: str, changes: Changes, path: Path) -> Edited:
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read, whole or not at all. Raises ConfigError."""
     path = path.resolve()  # a link to a file kept elsewhere stays one
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:  # Ctrl-C too: nothing half-written stays
-            part.unlink(missing_ok=True)
-            raise
+        with private_file(path) as file:
+            file.write(text)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}", "name another file in AIOPS_CONFIG"

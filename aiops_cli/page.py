@@ -8,12 +8,11 @@ lets a browser load nothing at all. `Html` is what was escaped here, and comes f
 from __future__ import annotations
 
 import html
-import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NewType
 
+from aiops_cli.atomic import private_file
 from aiops_cli.errors import UsageError
 from knowledge.redact import clean
 
@@ -68,18 +67,9 @@ def page(title: str, told: str, parts: Sequence[Html]) -> str:
 def save(file: Path, text: str) -> None:
     """Write a page whole or not at all, readable to nobody else: it tells of failures. Raises
     UsageError."""
-    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-                out.write(text)
-                out.flush()
-                os.fsync(out.fileno())
-            part.replace(file)
-        except BaseException:  # Ctrl-C too: nothing half-written stays
-            part.unlink(missing_ok=True)
-            raise
+        with private_file(file) as out:
+            out.write(text)
     except OSError as error:
         raise UsageError(
             f"{file} cannot be written: {error.strerror}", "name another place"

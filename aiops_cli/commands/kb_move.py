@@ -43,20 +43,11 @@ def _write(documents: Iterator[dict[str, Any]], out: TextIO) -> int:
 
 def _write_file(documents: Iterator[dict[str, Any]], file: Path) -> int:
     """Whole or not at all, and readable to nobody else: it holds log excerpts."""
-    import os
-    import tempfile
+    from aiops_cli.atomic import private_file
 
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="ascii") as out:
-                count = _write(documents, out)
-                os.fsync(out.fileno())
-            part.replace(file)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        with private_file(file) as out:
+            count = _write(documents, out)
     except OSError as error:
         raise UsageError(
             f"{file} cannot be written: {error.strerror}", "name another place"
