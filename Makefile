@@ -51,12 +51,14 @@ docs: .envs/dev ## write the generated parts of docs/ anew
 	$(BIN)/python -m scripts.config_schema
 	$(BIN)/python -m scripts.picture
 
+# The drivers are those of the Postgres in which the end-to-end tests keep Airflow's own data.
 lock: ## resolve requirements/ anew (needs uv)
 	uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate --upgrade \
 	  pyproject.toml --group dev -o requirements/dev.txt
 	for version in $(AIRFLOWS); do \
 	  uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate --upgrade \
-	    - -o requirements/airflow-$$version.txt <<<"apache-airflow==$$version" || exit; \
+	    - -o requirements/airflow-$$version.txt \
+	    <<<"apache-airflow==$$version"$$'\n'psycopg2-binary$$'\n'asyncpg || exit; \
 	done
 
 clean: ## remove environments, builds and caches

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.airflow_box import AirflowBox
+from tests.postgres_server import FORGETFUL, Run, own_server
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -45,10 +46,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", params=VERSIONS)
 def airflow(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, run: Run
 ) -> Iterator[AirflowBox]:
     """A running Airflow with the examples. `airflow.dags` is a copy that a test may add to; one
-    that adds a broken file removes it again."""
+    that adds a broken file removes it again. Its database is a Postgres, as in production: a busy
+    machine keeps SQLite locked for minutes, and the API with it."""
     home = tmp_path_factory.mktemp(f"airflow-{request.param}")
     shutil.copytree(
         ROOT / "examples" / "dags", home / "dags", ignore=shutil.ignore_patterns("__pycache__")
@@ -56,9 +58,13 @@ def airflow(
     (home / "plugins").mkdir()
     shutil.copy(ROOT / "aiops_cli" / "plugin" / "aiops_airflow_plugin.py", home / "plugins")
     env = ROOT / ".envs" / f"airflow-{request.param}"
-    settings = {
-        "AIOPS_SPOOL": str(home / "spool"),
-        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-    }
-    with AirflowBox(env, home, home / "dags", version=request.param, settings=settings) as box:
-        yield box
+    with own_server(run, {**FORGETFUL, "autovacuum": "on"}) as postgres:
+        where = f"//postgres@/postgres?host={postgres.folder}"
+        settings = {
+            "AIOPS_SPOOL": str(home / "spool"),
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2:{where}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg:{where}",
+        }
+        with AirflowBox(env, home, home / "dags", version=request.param, settings=settings) as box:
+            yield box
