@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -164,17 +165,25 @@ class Browser:
 
 
 @contextmanager
-def browser(home: Path) -> Iterator[Browser]:
-    """`home` keeps what it writes. It reaches this machine and nothing else."""
+def browser(folder: Path) -> Iterator[Browser]:
+    """`folder` keeps the driver's log. It reaches this machine and nothing else."""
     found = programs()
     assert found is not None
     chromium, chromedriver = found
-    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)}
-    log = home / "chromedriver.log"
+    log = folder / "chromedriver.log"
     with (
+        # Chromium makes a socket in it, whose path has 107 characters at most, and ends without
+        # a word where it has more: a test's own folder is too deep.
+        # It may still be writing there when it is told to end.
+        tempfile.TemporaryDirectory(
+            prefix="aiops-", dir="/tmp", ignore_cleanup_errors=True
+        ) as home,
         log.open("w") as out,
         subprocess.Popen(
-            [chromedriver, "--port=0"], env=environ, stdout=out, stderr=subprocess.STDOUT
+            [chromedriver, "--port=0"],
+            env={"PATH": os.environ["PATH"], "HOME": home, "TMPDIR": home},
+            stdout=out,
+            stderr=subprocess.STDOUT,
         ) as driver,
     ):
         try:
@@ -188,7 +197,7 @@ def browser(home: Path) -> Iterator[Browser]:
                         "--disable-gpu",
                         "--hide-scrollbars",
                         "--force-color-profile=srgb",
-                        f"--user-data-dir={home / 'profile'}",
+                        f"--user-data-dir={home}/profile",
                         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
                     ],
                 }
