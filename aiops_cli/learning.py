@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 
+from aiops_cli.actions.graph import upstream_ids
 from aiops_cli.capture import log_of, signed
 from aiops_cli.changes import CHANGE_EVENTS, changes
 from aiops_cli.context import LOST_BEFORE, LOST_EVENTS, lost_of
@@ -26,7 +27,15 @@ from aiops_cli.errors import (
 )
 from aiops_cli.examine import Desk
 from aiops_cli.incidents import Event, TaskInstance
-from aiops_cli.mining import ACT_EVENTS, Seen, acts_of, endings, lesson_of, stamped_tries
+from aiops_cli.mining import (
+    ACT_EVENTS,
+    Seen,
+    acts_of,
+    cleared,
+    endings,
+    lesson_of,
+    stamped_tries,
+)
 from aiops_cli.pace import ahead
 from aiops_cli.published import utc
 from aiops_cli.seams import Airflow, Clock
@@ -37,11 +46,13 @@ WINDOW = timedelta(days=1)  # read between two marks
 PER_SECOND = 10  # task instances that are begun, at most
 LATEST = timedelta(hours=1)  # Airflow writes an end date some time after the end
 ROWS = 200  # of the event log that are read of one task instance
+TASKS_KEPT = 64  # of which it is kept what ran above them: instances of one task come together
 ENTRIES_AT_ONCE = 200  # failures whose entries are made together
 
 NO_ERROR = "its log names no error"
 
 Tick = Callable[[int, int | None], None]
+Above = Callable[[str, str, str], datetime | None]  # `began_above` by DAG, run and task
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +147,8 @@ def _read_window(
     desk: Desk, learned: Learned, begin: datetime, end: datetime, dag: str | None, dry_run: bool
 ) -> None:
     jobs = _spaced(_jobs(desk, learned, begin, end, dag), desk.clock)
-    work = partial(_read, desk.airflow, desk.instance, desk.clock.now())
+    above = lru_cache(maxsize=TASKS_KEPT)(partial(began_above, desk.airflow))
+    work = partial(_read, desk.airflow, above, desk.instance, desk.clock.now())
     for (live, _), reading in ahead(jobs, work, desk.settings.concurrency):
         try:
             read = reading.result()
@@ -198,11 +210,11 @@ def _spaced(jobs: Iterator[Job], clock: Clock) -> Iterator[Job]:
 # ---- one task instance ----
 
 
-def _read(airflow: Airflow, instance: str, now: datetime, job: Job) -> Reading:
+def _read(airflow: Airflow, above: Above, instance: str, now: datetime, job: Job) -> Reading:
     """What is to be learned of one task instance."""
     live, left_out = job
     try:
-        seen, events = look(airflow, live)
+        seen, events = look(airflow, live, above)
     except AirflowNotFound:
         return Reading(unread=Counter(["it is gone from Airflow"]))
     lessons, unread, refused = [], Counter[str](), False
@@ -233,10 +245,11 @@ def _why(notice: str) -> str:
     return "its log is gone" if "not found" in notice.lower() else notice or NO_ERROR
 
 
-def look(airflow: Airflow, live: TaskInstance) -> tuple[Seen, Sequence[Event]]:
+def look(airflow: Airflow, live: TaskInstance, above: Above) -> tuple[Seen, Sequence[Event]]:
     """All tries of a task instance, and what people did and changed between them, with the rows of
-    the event log about its run. Three requests. Raises AirflowForbidden without a right to the
-    event log: whether it was only run again is not known then."""
+    the event log about its run. Three requests; `above` is asked where somebody ran it again.
+    Raises AirflowForbidden without a right to the event log: whether it was only run again is not
+    known then."""
     ref, tries = live.ref, airflow.tries(live.ref)
     ends = [one.end_date for one in tries if one.state == "failed" and one.end_date]
     ends += [live.end_date] if not ends and live.end_date else []  # marked since
@@ -254,20 +267,39 @@ def look(airflow: Airflow, live: TaskInstance) -> tuple[Seen, Sequence[Event]]:
     rows: Sequence[Event] = ()
     if last > first:
         rows = airflow.events(since=first, until=last, names=CHANGE_EVENTS, limit=ROWS)
-    return (
-        Seen(
-            live=live,
-            tries=tries,
-            acts=acts_of(events, ref),
-            # Of a run with more rows the oldest are cut off, and with them who marked it or whose
-            # stamp it bore: what was done is not known then.
-            changes=None
-            if ROWS in (len(rows), len(events))
-            else [one for row in rows for one in changes(row)],
-            stamped=stamped_tries(events, [live.note]),
-        ),
-        events,
+    seen = Seen(
+        live=live,
+        tries=tries,
+        acts=acts_of(events, ref),
+        # Of a run with more rows the oldest are cut off, and with them who marked it or whose
+        # stamp it bore: what was done is not known then.
+        changes=None
+        if ROWS in (len(rows), len(events))
+        else [one for row in rows for one in changes(row)],
+        stamped=stamped_tries(events, ref, live.note),
     )
+    if cleared(seen):
+        seen = replace(seen, above=above(ref.dag_id, ref.run_id, ref.task_id))
+    return seen, events
+
+
+def began_above(airflow: Airflow, dag_id: str, run_id: str, task_id: str) -> datetime | None:
+    """When the newest try of anything above the task in its run began; of anything else in it
+    where the DAG has no such task any more. Two requests."""
+    try:
+        tasks = airflow.tasks(dag_id)
+    except AirflowNotFound:
+        tasks = {}
+    above = upstream_ids(tasks, task_id)
+    if task_id in tasks and not above:
+        return None
+    began = [
+        one.start_date
+        for one in airflow.run_task_instances(dag_id, run_id)
+        if one.start_date
+        and (one.ref.task_id in above if task_id in tasks else one.ref.task_id != task_id)
+    ]
+    return max(began, default=None)
 
 
 def naming(excerpt: str, live: TaskInstance) -> str:

@@ -58,20 +58,23 @@ class Act:
 class Seen:
     """What Airflow tells of one task instance. `tries` come oldest first; `live` is the newest as
     it is now. `changes` is None where there are too many to be read. `stamped` are the
-    tries that an aiops ran again, ours or another's."""
+    tries that an aiops ran again, ours or another's. `above` is when the newest try of anything
+    above it in its run began; only asked for where somebody `cleared` it."""
 
     live: TaskInstance
     tries: Sequence[TaskInstance]
     acts: Sequence[Act] = ()
     changes: Sequence[Change] | None = ()
     stamped: frozenset[int] = frozenset()
+    above: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What came after the failed try `failed`, before its log has been read. `moved` is set where
     the try that tells the outcome ran on another DAG version; `changed` is what was changed in
-    between, None where that is too much to tell."""
+    between, None where that is too much to tell. `above` says that what ended it may be that
+    something above it ran anew as well."""
 
     failed: TaskInstance
     mode: LessonMode
@@ -82,6 +85,7 @@ class Ending:
     ended_at: datetime | None = None
     moved: tuple[int, int] | None = None
     changed: Sequence[Change] | None = field(default=())
+    above: bool = False
 
 
 # ---- the event log ----
@@ -89,7 +93,7 @@ class Ending:
 
 def acts_of(events: Sequence[Event], ref: TaskRef) -> tuple[Act, ...]:
     """What was done to this task instance, oldest first. `events` are those of its run."""
-    found, stamps = [], [event for event in events if stamped_tries([event], ())]
+    found, stamps = [], [one for one in events if _stamped(_document(one.extra).get("note"))]
     for event in events:
         extra = _document(event.extra)
         about = _wide(extra) or (
@@ -124,11 +128,21 @@ def _wide(extra: Mapping[str, Any]) -> bool:
     return bool(extra.get("include_upstream") or extra.get("include_downstream"))
 
 
-def stamped_tries(events: Sequence[Event], notes: Sequence[str | None]) -> frozenset[int]:
-    """The tries that some aiops ran again, by the stamps it leaves."""
-    written = [note for event in events if (note := _document(event.extra).get("note"))]
-    texts = [text for text in (*notes, *written) if isinstance(text, str)]
-    return frozenset(int(found[1]) for text in texts for found in _STAMP.finditer(text))
+def stamped_tries(events: Sequence[Event], ref: TaskRef, note: str | None) -> frozenset[int]:
+    """The tries of this task instance that some aiops ran again, by the stamps it leaves: in its
+    `note`, and in the rows that set it."""
+    found = _stamped(note)
+    for event in events:
+        extra = _document(event.extra)
+        its_own = event.task_id == ref.task_id and event.map_index in (None, ref.map_index)
+        if its_own or _named(extra, ref):
+            found |= _stamped(extra.get("note"))
+    return found
+
+
+def _stamped(note: object) -> frozenset[int]:
+    text = note if isinstance(note, str) else ""
+    return frozenset(int(stamp[1]) for stamp in _STAMP.finditer(text))
 
 
 def _document(extra: str | None) -> dict[str, Any]:
@@ -166,8 +180,8 @@ def _run_again(seen: Seen, place: int) -> Ending | None:
     """The ending by the tries that followed, up to the next time that somebody cleared it; None
     while they are not over, and where what they came to was set by hand."""
     tries, failed = seen.tries, seen.tries[place]
-    cleared = _clear_before(seen, place + 1)
-    if cleared is not None and cleared.aiops:
+    clear = _clear_before(seen, place + 1)
+    if clear is not None and clear.aiops:
         return None
     last = place + 1
     while tries[last].state != "success" and last + 1 < len(tries):
@@ -193,14 +207,21 @@ def _run_again(seen: Seen, place: int) -> Ending | None:
     first = tries[place + 1].start_date or began
     return Ending(
         failed=failed,
-        mode="person" if cleared else "airflow",
-        at=cleared.at if cleared and cleared.at > failed.end_date else first,
+        mode="person" if clear else "airflow",
+        at=clear.at if clear and clear.at > failed.end_date else first,
         outcome="fixed" if told.state == "success" else "failed",
-        by=cleared.by if cleared else "",
+        by=clear.by if clear else "",
         ended_at=told.end_date,
         moved=(before, after) if before and after and before != after else None,
         changed=changed,
+        above=clear is not None and seen.above is not None and seen.above >= failed.end_date,
     )
+
+
+def cleared(seen: Seen) -> bool:
+    """Whether a person ran any of the tries again."""
+    clears = (_clear_before(seen, place) for place in range(1, len(seen.tries)))
+    return any(clear is not None and not clear.aiops for clear in clears)
 
 
 def _clear_before(seen: Seen, place: int) -> Act | None:
@@ -276,6 +297,8 @@ def _speaks_for(ending: Ending, text: str) -> tuple[str | None, dict[str, Any], 
         before, after = ending.moved
         action = "none" if ending.outcome == "fixed" else "retry"
         return action, {}, ending.outcome, f"DAG version v{before} → v{after}"
+    if ending.above and ending.outcome == "fixed":
+        return "retry", {}, "unknown", "a task above it ran anew as well"
     if ending.changed is None:
         return "retry", {}, "unknown", "too much was changed in between to tell"
     objects = {(one.kind, one.name): one for one in ending.changed}

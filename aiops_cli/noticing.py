@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowNotFound, AirflowUnreachable
 from aiops_cli.examine import Desk, ref_of
 from aiops_cli.incidents import TERMINAL_STATES, TaskInstance
-from aiops_cli.learning import look, make_entries, naming
+from aiops_cli.learning import began_above, look, make_entries, naming
 from aiops_cli.mining import Ending, endings, lesson_of
 from knowledge.errors import ModelUnavailable
 from knowledge.records import Case
@@ -68,7 +69,7 @@ def _learn_of(desk: Desk, case: Case) -> bool:
     live = desk.airflow.task_instance(ref_of(incident))
     if live.state not in TERMINAL_STATES:
         return False
-    seen, _ = look(desk.airflow, live)
+    seen, _ = look(desk.airflow, live, partial(began_above, desk.airflow))
     number = incident.try_number
     for ending in endings(seen, frozenset([number])):
         if ending.failed.try_number == number and incident.signature.text:

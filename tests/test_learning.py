@@ -94,6 +94,61 @@ def test_own_retry_and_a_persons_clear(at_work: Bench, began: datetime) -> None:
     assert (learned.entries.added, learned.never, learned.unread.total()) == (1, 0, 0)
 
 
+def above_load(at: Bench, began: datetime, *, run_id: str = "run-1", dag: str = "orders") -> None:
+    """extract ran once more 5 minutes after `began`, stage and load below it; report is beside."""
+    server = at.server
+    server.add_dag(dag, {"extract": ["stage"], "stage": ["load"], "report": []})
+    add_history(server, dag, HEALED, began, run_id=run_id, budgets=[0, 1])
+    add_clear(server, dag, began + 5 * MINUTE, run_id=run_id)
+    for task, minute in (("extract", 5), ("stage", 0), ("report", 5)):
+        start = (began + minute * MINUTE).isoformat()
+        server.add_instance(dag, task, "success", run_id=run_id, start_date=start)
+
+
+def test_what_ran_anew_above_it_takes_the_credit_away(at_work: Bench, began: datetime) -> None:
+    above_load(at_work, began)
+    add_history(at_work.server, "sales", HEALED, began, budgets=[0, 1])
+    add_clear(at_work.server, "sales", began + 5 * MINUTE)
+    walk(at_work)
+    told = [(one.dag_id, one.action, one.outcome) for one in lessons(at_work)]
+    assert told == [("orders", "retry", "unknown"), ("sales", "retry", "fixed")]
+
+
+def test_what_ran_anew_beside_it_does_not(at_work: Bench, began: datetime) -> None:
+    above_load(at_work, began)
+    del at_work.server.instances["orders", "run-1", "extract", -1]
+    walk(at_work)
+    assert [one.outcome for one in lessons(at_work)] == ["fixed"]
+
+
+@pytest.mark.parametrize("gone", ["the task", "the DAG"])
+def test_what_stood_above_a_task_that_is_gone_nobody_knows(
+    at_work: Bench, began: datetime, gone: str
+) -> None:
+    above_load(at_work, began)
+    del at_work.server.instances["orders", "run-1", "extract", -1]
+    if gone == "the task":
+        del at_work.server.tasks["orders"]["load"]
+    else:
+        del at_work.server.tasks["orders"]
+    walk(at_work)
+    assert [one.outcome for one in lessons(at_work)] == ["unknown"]
+
+
+def test_what_stands_above_is_asked_once_for_all_instances_of_a_task(
+    at_work: Bench, began: datetime
+) -> None:
+    above_load(at_work, began)
+    for index in range(3):
+        add_history(at_work.server, "orders", HEALED, began, budgets=[0, 1], map_index=index)
+    add_history(at_work.server, "sales", HEALED, began)  # Airflow's own retry: nothing is asked
+    with_one = replace(at_work.desk.settings, concurrency=1)
+    at_work.desk = replace(at_work.desk, settings=with_one)
+    walk(at_work)
+    asked = [one.path for one in at_work.server.sent("GET") if one.path.endswith("/tasks")]
+    assert asked == ["/api/v2/dags/orders/tasks"]
+
+
 def test_twice_changes_nothing_and_reads_no_log_again(at_work: Bench, began: datetime) -> None:
     add_history(at_work.server, "orders", HEALED, began)
     walk(at_work)

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from aiops_cli.changes import Change
 from aiops_cli.incidents import Event, TaskInstance
-from aiops_cli.mining import Act, Ending, Seen, acts_of, endings, lesson_of, stamped_tries
+from aiops_cli.mining import (
+    Act,
+    Ending,
+    Seen,
+    acts_of,
+    cleared,
+    endings,
+    lesson_of,
+    stamped_tries,
+)
 from tests.builders import NOW, signature, task_instance
 
 REF = task_instance().ref
@@ -205,6 +214,47 @@ def test_what_cannot_be_told_is_no_evidence(changes: Any) -> None:
     assert lesson(changes=changes).outcome == "unknown"
 
 
+# ---- what ran anew above it ----
+
+
+def below(above: float | None, *states: str, budgets: Sequence[int] = (0, 1), **seen: Any) -> Any:
+    """The lesson of a task below another, whose newest try began at this minute."""
+    own = tries(*states, budgets=budgets, **seen)
+    began = None if above is None else at(above)
+    (ending, *_) = endings(Seen(own[-1], own, above=began))
+    learned = lesson_of(ending, signature(), "", instance="prod", seen_at=at(60))
+    return learned.action, learned.outcome, learned.detail
+
+
+def test_what_failed_because_of_a_task_above_is_not_fixed_by_its_own_re_run() -> None:
+    """Whoever clears the one above takes the one below along; it may have failed for what that
+    one wrote. Later is no better: the new try of then hides one in between."""
+    for minute in (1, 5, 50):
+        told = ("retry", "unknown", "a task above it ran anew as well")
+        assert below(minute, "failed", "success") == told
+    for before in (None, 0, 0.9):
+        assert below(before, "failed", "success") == ("retry", "fixed", "")
+
+
+def test_that_it_failed_again_speaks_against_it_all_the_same() -> None:
+    assert below(5, "failed", "failed")[:2] == ("retry", "failed")
+
+
+def test_airflows_own_retry_and_new_code_are_told_as_before() -> None:
+    assert below(5, "failed", "success", budgets=(1, 1))[:2] == ("retry", "fixed")
+    assert below(5, "failed", "success", versions=[3, 4])[:2] == ("none", "fixed")
+
+
+def test_who_was_cleared_is_known_before_anything_else_is_asked() -> None:
+    own = tries("failed", "failed", "success", budgets=[1, 1, 1])
+    assert not cleared(Seen(own[-1], own))
+    assert cleared(Seen(own[-1], own, acts=[Act("clear", at(15), "ana")]))
+    assert not cleared(Seen(own[-1], own, acts=[Act("clear", at(15), "ana", aiops=True)]))
+    again = tries("failed", "success", budgets=[0, 1])
+    assert cleared(Seen(again[-1], again))
+    assert not cleared(Seen(again[0], again[:1]))
+
+
 # ---- the event log ----
 
 
@@ -256,12 +306,36 @@ def test_a_mark_is_of_one_task_or_of_the_run() -> None:
     assert acts_of([note], REF) == ()
 
 
+STAMP = "[aiops 0a1b2c] retry of try 4 by ben, incident abcdefghij"
+
+
 def test_the_tries_that_some_aiops_ran_again_are_told_by_its_stamps() -> None:
     """As they stand in the note, and in the rows of the calls that set it."""
-    stamp = "[aiops 0a1b2c] retry of try 4 by ben, incident abcdefghij"
-    assert stamped_tries([], [None, f"mine\n{stamp}"]) == {4}
-    assert stamped_tries([event("post_clear_task_instances", {"note": stamp})], []) == {4}
-    assert stamped_tries([event("patch_task_instance", {"note": "retry of try 4"})], [""]) == set()
+    assert stamped_tries([], REF, f"mine\n{STAMP}") == {4}
+    assert stamped_tries([], REF, None) == set()
+    clear = event("post_clear_task_instances", {**CLEAR, "note": STAMP})
+    note = event("patch_task_instance", {"note": STAMP}, task_id=REF.task_id, map_index=-1)
+    for row in (clear, note):
+        assert stamped_tries([row], REF, "") == {4}
+    said = event("patch_task_instance", {"note": "retry of try 4"}, task_id=REF.task_id)
+    assert stamped_tries([said], REF, "") == set()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ("post_clear_task_instances", {**CLEAR, "task_ids": ["other"]}, {}),
+        ("post_clear_task_instances", {**CLEAR, "task_ids": [[REF.task_id, 3]]}, {}),
+        ("post_clear_task_instances", {"dry_run": False}, {}),
+        ("patch_task_instance", {}, {"task_id": "other"}),
+        ("patch_task_instance", {}, {"task_id": REF.task_id, "map_index": 3}),
+        ("patch_dag_run", {}, {}),
+    ],
+)
+def test_a_stamp_on_another_task_says_nothing_of_this_ones_try(row: Any) -> None:
+    name, extra, fields = row
+    other = event(name, {**extra, "note": STAMP}, **fields)
+    assert stamped_tries([other], REF, None) == set()
 
 
 def test_what_an_aiops_cleared_below_its_task_is_no_persons_clear() -> None:
@@ -317,7 +391,7 @@ HOSTILE = st.one_of(
 def test_whatever_stands_in_the_event_log_it_is_read(rows: list[tuple[str, str | None]]) -> None:
     events = [event(name, extra) for name, extra in rows]
     assert all(isinstance(act, Act) for act in acts_of(events, REF))
-    assert all(number >= 0 for number in stamped_tries(events, []))
+    assert all(number >= 0 for number in stamped_tries(events, REF, None))
 
 
 STATES = st.sampled_from(["failed", "success", "skipped", "running", None])

@@ -67,6 +67,20 @@ def test_a_persons_clear_is_learned_once_its_try_has_ended(
     assert learned.signature == case.incident.signature
 
 
+def test_a_clear_of_the_task_above_is_no_evidence_for_a_re_run_of_this_one(at_work: Bench) -> None:
+    at_work.server.add_dag("orders", {"extract": ["load"]})
+    row = failed(at_work)
+    cleared(at_work, row)
+    began = at_work.clock.now().isoformat()
+    run = row["dag_run_id"]
+    at_work.server.add_instance("orders", "extract", "success", run_id=run, start_date=began)
+    at_work.watch()
+    ended(at_work, row)
+    at_work.watch()
+    (learned,) = lessons(at_work)
+    assert (learned.outcome, learned.detail) == ("unknown", "a task above it ran anew as well")
+
+
 def test_it_is_evidence_the_next_time_but_no_word_that_it_may_run_twice(at_work: Bench) -> None:
     row = failed(at_work)
     cleared(at_work, row)
