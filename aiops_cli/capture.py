@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -16,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from aiops_cli.context import Snapshot, context_of, context_of_run
-from aiops_cli.errors import AirflowForbidden, AirflowNotFound
+from aiops_cli.errors import AirflowError, AirflowForbidden, AirflowNotFound
 from aiops_cli.incidents import (
     UNMAPPED,
     DagRun,
@@ -194,6 +195,31 @@ def _of_task(snapshot: Snapshot, failed: TaskInstance, instance: str, now: datet
         context["unread"] = [f"event log (lost workers): {error.message}"]
     excerpt, signature = signed(excerpt, lost)
     return replace(unread, signature=signature, excerpt=excerpt, context=context)
+
+
+def unread(
+    snapshot: Snapshot, failure: TaskInstance | DagRun, *, instance: str, now: datetime, notice: str
+) -> Incident:
+    """What is left of a failed try or run of which Airflow never sends what `build_incident` asks
+    for: where it stands, and a notice that says so. It is like nothing that is known."""
+    context: dict[str, Any] = {}
+    if isinstance(failure, TaskInstance):
+        context["url"] = snapshot.airflow.link(failure.ref, failure.try_number)
+        with suppress(AirflowError):
+            context = context_of(snapshot, failure)
+    else:
+        context["url"] = snapshot.airflow.run_link(failure.dag_id, failure.run_id)
+    return _incident(
+        failure,
+        instance,
+        now,
+        kind="task" if isinstance(failure, TaskInstance) else "run",
+        failed_at=failure.end_date or now,
+        signature=sign(""),
+        excerpt=Excerpt(text="", notice=notice),
+        ti_id=failure.id if isinstance(failure, TaskInstance) else None,
+        context={**context, "notice": notice},
+    )
 
 
 def log_of(airflow: Airflow, failed: TaskInstance) -> Excerpt:

@@ -5,24 +5,16 @@ Two watchers on one knowledge base are safe: what either does is claimed first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, Literal
 
-from aiops_cli import capture, gate, respond
+from aiops_cli import capture, gate, respond, watch_reading
 from aiops_cli.context import Snapshot
-from aiops_cli.errors import (
-    AirflowError,
-    AirflowNotFound,
-    AirflowUnreachable,
-    Refused,
-)
-from aiops_cli.examine import Desk, judge, read, ref_of, take_in
-from aiops_cli.incidents import ImportFailure, Incident, TaskInstance
+from aiops_cli.errors import AirflowError, AirflowNotFound, Refused
+from aiops_cli.examine import Desk, judge, ref_of
+from aiops_cli.incidents import TaskInstance
 from aiops_cli.noticing import notice
-from aiops_cli.pace import ahead
 from aiops_cli.respond import Warn
 from aiops_cli.settle import away, settle
 from knowledge.errors import DoorClosed
@@ -32,19 +24,8 @@ from knowledge.stores.rules import breaker_word
 Mode = Literal["off", "ask", "shadow", "auto"]
 Able = tuple[Case, capture.Failure | None]  # what may be done alone, as Airflow has it now
 
-# Looked at again on every pass: clocks differ, and Airflow writes an end date some time after
-# the end. What is known already costs no request.
-OVERLAP = timedelta(hours=1)
-
 # Who has not looked for so long says how much there is to catch up on; a cron job looks more often.
 GAP = timedelta(minutes=30)
-
-# A worker has sent a log to an object store by then, or never will.
-LOG_COMES = timedelta(seconds=30)
-
-# So many new failures of one pass that Airflow cannot send are waited for: a store of logs that is
-# away answers each question after minutes only.
-MOST_UNREAD = 5
 
 # What has waited longer is asked for one by one: the list would become too long.
 LONGEST_WAIT = timedelta(days=7)
@@ -68,15 +49,22 @@ def one_pass(
     snapshot = Snapshot(desk.airflow, since)
     failed = capture.poll(snapshot, since=since, instance=desk.instance)
     known = store.known_incidents(failed)
-    new = [failure for id_, failure in failed.items() if id_ not in known]
+    new = {id_: failure for id_, failure in failed.items() if id_ not in known}
     _tell_of_gap(desk, len(new), mode, warn)
-    # What failed too long ago to be acted on alone keeps nothing waiting that did not.
+    reading = watch_reading.begun(desk, snapshot, warn, lambda done: tick(done, len(new)), new)
+    # What failed too long ago to be acted on alone keeps nothing waiting that did not, and what
+    # Airflow did not send before keeps nothing waiting at all.
     late = began - desk.settings.gate.recent
-    fresh = [failure for failure in new if _end(failure, began) >= late]
-    old = [failure for failure in new if _end(failure, began) < late]
+    untried = [failure for id_, failure in new.items() if id_ not in reading.tried]
+    fresh = [failure for failure in untried if watch_reading.end(failure, began) >= late]
+    old = [failure for failure in untried if watch_reading.end(failure, began) < late]
+    again = [new[id_] for id_, _ in sorted(reading.tried.items(), key=lambda one: one[1].last)]
     able: list[Able] = []
-    reading = _Reading(desk, snapshot, mode, warn, lambda done: tick(done, len(new)))
-    yield from _captured(reading, fresh, able)
+    for case, failure in watch_reading.captured(reading, fresh):
+        if _may_act(mode, case):
+            able.append((case, failure))
+        else:
+            yield _shadowed(desk, mode, case)
     rests_on = _rests_on(desk)
     news = store.mark(f"judged {desk.instance}") != rests_on
     left_before = _left_for_later(desk)
@@ -95,76 +83,16 @@ def one_pass(
     for case, seen in _canaries_first(able):
         yield _act(desk, snapshot, case, seen, warn)
     store.set_mark(f"judged {desk.instance}", rests_on)
-    if reading.unread < MOST_UNREAD:
-        yield from _captured(reading, old, able)
-    if reading.complete:
-        _advance(desk, failed.values(), reading.oldest)
+    if reading.enough:
+        reading.leave(old)
+        old = []
+    for several in (old, again):
+        for case, _ in watch_reading.captured(reading, several):
+            if not _may_act(mode, case):  # else it is acted on, and told of, by the next pass
+                yield _shadowed(desk, mode, case)
+    watch_reading.ended(reading, failed.values())
     store.set_mark(_looked(desk), began.isoformat())
     notice(desk, warn)
-
-
-@dataclass
-class _Reading:
-    """How far a pass has come with what is new: whether all of it could be read, of how much
-    nothing came, and the oldest end among what is an incident."""
-
-    desk: Desk
-    snapshot: Snapshot
-    mode: Mode
-    warn: Warn
-    tick: Callable[[int], None]
-    done: int = 0
-    complete: bool = True
-    unread: int = 0
-    oldest: datetime | None = None
-
-
-def _captured(
-    reading: _Reading, new: Sequence[capture.Failure], able: list[Able]
-) -> Iterator[Case]:
-    """Read new failures and judge them. Yields them but for those that may be acted on alone:
-    those are added to `able`."""
-    desk, snapshot, mode = reading.desk, reading.snapshot, reading.mode
-    readings = ahead(new, partial(read, desk, snapshot), desk.settings.concurrency)
-    for failure, built in readings:
-        reading.tick(reading.done)
-        reading.done += 1
-        try:
-            seen = built.result()
-            if seen is not None and _log_may_come(seen, desk.clock.now()):
-                reading.complete = False
-                continue
-            case = take_in(desk, snapshot, failure, seen)
-        except AirflowError as error:
-            if away(desk, error):
-                raise
-            reading.complete = False
-            reading.warn(f"{capture.name_of(failure)}: not read yet: {error.message}")
-            reading.unread += isinstance(error, AirflowUnreachable)
-            if reading.unread < MOST_UNREAD:
-                continue
-            reading.warn("what else is new is left for the next pass")
-            return
-        if case is None:
-            continue
-        at = case.incident.failed_at
-        reading.oldest = at if reading.oldest is None else min(at, reading.oldest)
-        if _may_act(mode, case):
-            able.append((case, failure))
-        else:
-            yield _shadowed(desk, mode, case)
-
-
-def _log_may_come(seen: Incident, now: datetime) -> bool:
-    """Whether a try that has just failed says nothing because its log is still on its way: Airflow
-    says that a task has failed, and then sends its log to where logs are kept."""
-    fresh = abs(now - seen.failed_at) < LOG_COMES
-    return seen.kind == "task" and not seen.excerpt.text and fresh
-
-
-def _end(failure: capture.Failure, now: datetime) -> datetime:
-    """When it failed; an import error fails now."""
-    return now if isinstance(failure, ImportFailure) else failure.end_date or now
 
 
 def _tell_of_gap(desk: Desk, new: int, mode: Mode, warn: Warn) -> None:
@@ -204,29 +132,9 @@ def _since(desk: Desk, pending: Sequence[Case]) -> datetime:
     of all that is pending; the first look goes back `lookback`."""
     now = desk.clock.now()
     mark = desk.knowledge.store.watermark(desk.instance)
-    start = now - desk.settings.lookback if mark is None else mark - OVERLAP
+    start = now - desk.settings.lookback if mark is None else mark - watch_reading.OVERLAP
     waiting = [case.incident.failed_at for case in pending if case.incident.kind == "task"]
     return min([start, *(at for at in waiting if now - at < LONGEST_WAIT)])
-
-
-def _advance(desk: Desk, seen: Iterable[capture.Failure], oldest: datetime | None) -> None:
-    """Move the mark to the newest end that Airflow told of: by Airflow's clock, so that a host
-    whose own clock is wrong hides nothing from anybody. An end in the future, which a worker's
-    wrong clock has written, is not believed: until then nothing else would be listed.
-
-    Not yet where something new is older than the next look's overlap (`oldest` is the oldest of
-    what is new): while one page follows the other rows may move from the next to the last, where
-    nobody reads them, so a second look at the whole time has to find nothing new."""
-    store = desk.knowledge.store
-    ends = [one.end_date for one in seen if isinstance(one, TaskInstance) and one.end_date]
-    mark = store.watermark(desk.instance)
-    newest = max([*ends, *([mark] if mark else [])], default=None)
-    if newest is not None:
-        newest = min(newest, desk.clock.now())
-    if newest is None or (oldest is not None and oldest < newest - OVERLAP):
-        return
-    if newest != mark:
-        store.set_watermark(desk.instance, newest)
 
 
 def _rests_on(desk: Desk) -> str:

@@ -127,3 +127,85 @@ def test_a_pause_while_the_plan_is_made_stops_what_waited(at_work: Bench) -> Non
     at_work.watch("auto")
     assert at_work.cleared() == before
     assert at_work.store.case(case.incident.id).status == "pending"
+
+
+# ---- what Airflow never sends ----
+
+
+def notice_of(at: Bench, dag: str) -> str:
+    (case,) = at.store.cases(dag=dag)
+    assert case.judgement is not None
+    assert case.judgement.document["decision"] == "novel"
+    assert not case.incident.excerpt.text
+    return str(case.incident.context["notice"])
+
+
+def test_a_log_that_never_comes_is_waited_for_an_hour_and_then_a_person_is_told(
+    at_work: Bench,
+) -> None:
+    now = at_work.clock.now()
+    at_work.server.add_failure("bad", "load", events=[REFUSED], ended=now - timedelta(minutes=5))
+    at_work.server.fault(LOG, status=500, times=10_000)
+    for _ in range(3):
+        at_work.watch()
+        at_work.clock.advance(minutes=15)
+    assert seen(at_work) == set()
+    assert len([said for said in at_work.warnings if "bad.load" in said]) == 1  # not of each pass
+    at_work.clock.advance(minutes=16)
+    (case,) = at_work.watch()
+    assert case.status == "pending"
+    assert "did not send its log within 1 h" in notice_of(at_work, "bad")
+    at_work.server.faults.clear()
+    before = len(at_work.server.requests)
+    assert at_work.watch() == []
+    assert not [r for r in at_work.server.requests[before:] if "/logs/" in r.path]
+
+
+def test_what_cannot_be_read_of_a_run_either_is_told_all_the_same(at_work: Bench) -> None:
+    """The rows around a try, and the tasks of a run that timed out."""
+    now = at_work.clock.now()
+    at_work.server.add_failure("bad", "load", events=[REFUSED], ended=now - timedelta(minutes=5))
+    at_work.server.add_run("slow", "r1", end_date=(now - timedelta(minutes=5)).isoformat())
+    at_work.server.fault(LOG, status=500, times=10_000)
+    at_work.server.fault("GET .*/dags/(bad|slow)/", status=500, times=10_000)
+    at_work.watch()
+    assert seen(at_work) == set()
+    at_work.clock.advance(minutes=61)
+    at_work.watch()
+    assert seen(at_work) == {"bad", "slow"}
+    assert {case.status for case in at_work.store.cases()} == {"pending"}
+    assert {case.incident.kind for case in at_work.store.cases()} == {"task", "run"}
+
+
+def test_older_ones_do_not_wait_behind_logs_that_never_come(at_work: Bench) -> None:
+    now = at_work.clock.now()
+    at_work.store.set_watermark("prod", now - timedelta(hours=12))
+    for number in range(12):
+        ended = now - timedelta(minutes=number)
+        at_work.server.add_failure("bad", "load", run_id=f"r{number}", ended=ended)
+    at_work.server.add_failure("older", "load", events=[REFUSED], ended=now - timedelta(hours=2))
+    at_work.server.add_failure("oldest", "load", events=[REFUSED], ended=now - timedelta(hours=9))
+    at_work.server.fault(LOG, status=500, times=10_000)
+    for _ in range(3):
+        at_work.watch()
+    assert seen(at_work) == {"older", "oldest"}
+    at_work.clock.advance(minutes=61)
+    for _ in range(3):
+        at_work.watch()
+    assert len(at_work.store.cases(dag="bad")) == 12
+
+
+def test_the_watermark_goes_on_though_one_log_after_the_other_does_not_come(
+    at_work: Bench,
+) -> None:
+    """There is always one that is still waited for."""
+    at_work.server.fault(LOG, status=500, times=10_000)
+    for number in range(8):
+        at_work.clock.advance(minutes=30)
+        ended = at_work.clock.now() - timedelta(minutes=1)
+        at_work.server.add_failure("bad", "load", run_id=f"r{number}", ended=ended)
+        at_work.watch()
+        at_work.watch()
+    mark = at_work.store.watermark("prod")
+    assert mark is not None
+    assert at_work.clock.now() - mark < timedelta(hours=2)
