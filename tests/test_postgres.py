@@ -22,7 +22,7 @@ from knowledge.stores.postgres import PostgresStore
 from knowledge.stores.postgres_engine import Database as Engine
 from knowledge.stores.postgres_engine import location
 from knowledge.stores.postgres_schema import migrate
-from knowledge.stores.sql_incidents import STATUS
+from knowledge.stores.sql_cases import STATUS
 from tests.postgres_database import APP, OWNER, Database, answer, contents, new_name, tables
 from tests.samples import NOW, SPACE, added, embedded, fill, incident, unit
 

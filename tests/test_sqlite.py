@@ -27,7 +27,7 @@ from knowledge.records import (
     status_of,
 )
 from knowledge.stores import PutCounts, open_store, rows, sqlite_engine
-from knowledge.stores.sql_incidents import STATUS
+from knowledge.stores.sql_cases import STATUS
 from knowledge.stores.sqlite import SqliteStore
 from knowledge.stores.sqlite_engine import MIGRATIONS, open_database
 from tests import claim_worker

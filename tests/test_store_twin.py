@@ -244,6 +244,17 @@ class Twins(RuleBasedStateMachine):
         self.same(lambda store: store.holds_on(name))
 
     @rule(
+        status=st.sampled_from([[], ["pending"], ["pending", "acting"]]),
+        dag=st.sampled_from([None, *dags]),
+        snoozed=st.none() | st.booleans(),
+        together=st.none() | st.integers(min_value=1, max_value=3),
+        limit=st.integers(min_value=0, max_value=5),
+        offset=few,
+    )
+    def lines(self, **question: Any) -> None:
+        self.same(lambda store: store.lines(**question))
+
+    @rule(
         name=st.sampled_from(["entry-a", "entry-b"]),
         symptoms=st.lists(st.tuples(st.sampled_from(TEXTS), vectors), max_size=2),
         cause=st.sampled_from(["one", "two"]),
@@ -289,6 +300,8 @@ class Twins(RuleBasedStateMachine):
         self.same(lambda store: store.holds())
         self.same(lambda store: store.uses(["entry-a", "entry-b"]))
         self.same(lambda store: store.recent_group("default", "db", NOW, NOW))
+        for case in cases:
+            self.same(methodcaller("story", case.incident.id))
         counts = self.same(lambda store: store.counts())
         wanted: list[Status] = ["pending", "resolved", "superseded"]
         found = self.same(lambda store: store.cases(status=wanted))

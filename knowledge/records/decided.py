@@ -143,6 +143,26 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
+class Snooze:
+    """That a person left an incident for later."""
+
+    incident_id: str
+    by: str
+    at: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Voided:
+    """That a decision (its seq) counts no more: `by` took it back, or, where that is None, its
+    claim was given back because nothing was done under it."""
+
+    decision: int
+    at: datetime
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """Leave to act alone: these actions, in DAGs fitting these globs, within these limits."""
 
@@ -303,6 +323,30 @@ class Case:
     remarks: tuple[Remark, ...] = ()
     snoozed_until: datetime | None = None
     harm: Harm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All that was ever written of one incident, what counts no more too; each part in the order
+    in which it was written."""
+
+    judgements: tuple[Judgement, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    voided: tuple[Voided, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    harms: tuple[Harm, ...] = ()
+    vouches: tuple[Vouch, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    snoozes: tuple[Snooze, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a list of incidents: a case, or the newest one of a group for all `count` of
+    them that fit what was asked for."""
+
+    case: Case
+    count: int = 1
 
 
 def status_of(

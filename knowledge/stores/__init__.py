@@ -36,10 +36,12 @@ from knowledge.records import (
     Judgement,
     Lesson,
     Limits,
+    Line,
     Outcome,
     Pause,
     Remark,
     Status,
+    Story,
     Trial,
     Vouch,
 )
@@ -223,6 +225,31 @@ class Store(Protocol):
         """Newest failure first. `dag` and `task` are globs (* and ?), `since` bounds failed_at
         from below. Empty `status` means all. `group` is a group's id (NotFound for an unknown
         one). `snoozed` False leaves out those left for later now, True the others."""
+
+    def lines(
+        self,
+        *,
+        status: Collection[Status] = (),
+        instance: str | None = None,
+        dag: str | None = None,
+        since: datetime | None = None,
+        snoozed: bool | None = None,
+        together: int | None = None,
+        limit: int,
+        offset: int = 0,
+    ) -> tuple[Line, ...]:
+        """A page of what `cases` gives. Of a group of which at least `together` fit the question
+        the newest failure stands for all of them; None tells each by itself. No more cases are
+        read than lines are returned."""
+
+    def story(self, incident_id: str) -> Story:
+        """Everything that was written of an incident. Raises NotFound."""
+
+    def briefs(
+        self, *, since: datetime | None = None, instance: str | None = None
+    ) -> tuple[Brief, ...]:
+        """Oldest failure first; `since` bounds failed_at from below. No log and no judgement is
+        held, so that there may be tens of thousands."""
 
     def briefs(
         self, *, since: datetime | None = None, instance: str | None = None

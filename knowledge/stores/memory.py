@@ -6,6 +6,7 @@ are made into rows for the check alone: what SQL cannot store is refused here to
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -23,11 +24,14 @@ from knowledge.records import (
     Harm,
     Incident,
     Limits,
+    Line,
     Outcome,
     Signature,
     Status,
+    Story,
     Trial,
     TrialOutcome,
+    Voided,
     Vouch,
     status_of,
 )
@@ -47,8 +51,7 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
         MemoryLessons.__init__(self)
         self.location = "memory:"
         self._decisions: list[tuple[Decision, datetime]] = []  # with the store's own time
-        self._voided: set[int] = set()
-        self._taken_back: set[int] = set()  # those of the voided that a person took back
+        self._voided: dict[int, Voided] = {}
         self._outcomes: list[Outcome] = []
         self._harms: list[Harm] = []
         self._vouches: list[tuple[int, Vouch]] = []  # with their decision
@@ -158,6 +161,35 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
             and snoozed in (None, case.snoozed_until is not None)
         ]
         return tuple(found[:limit])
+
+    def lines(
+        self, *, together: int | None = None, limit: int, offset: int = 0, **filters: Any
+    ) -> tuple[Line, ...]:
+        cases = self.cases(**filters)
+        sizes = Counter(case.incident.group for case in cases)
+        lines: dict[str, Line] = {}
+        for case in cases:
+            group, count = case.incident.group, sizes[case.incident.group]
+            if group is None or together is None or count < together:
+                lines[case.incident.id] = Line(case)
+            else:
+                lines.setdefault(group, Line(case, count))
+        return tuple(lines.values())[offset : offset + limit]
+
+    def story(self, incident_id: str) -> Story:
+        full = self._incident_id(incident_id)
+        decided = [one for one, _ in self._decisions if one.incident_id == full]
+        own = {one.seq for one in decided}
+        return Story(
+            judgements=tuple(one for one in self._judgements if one.incident_id == full),
+            decisions=tuple(decided),
+            voided=tuple(one for seq, one in sorted(self._voided.items()) if seq in own),
+            outcomes=tuple(one for one in self._outcomes if one.incident_id == full),
+            harms=tuple(one for one in self._harms if one.incident_id == full),
+            vouches=tuple(vouch for seq, vouch in self._vouches if seq in own),
+            remarks=tuple(one for one in self._remarks if one.incident_id == full),
+            snoozes=tuple(one for one in self._snoozes if one.incident_id == full),
+        )
 
     def briefs(
         self, *, since: datetime | None = None, instance: str | None = None
@@ -404,7 +436,7 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
         if claim and claim.token == token and claim.state in ("claimed", "acting"):
             del self._claims[full]
             if claim.decision is not None:
-                self._voided.add(claim.decision)
+                self._voided[claim.decision] = Voided(claim.decision, self._now())
 
     def claims(self, states: Collection[ClaimState]) -> tuple[Claim, ...]:
         found = [claim for claim in self._claims.values() if claim.state in states]
@@ -441,7 +473,7 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
     def take_back(
         self,
         incident_id: str,
-        by: str,  # noqa: ARG002 (nobody asks the twin who)
+        by: str,
         at: datetime,
     ) -> Decision:
         full = self._incident_id(incident_id)
@@ -450,8 +482,7 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
         standing = self._standing(full)
         if standing is None or not rules.takes_back(standing):
             raise rules.nothing_to_take_back(full)
-        self._voided.add(standing.seq)
-        self._taken_back.add(standing.seq)
+        self._voided[standing.seq] = Voided(standing.seq, at, by)
         return standing
 
     def trials(
@@ -501,9 +532,10 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
 
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
         wanted = (instance, dag_id, task_id)
+        taken_back = {seq for seq, one in self._voided.items() if one.by is not None}
         return tuple(
             one
             for decision, one in self._vouches
             if (one.instance, one.dag_id, one.task_id) == wanted
-            and decision not in (self._voided if one.safe else self._taken_back)
+            and decision not in (self._voided if one.safe else taken_back)
         )

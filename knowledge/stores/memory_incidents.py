@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 
-from knowledge.records import Incident, Judgement, Remark
+from knowledge.records import Incident, Judgement, Remark, Snooze
 from knowledge.stores import rows, rules
 from knowledge.stores.memory_entries import fitting
 
@@ -23,7 +23,7 @@ class MemoryIncidents:
         self._incidents: dict[str, Incident] = {}
         self._judgements: list[Judgement] = []
         self._remarks: list[Remark] = []
-        self._snoozes: dict[str, datetime] = {}
+        self._snoozes: list[Snooze] = []
         self._watermarks: dict[str, datetime] = {}
         self._marks: dict[str, str] = {}
 
@@ -80,17 +80,16 @@ class MemoryIncidents:
         self,
         incident_id: str,
         until: datetime,
-        by: str,  # noqa: ARG002 (nobody asks the twin who and when)
+        by: str,
         at: datetime,
     ) -> None:
-        full = self._incident_id(incident_id)
-        rows.time_text(at)
-        rows.time_text(until)
-        self._snoozes[full] = until
+        snooze = Snooze(self._incident_id(incident_id), by, at, until)
+        rows.snooze_params(snooze)
+        self._snoozes.append(snooze)
 
     def _snoozed_until(self, incident_id: str) -> datetime | None:
-        until = self._snoozes.get(incident_id)
-        return until if until and until > self._now() else None
+        own = [one.until for one in self._snoozes if one.incident_id == incident_id]
+        return own[-1] if own and own[-1] > self._now() else None
 
     # --- groups and short ids --------------------------------------------------------------
 

@@ -31,9 +31,11 @@ from knowledge.records import (
     Pause,
     Remark,
     Signature,
+    Snooze,
     Symptom,
     Trial,
     TrialOutcome,
+    Voided,
     Vouch,
 )
 
@@ -211,6 +213,14 @@ def read_remark(row: Row) -> Remark:
     return Remark(row["incident_id"], row["by"], parse_time(row["at"]), row["text"])
 
 
+def snooze_params(snooze: Snooze) -> Params:
+    return {**asdict(snooze), "at": time_text(snooze.at), "until": time_text(snooze.until)}
+
+
+def read_snooze(row: Row) -> Snooze:
+    return Snooze(row["incident_id"], row["by"], parse_time(row["at"]), parse_time(row["until"]))
+
+
 # --- decisions, claims, outcomes -------------------------------------------------------------
 
 
@@ -284,6 +294,10 @@ def read_harm(row: Row) -> Harm:
     return Harm(
         row["incident_id"], row["decision"], row["by"], parse_time(row["at"]), row["reason"]
     )
+
+
+def read_voided(row: Row) -> Voided:
+    return Voided(row["decision"], parse_time(row["at"]), row["by"])
 
 
 def read_trial(row: Row) -> Trial:

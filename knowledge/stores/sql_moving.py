@@ -25,7 +25,8 @@ from knowledge.records import (
 from knowledge.stores import LoadCounts, rows
 from knowledge.stores.rows import json_text, time_text
 from knowledge.stores.sql_briefs import BriefTables
-from knowledge.stores.sql_incidents import CASES, SqlStore
+from knowledge.stores.sql_cases import CASES
+from knowledge.stores.sql_incidents import SqlStore
 
 # Each table, in an order in which it can be written again, and its columns of JSON text.
 MOVED: Mapping[str, tuple[str, ...]] = {
