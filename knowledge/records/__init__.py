@@ -4,7 +4,7 @@ All times are aware UTC datetimes. All `params`, `context` and JSON documents ho
 what `json.dumps` takes. Text in these records has been redacted already.
 """
 
-from knowledge.records.briefs import Brief
+from knowledge.records.briefs import Brief, NearCase
 from knowledge.records.decided import (
     ACTIONS,
     STATUSES,
@@ -83,6 +83,7 @@ __all__ = [
     "Limits",
     "Line",
     "Match",
+    "NearCase",
     "Outcome",
     "OutcomeName",
     "Pause",

@@ -8,6 +8,7 @@ from datetime import datetime
 from knowledge.records.decided import (
     ClaimState,
     Decision,
+    DecisionKind,
     Harm,
     Outcome,
     OutcomeName,
@@ -64,3 +65,24 @@ class Brief:
             decision.action if decision else None,
             self.outcome_of(decision) if decision else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class NearCase:
+    """What a bound on near matches is fitted to: an incident that was decided, and of which the
+    newest judgement had no exact match, but a near one.
+
+    `judgement` is that one's number, larger the later it was made; `similarity` and `proposed`
+    are its best match's, and that one's action. `kind`, `action` and `outcome` are of the decision
+    that stands, as in Case; `harmful` says that an act was called wrong. `lesson` is as in Brief.
+    """
+
+    judgement: int
+    error_class: str
+    similarity: float
+    proposed: str | None
+    kind: DecisionKind
+    action: str | None
+    outcome: OutcomeName | None = None
+    harmful: bool = False
+    lesson: Lesson | None = None

@@ -37,6 +37,7 @@ from knowledge.records import (
     Lesson,
     Limits,
     Line,
+    NearCase,
     Outcome,
     Pause,
     Remark,
@@ -251,11 +252,14 @@ class Store(Protocol):
         """Oldest failure first; `since` bounds failed_at from below. No log and no judgement is
         held, so that there may be tens of thousands."""
 
-    def briefs(
-        self, *, since: datetime | None = None, instance: str | None = None
-    ) -> tuple[Brief, ...]:
-        """Oldest failure first; `since` bounds failed_at from below. No log and no judgement is
-        held, so that there may be tens of thousands."""
+    def near_cases(
+        self, embedder: str, signature_version: int, *, before: int | None = None, limit: int
+    ) -> tuple[NearCase, ...]:
+        """Decided incidents that this embedder judged by a near match, with a signature of this
+        version: the `gate.bound.embedder` of the newest judgement's document says which it was,
+        its `matches[0].found` is "near". One that was decided in Airflow itself is among them
+        where it has a lesson. The last judged first; `before` leaves out those whose judgement
+        has this number or a larger one. Costs what is returned, not what is stored."""
 
     def counts(self, instance: str | None = None) -> Mapping[Status, int]:
         """How many incidents have each status; every status is named, most with 0."""

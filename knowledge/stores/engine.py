@@ -50,7 +50,7 @@ class Engine(Protocol):
         """The condition that the column fits a glob of * and ? (an SQL expression)."""
 
     def json_at(self, column: str, *path: str) -> str:
-        """The text at a path of names inside a column of JSON text."""
+        """The text at a path of names, and places in lists ("0"), inside a column of JSON text."""
 
     def close(self) -> None: ...
 

@@ -25,6 +25,7 @@ from knowledge.records import (
     Incident,
     Limits,
     Line,
+    NearCase,
     Outcome,
     Signature,
     Status,
@@ -223,6 +224,40 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
             ),
             lesson=self._lessons.get(own),
         )
+
+    def near_cases(
+        self, embedder: str, signature_version: int, *, before: int | None = None, limit: int
+    ) -> tuple[NearCase, ...]:
+        newest = {one.incident_id: number for number, one in enumerate(self._judgements, 1)}
+        found = []
+        for own, number in sorted(newest.items(), key=lambda item: -item[1]):
+            document = self._judgements[number - 1].document
+            by = ((document.get("gate") or {}).get("bound") or {}).get("embedder")
+            best = (document.get("matches") or [{}])[0]
+            case, lesson = self._case(self._incidents[own]), self._lessons.get(own)
+            decision, signature = case.decision, case.incident.signature
+            if (
+                (by, signature.version) == (embedder, signature_version)
+                and best.get("found") == "near"
+                and (before is None or number < before)
+                and decision is not None
+                and decision.kind != "shadow"
+                and (decision.kind != "superseded" or lesson is not None)
+            ):
+                found.append(
+                    NearCase(
+                        judgement=number,
+                        error_class=signature.error_class,
+                        similarity=best["similarity"],
+                        proposed=best["action"],
+                        kind=decision.kind,
+                        action=decision.action,
+                        outcome=case.outcome,
+                        harmful=case.harm is not None,
+                        lesson=lesson,
+                    )
+                )
+        return tuple(found[:limit])
 
     def counts(self, instance: str | None = None) -> Mapping[Status, int]:
         counted = dict.fromkeys(STATUSES, 0)

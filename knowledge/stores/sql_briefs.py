@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from knowledge.records import Brief, Decision, Harm, Lesson, Outcome
+from knowledge.records import Brief, Decision, Harm, Lesson, NearCase, Outcome
 from knowledge.stores import rows
 from knowledge.stores.engine import Tables
 from knowledge.stores.rows import time_text
 
+_NO_LIMIT = 2**63 - 1
 _PAGE = 500  # incidents; a database binds so many ids at once without a thought
 
 T = TypeVar("T", Decision, Outcome, Harm)
@@ -38,6 +39,54 @@ class BriefTables(Tables):
                 found += self._told(page)
                 values |= {"at": page[-1]["failed_at"], "seq": page[-1]["seq"]}
         return tuple(found)
+
+    def near_cases(
+        self, embedder: str, signature_version: int, *, before: int | None = None, limit: int
+    ) -> tuple[NearCase, ...]:
+        # The first two conditions are those of the index judgements_near; the last CROSS JOINs keep
+        # SQLite to the order in which its rows come.
+        found_as, by = (
+            self._db.json_at("j.document", *path)
+            for path in (("matches", "0", "found"), ("gate", "bound", "embedder"))
+        )
+        version = self._db.json_at("i.signature", "version")
+        with self._db.read():
+            found = self._db.rows(
+                f"""
+                SELECT j.seq, j.document, i.id, i.signature, d.kind, d.action,
+                    (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
+                        ORDER BY o.seq DESC LIMIT 1) AS outcome,
+                    EXISTS (SELECT 1 FROM harms AS h JOIN standing_decisions AS s
+                        ON s.seq = h.decision WHERE h.incident_id = i.id) AS harmful
+                FROM judgements AS j
+                CROSS JOIN incidents AS i
+                CROSS JOIN decisions AS d
+                WHERE {found_as} = 'near' AND {by} = :embedder AND j.seq < :before
+                  AND NOT EXISTS (SELECT 1 FROM judgements AS n
+                      WHERE n.incident_id = j.incident_id AND n.seq > j.seq)
+                  AND i.id = j.incident_id AND CAST({version} AS text) = :version
+                  AND d.seq = (SELECT s.seq FROM standing_decisions AS s
+                      WHERE s.incident_id = i.id AND s.kind <> 'shadow'
+                      ORDER BY s.seq DESC LIMIT 1)
+                  AND (d.kind <> 'superseded'
+                      OR EXISTS (SELECT 1 FROM lessons AS l WHERE l.incident_id = i.id))
+                ORDER BY j.seq DESC LIMIT :limit
+                """,
+                {
+                    "embedder": embedder,
+                    "version": str(signature_version),
+                    "before": _NO_LIMIT if before is None else before,
+                    "limit": limit,
+                },
+            )
+            lesson_of = self._lessons_of([row["id"] for row in found])
+        return tuple(_near_case(row, lesson_of.get(row["id"])) for row in found)
+
+    def _lessons_of(self, ids: Sequence[str]) -> Mapping[str, Lesson]:
+        found = self._db.rows(
+            f"SELECT * FROM lessons WHERE {self._db.among('incident_id', ':ids')}", {"ids": [*ids]}
+        )
+        return {row["incident_id"]: rows.read_lesson(row) for row in found}
 
     def _page(self) -> str:
         return f"""
@@ -66,8 +115,7 @@ class BriefTables(Tables):
             f"WHERE {self._db.among('h.incident_id', ':ids')} ORDER BY h.seq",
             listed,
         )
-        learned = self._db.rows(f"SELECT * FROM lessons WHERE {own}", listed)
-        lesson_of = {row["incident_id"]: rows.read_lesson(row) for row in learned}
+        lesson_of = self._lessons_of(listed["ids"])
         decisions = _by_incident(map(rows.read_decision, decided))
         outcomes = _by_incident(map(rows.read_outcome, ended))
         harms = _by_incident(map(rows.read_harm, harmed))
@@ -114,5 +162,20 @@ def _brief(
         decisions=tuple(decisions),
         outcomes=tuple(outcomes),
         harms=tuple(harms),
+        lesson=lesson,
+    )
+
+
+def _near_case(row: rows.Row, lesson: Lesson | None) -> NearCase:
+    best = json.loads(row["document"])["matches"][0]
+    return NearCase(
+        judgement=row["seq"],
+        error_class=json.loads(row["signature"])["error_class"],
+        similarity=best["similarity"],
+        proposed=best["action"],
+        kind=row["kind"],
+        action=row["action"],
+        outcome=row["outcome"],
+        harmful=bool(row["harmful"]),
         lesson=lesson,
     )

@@ -99,7 +99,8 @@ class Database:
         return f"{column} GLOB replace({glob}, '[', '[[]')"
 
     def json_at(self, column: str, *path: str) -> str:
-        return f"json_extract({column}, '$.{'.'.join(path)}')"
+        steps = "".join(f"[{step}]" if step.isdigit() else f".{step}" for step in path)
+        return f"json_extract({column}, '${steps}')"
 
     def load_vectors(self) -> None:
         """Make vec0 tables usable. Raises StoreUnusable where sqlite-vec cannot be loaded."""
