@@ -1,7 +1,8 @@
 """Airflow's own history, walked politely: what ended each failure becomes a lesson.
 
 Day by day, the oldest first, so that whoever stops it goes on where it was; a task instance costs
-three requests and one for each log. Only what the logs that still exist can show is learned; what
+three requests and one for each log, and what stands above it is asked for where somebody ran it
+again. Only what the logs that still exist can show is learned; what
 could not be read is counted with its reason.
 """
 

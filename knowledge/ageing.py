@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from knowledge.evidence import bound_object
+from knowledge.evidence import bound_object, once_a_run
 from knowledge.records import Evidence, Trial
 
 HALF_LIFE = timedelta(days=180)
@@ -70,11 +70,15 @@ def aged(
             version=version if (trial.instance, trial.dag_id) == place[:2] else None,
             signature_version=signature_version,
         )
-        for trial in trials
-        if trial.action == action
-        and trial.outcome in ("fixed", "relapsed")
-        and bound_object(trial.params) == target
-        and (trial.instance, trial.dag_id, trial.task_id)[:width] == place[:width]
+        for trial in once_a_run(
+            trial
+            for trial in trials
+            if trial.action == action
+            and trial.outcome in ("fixed", "failed", "relapsed")
+            and bound_object(trial.params) == target
+            and (trial.instance, trial.dag_id, trial.task_id)[:width] == place[:width]
+        )
+        if trial.outcome != "failed"
     ]
     # Of outcomes that were not counted (another value of the same object) none may stand in.
     left = math.floor(sum(sorted(weights)[: evidence.value]) + 0.5)

@@ -25,7 +25,9 @@ RERUN_ACTIONS = frozenset({"retry", "retry_later"})
 # A re-run that turned green and came back this often within the window is not fixing anything.
 RELAPSES_THAT_CONTRADICT = 2
 RELAPSES_IN_A_ROW = 3  # and this often in a row, however long ago
-# So many clean outcomes in a row after a contradiction make the record speak for it again.
+# So many clean outcomes in a row after a contradiction make the record speak for it again. After a
+# person's no only those of acts with this tool: what people do in Airflow says that it turned
+# green, and not that it was right.
 FIXES_THAT_REHABILITATE = 3
 
 # The parameter that names the object an action changes: what fixed connection A says nothing
@@ -89,15 +91,30 @@ def weigh(
     harm = _harm(about)
     scopes: tuple[tuple[Scope, int], ...] = (("task", 3), ("dag", 2), ("anywhere", 0))
     for scope, width in scopes:
-        found = [
+        found = once_a_run(
             trial
             for trial in settled
             if (trial.instance, trial.dag_id, trial.task_id)[:width] == here[:width]
-        ]
+        )
         if found:
             against = harm or _contradiction(found, action, now, relapse_window)
             return _evidence(scope, found, action, against)
     return Evidence(scope="anywhere" if harm else "none", contradicted=harm)
+
+
+def once_a_run(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials, oldest first, of which all that people ran again in Airflow in one run are one:
+    the worst of them. A clear of a hundred mapped instances is one experience, not a hundred."""
+    kept: dict[object, Trial] = {}
+    for number, trial in enumerate(trials):
+        own = trial.mode != "history"
+        key: object = number if own else (trial.instance, trial.dag_id, trial.run_id)
+        kept[key] = min(kept.get(key, trial), trial, key=_goodness)
+    return sorted(kept.values(), key=lambda trial: trial.at)
+
+
+def _goodness(trial: Trial) -> int:
+    return {"failed": 0, "relapsed": 1}.get(str(trial.outcome), 2)
 
 
 class Healing(NamedTuple):
@@ -153,8 +170,8 @@ def _waited(trial: Trial) -> timedelta:
 def tally(trials: Iterable[Trial], action: str | None) -> dict[str, int]:
     """How often `action` was fixed, failed, relapsed, rejected, wrong."""
     count = dict.fromkeys(("fixed", "failed", "relapsed", "rejected", "wrong"), 0)
-    for trial in trials:
-        if trial.action == action and trial.outcome in count:
+    for trial in once_a_run(trial for trial in trials if trial.action == action):
+        if trial.outcome in count:
             count[trial.outcome] += 1
     return count
 
@@ -186,11 +203,12 @@ def _contradiction(trials: Sequence[Trial], action: str, now: datetime, window: 
     """Why the record speaks against the action, or "". `trials` are oldest first and did no
     harm."""
     rerun = action in RERUN_ACTIONS
-    against = ""
-    fixes_since = 0
+    against = rejected = ""
+    fixes_since = own_since = 0
     for trial in trials:
         if trial.outcome == "fixed":
             fixes_since += 1
+            own_since += trial.mode != "history"
         elif trial.outcome != "relapsed" or not rerun:
             against = {
                 "failed": f"{action} did not help",
@@ -198,8 +216,12 @@ def _contradiction(trials: Sequence[Trial], action: str, now: datetime, window: 
                 "relapsed": f"the failure came back after {action}",
             }[str(trial.outcome)] + f" on {trial.at:%Y-%m-%d}"
             fixes_since = 0
+            if trial.outcome == "rejected":
+                rejected, own_since = against, 0
     if against and fixes_since < FIXES_THAT_REHABILITATE:
         return against
+    if rejected and own_since < FIXES_THAT_REHABILITATE:
+        return rejected
     newest = [trial.outcome for trial in trials[-RELAPSES_IN_A_ROW:]]
     if rerun and newest == ["relapsed"] * RELAPSES_IN_A_ROW:
         return f"it came back after each of the last {RELAPSES_IN_A_ROW} times"

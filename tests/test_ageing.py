@@ -91,6 +91,17 @@ def test_an_outcome_that_was_not_counted_does_not_stand_in_for_an_old_one() -> N
     assert counted.value == 0
 
 
+def test_an_old_mass_clear_fades_as_the_one_outcome_that_it_is() -> None:
+    old, day = NOW - 3 * HALF_LIFE, NOW - DAY
+    mass = [
+        trial(mode="history", run_id="old", at=old, map_index=index, outcome=outcome)
+        for index, outcome in enumerate(("fixed", "relapsed", "relapsed"))
+    ]
+    fresh = [trial(run_id=f"run {number}", at=day) for number in range(3)]
+    found = evidence(*mass, *fresh)
+    assert (found.fixed, found.relapsed, found.worn) == (3, 1, 1)
+
+
 def test_what_nothing_is_known_of_stays_so() -> None:
     assert evidence() == Evidence("none")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -70,6 +71,54 @@ def test_a_contradiction_holds_until_three_clean_outcomes_follow(outcome: str) -
     assert weighed(trial(outcome), *later[:2]).contradicted
     assert not weighed(trial(outcome), *later).contradicted
     assert weighed(*later, trial(outcome, at=NOW + timedelta(minutes=9))).contradicted
+
+
+def cleared(outcome: str = "fixed", minute: int = 1, **fields: Any) -> Trial:
+    """What a person ran again in Airflow itself."""
+    at = NOW + timedelta(minutes=minute)
+    return trial(outcome, mode="history", at=at, **{"run_id": "monday", **fields})
+
+
+def test_one_mass_clear_is_one_outcome() -> None:
+    """However many mapped instances and tasks of a run it ran again, and in whatever order."""
+    mapped = [cleared(map_index=index) for index in range(3)]
+    tasks = [cleared(task_id=name) for name in ("extract", "report")]
+    assert weighed(*mapped, *tasks).fixed == 1
+    elsewhere = [replace(one, task_id=f"t{n}") for n, one in enumerate(mapped)]
+    found = weighed(*elsewhere)
+    assert (found.scope, found.fixed) == ("dag", 1)
+    assert tally([*mapped, *tasks], "retry")["fixed"] == 1
+    assert weighed(*mapped, cleared(run_id="tuesday")).fixed == 2
+    assert weighed(*(trial(map_index=index, run_id="monday") for index in range(3))).fixed == 3
+
+
+@pytest.mark.parametrize("worst", ["failed", "relapsed"])
+def test_of_a_mass_clear_the_worst_counts(worst: str) -> None:
+    some = [cleared(map_index=0), cleared(worst, map_index=1), cleared(map_index=2)]
+    for order in (some, some[::-1]):
+        found = weighed(*order)
+        assert (found.fixed, getattr(found, worst)) == (0, 1)
+    both = weighed(cleared("relapsed"), cleared("failed", minute=2))
+    assert (both.failed, both.relapsed) == (1, 0)
+
+
+def test_a_failed_re_run_is_not_made_good_by_one_mass_clear() -> None:
+    mass = [cleared(map_index=index) for index in range(9)]
+    assert weighed(trial("failed"), *mass).contradicted
+    days = [cleared(run_id=day) for day in ("monday", "tuesday", "wednesday")]
+    assert not weighed(trial("failed"), *days).contradicted
+
+
+def test_a_persons_no_is_not_made_good_by_what_people_do_in_airflow() -> None:
+    """Nobody said there that it was right: it says no more than that it turned green."""
+    days = [cleared(run_id=f"day {day}", minute=day) for day in range(1, 9)]
+    no = "a person rejected retry"
+    assert no in weighed(trial("rejected"), *days).contradicted
+    approved = [trial(at=NOW + timedelta(minutes=minute)) for minute in (20, 21, 22)]
+    assert no in weighed(trial("rejected"), *days, *approved[:2]).contradicted
+    assert not weighed(trial("rejected"), *days, *approved).contradicted
+    failed = trial("failed", at=NOW + timedelta(seconds=1))
+    assert no in weighed(trial("rejected"), failed, *days).contradicted, "nor is it forgotten"
 
 
 def test_harm_is_never_outvoted() -> None:

@@ -149,6 +149,14 @@ def test_airflows_own_retries_are_no_evidence(base: KnowledgeBase) -> None:
     assert match.entry.action == "retry", "it is proposed, and a person is asked"
 
 
+def test_a_mass_clear_counts_once_in_the_evidence_and_in_the_record(base: KnowledgeBase) -> None:
+    learn(base, *(known(map_index=index) for index in range(3)))
+    assert weighed(base, run_id="next", failed_at=NOW + 3 * DAY).fixed == 1
+    (match,) = base.find(FAILURE)
+    assert base.record(match.entry)["fixed"] == 1
+    assert "ended it 3 of 3 times" in match.entry.explanation, "and it is told as it was"
+
+
 def test_the_failure_at_hand_makes_the_last_clear_a_relapse(base: KnowledgeBase) -> None:
     learn(base, known())
     soon = weighed(base, run_id="next", failed_at=NOW + HOUR)
