@@ -25,6 +25,7 @@ from knowledge.records import Case, Claim, Decision, Entry, Incident, Status, Tr
 from knowledge.redact import clean, redact
 from knowledge.stores import Store
 
+NOT_TWICE = "a first yes of two that said --not-rerun-safe"
 UNDECIDED: tuple[Status, ...] = ("pending", "needs_human")
 
 
@@ -105,10 +106,15 @@ def approve(
 
     `rerun_safe` True or False is the person's word for the whole task; None vouches for this pair
     of task and failure alone, and for nothing where a program said yes. Of an action that takes two
-    people the first yes is only written down: the case is pending still. Raises Refused where it
-    cannot be done now: nothing was done then.
+    people the first yes is only written down, and with it what its author said of running twice:
+    the case is pending still. Raises Refused where it cannot be done now: nothing was done then.
     """
     incident, by, now = case.incident, desk.settings.user, desk.clock.now()
+    store = desk.knowledge.store
+    case = store.case(incident.id)  # a first yes may have been withdrawn while this one was asked
+    takes_two = proposed.action in desk.settings.two_people and shown is not None
+    if not takes_two:
+        _withdraw(store, case, by, now, f"{by} approved {proposed.action}")
     runs = proposed.action != "none" and proposed.action not in MARKS
     if proposed.action == "none":
         decision = Decision(
@@ -117,13 +123,13 @@ def approve(
         vouches = _vouches(incident, rerun_safe, by, now, runs)
         done = respond.decide(desk.knowledge, decision, vouches)
     else:
-        reason = ""
-        if proposed.action in desk.settings.two_people and shown is not None:
+        reason, vouches = "", _vouches(incident, rerun_safe, by, now, runs)
+        if takes_two and shown is not None:
             other = two_people.other_yes(case, shown, by, now, desk.settings.give_up)
             if other is None:
-                desk.knowledge.store.add_remark(two_people.first_yes(case, shown, by, now))
-                return desk.knowledge.store.case(incident.id)
+                return _first_yes(desk, case, shown, rerun_safe)
             reason = f"approved by {other.by} too"
+            vouches = _of_both(incident, other, rerun_safe, vouches)
         done = respond.act(
             desk,
             incident,
@@ -134,10 +140,66 @@ def approve(
             shown=shown,
             cause=proposed.cause,
             reason=reason,
-            vouches=_vouches(incident, rerun_safe, by, now, runs) if by_person else (),
+            vouches=vouches if by_person else (),
         )
     _learn(desk.knowledge, incident, _as_said(proposed), now)
     return done
+
+
+def _first_yes(desk: Desk, case: Case, shown: Plan, rerun_safe: bool | None) -> Case:
+    """Write it down for the second person. That the task may not run twice counts at once: the
+    store keeps a no though what was approved with it was given back."""
+    incident, by, now = case.incident, desk.settings.user, desk.clock.now()
+    store = desk.knowledge.store
+    if rerun_safe is False:
+        respond.may_change(desk)
+        token = store.claim(incident.id, incident.ti_id, by, desk.settings.lease, reopen=True)
+        if token is None:
+            raise Refused(
+                f"{incident.id} is being acted on, or was already",
+                f"see: aiops incidents show {incident.id}",
+            )
+        try:
+            said = Decision(
+                incident.id, "approve", now, by, shown.action, shown.params, reason=NOT_TWICE
+            )
+            no = _vouch(incident, False, by, now, task=True)
+            store.open_door(incident.id, token, said, vouches=[no])
+        finally:
+            store.release(incident.id, token)
+    store.add_remark(two_people.first_yes(case, shown, by, now, rerun_safe))
+    return store.case(incident.id)
+
+
+def _of_both(
+    incident: Incident,
+    first: two_people.FirstYes,
+    rerun_safe: bool | None,
+    vouches: tuple[Vouch, ...],
+) -> tuple[Vouch, ...]:
+    """What the two said of running it twice. A yes that says nothing of that takes back no no."""
+    if first.rerun_safe is None:
+        return vouches
+    if first.rerun_safe:
+        return (_vouch(incident, True, first.by, first.at, task=True), *vouches)
+    return () if rerun_safe is None else vouches
+
+
+def no_to_own_yes(desk: Desk, case: Case) -> bool:
+    """Its author said no when asked again: withdraw the first yes that waits. False where none of
+    theirs does."""
+    store, by = desk.knowledge.store, desk.settings.user
+    case = store.case(case.incident.id)
+    if not two_people.is_by(two_people.waiting(case), by):
+        return False
+    _withdraw(store, case, by, desk.clock.now(), f"{by} said no")
+    return True
+
+
+def _withdraw(store: Store, case: Case, by: str, at: datetime, why: str) -> None:
+    """A first yes that waits counts no more from here on."""
+    if two_people.waiting(case) is not None:
+        store.add_remark(two_people.withdrawn(case, by, at, why))
 
 
 def _as_said(proposed: Proposal) -> Proposal:
@@ -189,6 +251,8 @@ def reject(
     known = reruns and incident.signature.fingerprint
     vouches = (_vouch(incident, False, by, at, task=False, reason=reason),) if known else ()
     done = respond.decide(knowledge, decision, vouches)
+    # Said, not only implied by the decision: that may be taken back, which gives nobody's yes.
+    _withdraw(knowledge.store, case, by, at, f"{by} rejected it")
     if action == "none":
         _learn(knowledge, incident, Proposal("none", {}, cause or reason), at)
     return done

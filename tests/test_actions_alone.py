@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from aiops_cli import decide, gate, respond
 from aiops_cli.actions import CATALOGUE, who_may
 from aiops_cli.config import load
-from aiops_cli.errors import ConfigError
+from aiops_cli.errors import ConfigError, Refused
+from aiops_cli.examine import Desk
 from knowledge.records import Case
 from tests.airflow_server import RUN
 from tests.cli import Cli
@@ -280,6 +282,134 @@ def test_a_first_yes_does_not_hold_for_ever(cli: Cli) -> None:
     cli.clock.advance(days=2)
     cli.ok("approve", one, *CHANGE)
     assert cli.server.variables["batch"]["value"] == "500"
+
+
+def yes_by(cli: Cli, user: str, one: str, *more: str) -> str:
+    """The variable's value after this person's yes."""
+    cli.environ["AIOPS_USER"] = user
+    cli.clock.advance(seconds=1)
+    cli.ok("approve", one, *CHANGE, *more)
+    return str(cli.server.variables["batch"]["value"])
+
+
+def test_who_says_no_when_asked_again_takes_back_their_yes(cli: Cli) -> None:
+    one = two(cli)
+    assert yes_by(cli, "ana", one) == "500"
+    cli.environ["AIOPS_USER"] = "cy"
+    said = cli.type("approve", one, *CHANGE[:-1], keys="n\n")
+    assert "withdrawn" not in said.err  # it is ana's
+    cli.environ["AIOPS_USER"] = "ana"
+    said = cli.type("approve", one, *CHANGE[:-1], keys="n\n")
+    assert "your yes is withdrawn" in said.err
+    assert yes_by(cli, "ben", one) == "500"
+    assert yes_by(cli, "cy", one) == "100"  # ben's was the first
+
+
+def test_a_no_to_the_question_in_triage_takes_back_a_yes(cli: Cli) -> None:
+    one = two(cli)
+    assert yes_by(cli, "ana", one) == "500"
+    said = cli.type("triage", keys="e\nset_variable\nkey=batch, value=100\n\nn\nq\n")
+    assert "your yes is withdrawn" in said.err
+    assert yes_by(cli, "ben", one) == "500"
+
+
+def test_a_rejection_ends_a_first_yes_though_it_is_taken_back(cli: Cli) -> None:
+    one = two(cli)
+    assert yes_by(cli, "ana", one) == "500"
+    cli.clock.advance(seconds=1)
+    cli.ok("reject", one, "--reason", "not so")
+    with closing(cli.store()) as store:
+        store.take_back(one, "ana", cli.clock.now())
+    assert cli.status(one) == "pending"
+    assert yes_by(cli, "ben", one) == "500"
+
+
+def test_whoever_approves_something_else_ends_a_first_yes(cli: Cli) -> None:
+    one = two(cli)
+    assert yes_by(cli, "ana", one) == "500"
+    cli.environ["AIOPS_USER"] = "cy"
+    other = [part.replace("value=100", "value=50") for part in CHANGE]
+    cli.ok("approve", one, *other)  # another plan: a first yes to that
+    assert yes_by(cli, "ben", one) == "500"
+    with cli.monkeypatch.context() as patch:
+        patch.setattr("aiops_cli.actions.retry.apply", refused)
+        cli.run("approve", one, "--action=retry", "--yes").refused(5, "not now")
+    assert cli.status(one) == "pending"
+    assert yes_by(cli, "dan", one) == "500"
+
+
+def test_a_yes_that_was_taken_back_while_the_other_looked_counts_no_more(cli: Cli) -> None:
+    one = two(cli)
+    assert yes_by(cli, "ana", one) == "500"
+    cli.environ["AIOPS_USER"] = "ben"
+    original = decide.approve
+
+    def approve(desk: Desk, case: Case, *args: Any) -> Case:
+        ana = replace(desk, settings=replace(desk.settings, user="ana"))
+        assert decide.no_to_own_yes(ana, case)
+        return original(desk, case, *args)
+
+    cli.monkeypatch.setattr(decide, "approve", approve)
+    cli.ok("approve", one, *CHANGE)
+    assert cli.server.variables["batch"]["value"] == "500"
+
+
+def test_a_first_yes_is_used_up_by_the_act(at_work: Bench) -> None:
+    """Killed before it changed anything, it needs two people once more."""
+    at_work.server.add_variable("batch", "500")
+    fail(at_work)
+    at_work.watch()
+    settings = replace(at_work.desk.settings, two_people=("set_variable",))
+
+    def yes_of(user: str) -> None:
+        desk = replace(at_work.desk, settings=replace(settings, user=user))
+        decided(replace(at_work, desk=desk), at_work.only(), "set_variable", BATCH)
+
+    yes_of("ana")
+    killed_after(at_work, "change_variable", before=True)
+    with pytest.raises(Killed):
+        yes_of("ben")
+    at_work.clock.advance(minutes=10)
+    at_work.watch()
+    assert at_work.only().status == "needs_human"
+    yes_of("ben")
+    assert at_work.server.variables["batch"]["value"] == "500"
+    yes_of("ana")
+    assert at_work.server.variables["batch"]["value"] == "100"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ("--rerun-safe", None, [("ana", None, True), ("ben", "pair", True)]),
+        ("--not-rerun-safe", None, [("ana", None, False)]),
+        ("--not-rerun-safe", "--rerun-safe", [("ana", None, False), ("ben", None, True)]),
+        ("--rerun-safe", "--not-rerun-safe", [("ana", None, True), ("ben", None, False)]),
+        (None, None, [("ben", "pair", True)]),
+    ],
+)
+def test_what_both_said_of_running_twice_is_kept(
+    cli: Cli, first: str | None, second: str | None, words: list[tuple[str, str | None, bool]]
+) -> None:
+    one = two(cli)
+    assert yes_by(cli, "ana", one, *filter(None, [first])) == "500"
+    # A no counts at once, a yes with the second person's.
+    assert said_of_load(cli) == [word for word in words if word[0] == "ana" and not word[2]]
+    assert cli.status(one) == "pending"
+    assert yes_by(cli, "ben", one, *filter(None, [second])) == "100"
+    assert said_of_load(cli) == words
+
+
+def said_of_load(cli: Cli) -> list[tuple[str, str | None, bool]]:
+    """By whom, of the pair or of the task, and what."""
+    with closing(cli.store()) as store:
+        (case,) = store.cases()
+        found = store.vouches(case.incident.instance, "orders", "load")
+    return [(one.by, one.fingerprint and "pair", one.safe) for one in found]
+
+
+def refused(*_: Any) -> None:
+    raise Refused("not now", "later")
 
 
 def test_settings_of_two_programs_share_nothing(tmp_path: Any) -> None:

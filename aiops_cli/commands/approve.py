@@ -118,7 +118,8 @@ def _one(
 
         talk.print(plan_text(document))
     if asks and not confirm("do this?"):
-        talk.print(f"{case.incident.id}: nothing was done")
+        taken_back = "; your yes is withdrawn" if decide.no_to_own_yes(desk, case) else ""
+        talk.print(f"{case.incident.id}: nothing was done{taken_back}")
         return None
     done = decide.approve(desk, case, proposed, plan, rerun_safe)
     if not json:

@@ -171,7 +171,11 @@ def _act(
         page(Group(*shown), stderr=True)
     fixing = "nothing is run again: a person fixes it. Right?"
     question = "do this?" if any(plan for _, _, plan in plans) else fixing
-    if not plans or not ask_yes(question):
+    if not plans:
+        return False
+    if not ask_yes(question):
+        if sum(decide.no_to_own_yes(desk, case) for case, _, _ in plans):  # each of them
+            out.print("your yes is withdrawn")
         return False
     deed, halves = Deed("", []), 0  # of those that a second person has to approve too
     for case, proposed, plan in plans:
