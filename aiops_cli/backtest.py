@@ -129,7 +129,7 @@ def _lessons(
     def learn(several: Sequence[Lesson], moment: datetime) -> None:
         replay.store.add_lessons(several)
         prints = {one.signature.fingerprint for one in several} - gone
-        replay.knowledge.learn_history(prints, moment)
+        replay.knowledge.learn_history(sorted(prints), moment)
 
     for moment, several in learned.items():
         at(moment, 0, partial(learn, several, moment))
@@ -285,7 +285,8 @@ def suggestion(steps: Sequence[Step], embedder: str, floor: float, risk: float) 
     labelled = [
         one
         for step, kind in zip(steps, kinds, strict=True)
-        if (one := calibration.labelled_by(step.document, step.known, kind))
+        if step.said.found == "near"
+        and (one := calibration.label(step.said.similarity, step.said.best, step.known, kind))
     ]
     bound = calibration.fit(labelled, floor=floor, rate=risk)
     return {

@@ -71,25 +71,36 @@ class KnowledgeBase:
         return VectorSpace(self.embedder.name, self.embedder.dimensions, SIGNATURE_VERSION)
 
     def record_bound(self) -> calibration.Bound:
-        """The bound on near matches by what came of the incidents decided last. Reading those
-        takes a tenth of a second, so it is made anew only where something was decided since, and
-        in one process every REFIT_AFTER such times: one outcome in hundreds hardly moves it, and
-        what went wrong speaks for itself in the evidence at once."""
+        """The bound on near matches by what came of those. Reading them takes some hundredths of
+        a second, so it is made anew only where something was decided since, and in one process
+        every REFIT_AFTER such times: one outcome in hundreds hardly moves it, and what went wrong
+        speaks for itself in the evidence at once."""
         known, revision, news = self._bound or (None, "", 0)
         now = self.store.revision()
         if known is not None and (now == revision or news + 1 < REFIT_AFTER):
             self._bound = known, now, news + (now != revision)
             return known
-        decided = self.store.cases(
-            status=("resolved", "failed", "rejected"), limit=calibration.WINDOW
-        )
-        outcomes = calibration.collect(reversed(decided), self.embedder.name, SIGNATURE_VERSION)
-        bound = calibration.fit(outcomes, floor=self.embedder.bound)
+        bound = calibration.fit(self.labelled(), floor=self.embedder.bound)
         self._bound = bound, now, 0
         return bound
 
     def find(
         self, signature: Signature, *, limit: int | None = None, deep: bool = False
+    def labelled(self) -> tuple[calibration.Labelled, ...]:
+        """The last WINDOW labelled outcomes of this embedder's near matches, oldest first: what
+        the bound of the record is made from."""
+        found: list[calibration.Labelled] = []
+        before = None
+        while len(found) < calibration.WINDOW:
+            page = self.store.near_cases(
+                self.embedder.name, SIGNATURE_VERSION, before=before, limit=calibration.WINDOW
+            )
+            if not page:
+                break
+            found += [one for one in map(calibration.labelled, page) if one is not None]
+            before = page[-1].judgement
+        return tuple(reversed(found[: calibration.WINDOW]))
+
     ) -> tuple[Match, ...]:
         """The entries that answer to this signature, best first; exact ones stand at 1.0. All of
         the candidates unless `limit` is given: who decides must see every answer that differs.

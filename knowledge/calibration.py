@@ -14,11 +14,11 @@ A bound belongs to an embedder and a version of the signature: other outcomes do
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from knowledge.records import Case
+from knowledge.lessons import PROMPT
+from knowledge.records import Case, DecisionKind, Lesson, NearCase, OutcomeName
 
 RATE = 0.01
 WINDOW = 500  # the last so many outcomes count
@@ -103,21 +103,49 @@ def _above(similarity: float) -> float:
     return round((math.floor(similarity / _STEP + 1e-6) + 1) * _STEP, 4)
 
 
-def truth(case: Case) -> Truth | None:
-    """What came out about an incident; None where nobody knows. What somebody else ran, and what
-    came back soon, says nothing."""
+def truth(case: Case, lesson: Lesson | None = None) -> Truth | None:
+    """What came out about an incident; None where nobody knows. What came back soon says nothing.
+    `lesson` is what a person did about it in Airflow itself, where that is known."""
     decision = case.decision
-    if decision is None or decision.kind in ("shadow", "superseded"):
+    if decision is None:
         return None
-    if case.harm is not None:
-        return Truth(right="none", wrong=decision.action, harmful=True)
-    if decision.kind == "reject":
-        return Truth(wrong=decision.action) if decision.action else None
-    if decision.action == "none":
+    return _came_out(decision.kind, decision.action, case.outcome, case.harm is not None, lesson)
+
+
+def _came_out(
+    kind: DecisionKind,
+    action: str | None,
+    outcome: OutcomeName | None,
+    harmful: bool,
+    lesson: Lesson | None,
+) -> Truth | None:
+    if kind == "shadow":
+        return None
+    if harmful:
+        return Truth(right="none", wrong=action, harmful=True)
+    if kind == "superseded":
+        return _learned(lesson) if lesson else None
+    if kind == "reject":
+        return Truth(wrong=action) if action else None
+    if action == "none":
         return Truth(right="none")
-    if case.outcome == "fixed":
-        return Truth(right=decision.action)
-    return Truth(wrong=decision.action) if case.outcome == "failed" else None
+    if outcome == "fixed":
+        return Truth(right=action)
+    return Truth(wrong=action) if outcome == "failed" else None
+
+
+def _learned(lesson: Lesson) -> Truth | None:
+    """What a person's act in Airflow itself says of what would have been right. Little: a change
+    of a connection names no value, and a retry that came late says nothing of one at once."""
+    if lesson.mode != "person":
+        return None
+    told = lesson.action, lesson.outcome
+    if told == ("retry", "failed"):
+        return Truth(wrong="retry")
+    prompt = lesson.at - lesson.failed_at <= PROMPT
+    if told == ("none", "fixed") or (told == ("retry", "fixed") and prompt):
+        return Truth(right=lesson.action)
+    return None
 
 
 def was_right(action: str | None, known: Truth) -> bool | None:
@@ -139,26 +167,15 @@ def helps(action: str, right: str) -> bool:
     return action == right or (action == "retry_later" and right == "retry")
 
 
-def labelled(case: Case, embedder: str, signature_version: int) -> Labelled | None:
-    """The labelled outcome that a case is for this embedder; None where it is none: it had an
-    exact match or no near one, another embedder judged it, or nobody knows what was right."""
-    document: Mapping[str, Any] = case.judgement.document if case.judgement else {}
-    space = (document.get("gate") or {}).get("bound") or {}
-    if space.get("embedder") != embedder or case.incident.signature.version != signature_version:
-        return None
-    return labelled_by(document, truth(case), case.incident.signature.error_class)
+def labelled(case: NearCase) -> Labelled | None:
+    """The labelled outcome that it is; None where nobody knows what was right."""
+    known = _came_out(case.kind, case.action, case.outcome, case.harmful, case.lesson)
+    return label(case.similarity, case.proposed, known, case.error_class)
 
 
-def labelled_by(document: Mapping[str, Any], known: Truth | None, kind: str) -> Labelled | None:
-    """The labelled outcome that a judgement is, of an incident of which that is known."""
-    matches = document.get("matches") or ()
-    if known is None or not matches or matches[0]["found"] != "near":
-        return None
-    right = was_right(matches[0]["action"], known)
-    return None if right is None else Labelled(matches[0]["similarity"], right, kind)
-
-
-def collect(cases: Iterable[Case], embedder: str, signature_version: int) -> tuple[Labelled, ...]:
-    """The labelled outcomes of cases, in their order."""
-    found = (labelled(case, embedder, signature_version) for case in cases)
-    return tuple(one for one in found if one is not None)
+def label(
+    similarity: float, proposed: str | None, known: Truth | None, kind: str
+) -> Labelled | None:
+    """As `labelled`, of the best near match of an incident of which that is known."""
+    right = was_right(proposed, known) if known else None
+    return None if right is None else Labelled(similarity, right, kind)

@@ -15,10 +15,11 @@ from knowledge import calibration
 from knowledge.base import REFIT_AFTER, KnowledgeBase
 from knowledge.calibration import Labelled, Truth, fit, was_right
 from knowledge.embedders import BuiltinEmbedder
-from knowledge.records import Case, Decision, Harm, Judgement, Outcome
+from knowledge.lessons import PROMPT
+from knowledge.records import Case, Decision, Harm, Judgement, NearCase, Outcome
 from knowledge.signature import SIGNATURE_VERSION
 from knowledge.stores.memory import MemoryStore
-from tests import builders
+from tests import builders, samples
 
 FLOOR = 0.82
 
@@ -204,23 +205,68 @@ def test_whether_it_would_have_been_right(
     assert was_right(action, known) is right
 
 
-def test_a_near_match_whose_end_is_known_is_a_labelled_outcome() -> None:
-    seen = calibration.labelled(case(), "builtin", SIGNATURE_VERSION)
-    assert seen == Labelled(0.9, True, "ConnectionRefusedError")
+QUICK = timedelta(minutes=10)
 
 
 @pytest.mark.parametrize(
-    ("seen", "embedder", "version"),
+    ("told", "known"),
     [
-        (case(found="exact", similarity=1.0), "builtin", SIGNATURE_VERSION),
-        (case(outcome="superseded"), "builtin", SIGNATURE_VERSION),
-        (case(), "ollama:nomic-embed-text", SIGNATURE_VERSION),
-        (case(), "builtin", SIGNATURE_VERSION + 1),
-        (replace(case(), judgement=None), "builtin", SIGNATURE_VERSION),
+        ({}, Truth(right="retry")),
+        ({"outcome": "failed"}, Truth(wrong="retry")),
+        ({"at": samples.NOW + PROMPT}, Truth(right="retry")),
+        # Whatever was away had time to come back: nobody knows of a retry at once.
+        ({"at": samples.NOW + PROMPT + QUICK}, None),
+        ({"action": "none"}, Truth(right="none")),  # new code ended it
+        ({"action": "none", "outcome": "failed"}, None),  # new code did not, and what would have?
+        # To what it was changed nobody knows, nor whether a retry would have done.
+        ({"action": "update_connection", "params": {"connection_id": "db"}}, None),
+        ({"outcome": "unknown"}, None),
+        ({"action": None}, None),
+        ({"mode": "airflow"}, None),
     ],
 )
-def test_others_are_none(seen: Case, embedder: str, version: int) -> None:
-    assert calibration.labelled(seen, embedder, version) is None
+def test_what_ended_it_in_airflow_itself_is_known_where_a_person_ran_it_again(
+    told: dict[str, Any], known: Truth | None
+) -> None:
+    lesson = samples.lesson(0, **told)
+    assert calibration.truth(case("superseded", action=None, outcome=None), lesson) == known
+    assert calibration.truth(case(), lesson) == Truth(right="retry"), "what was decided here counts"
+    assert calibration.truth(case(outcome="superseded"), lesson) is None, "it was run twice"
+
+
+def near(**changes: Any) -> NearCase:
+    known: dict[str, Any] = {
+        "judgement": 1,
+        "error_class": "KeyError",
+        "similarity": 0.9,
+        "proposed": "retry",
+        "kind": "approve",
+        "action": "retry",
+        "outcome": "fixed",
+    }
+    return NearCase(**{**known, **changes})
+
+
+@pytest.mark.parametrize(
+    ("seen", "right"),
+    [
+        (near(), True),
+        (near(outcome="failed"), False),
+        (near(proposed="none"), False),
+        (near(harmful=True), False),
+        (near(kind="reject", outcome=None), False),
+        (near(kind="superseded", action=None, outcome=None, lesson=samples.lesson(0)), True),
+        (near(outcome=None), None),
+        (near(outcome="relapsed"), None),
+        (near(proposed=None), None),
+        (near(kind="reject", proposed="none", outcome=None), None),
+    ],
+)
+def test_a_near_match_whose_end_is_known_is_a_labelled_outcome(
+    seen: NearCase, right: bool | None
+) -> None:
+    expected = None if right is None else Labelled(0.9, right, "KeyError")
+    assert calibration.labelled(seen) == expected
 
 
 # ---- the bound of a store ----
@@ -229,20 +275,22 @@ def test_others_are_none(seen: Case, embedder: str, version: int) -> None:
 class Counting(MemoryStore):
     read = 0
 
-    def cases(self, **wanted: Any) -> tuple[Case, ...]:
+    def near_cases(self, *wanted: Any, **more: Any) -> tuple[NearCase, ...]:
         self.read += 1
-        return super().cases(**wanted)
+        return super().near_cases(*wanted, **more)
 
 
-def decided(store: MemoryStore, number: int, similarity: float, outcome: Any) -> None:
-    """One incident that was judged near, approved, and ended so."""
+def decided(
+    store: MemoryStore, number: int, similarity: float, outcome: Any, found: str = "near"
+) -> None:
+    """One incident that was judged so, approved, and ended so."""
     incident = builders.incident(
         run_id=f"run-{number}",
         ti_id=f"ti-{number}",
         signature=builders.signature(version=SIGNATURE_VERSION),
     )
     store.add_incident(incident)
-    document = case(similarity=similarity).judgement
+    document = case(similarity=similarity, found=found).judgement
     assert document is not None
     store.add_judgement(replace(document, incident_id=incident.id))
     token = store.claim(incident.id, incident.ti_id, "ana", timedelta(minutes=5))
@@ -266,6 +314,32 @@ def test_the_record_of_a_store_gives_the_bound_and_is_read_once() -> None:
     assert knowledge.record_bound() is bound
     assert store.read == read
     assert KnowledgeBase(store, BuiltinEmbedder()).record_bound() == bound
+
+
+def test_it_does_not_loosen_as_exact_matches_come_in() -> None:
+    """The last ones count of those that had no exact match, however long ago those were."""
+    store = MemoryStore()
+    for number in range(110):
+        decided(store, number, 0.95, "fixed")
+    for number in range(110, 120):
+        decided(store, number, 0.93, "failed")
+    before = KnowledgeBase(store, BuiltinEmbedder()).record_bound()
+    assert (before.value, before.outcomes, before.enough) == (0.9301, 120, True)
+    for number in range(120, 270):
+        decided(store, number, 1.0, "fixed", "exact")
+    assert KnowledgeBase(store, BuiltinEmbedder()).record_bound() == before
+
+
+def test_those_without_an_answer_do_not_use_up_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than are read at once nobody knows the end: it is read on."""
+    monkeypatch.setattr(calibration, "WINDOW", 20)
+    store = MemoryStore()
+    for number in range(30):
+        decided(store, number, number / 100, "fixed")
+    for number in range(30, 95):
+        decided(store, number, 0.95, "relapsed")
+    found = KnowledgeBase(store, BuiltinEmbedder()).labelled()
+    assert [one.similarity for one in found] == [number / 100 for number in range(10, 30)]
 
 
 def test_what_is_decided_meanwhile_moves_the_bound_before_long() -> None:
