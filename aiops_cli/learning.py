@@ -48,7 +48,6 @@ PER_SECOND = 10  # task instances that are begun, at most
 LATEST = timedelta(hours=1)  # Airflow writes an end date some time after the end
 ROWS = 200  # of the event log that are read of one task instance
 TASKS_KEPT = 64  # of which it is kept what ran above them: instances of one task come together
-ENTRIES_AT_ONCE = 200  # failures whose entries are made together
 
 NO_ERROR = "its log names no error"
 
@@ -131,7 +130,7 @@ def learn(
             told = {"since": first.isoformat(), "until": min(end, now - LATEST).isoformat()}
             store.set_mark(name, json.dumps(told))
     if not dry_run:
-        learned.entries = make_entries(desk, sorted(store.lesson_counts()))
+        learned.entries = desk.knowledge.learn_history(store.lesson_counts(), now)
     return learned
 
 
@@ -306,16 +305,6 @@ def began_above(airflow: Airflow, dag_id: str, run_id: str, task_id: str) -> dat
 def naming(excerpt: str, live: TaskInstance) -> str:
     """All that may name what a task uses."""
     return "\n".join([excerpt, *map(str, live.rendered_fields.values())])
-
-
-def make_entries(desk: Desk, fingerprints: Sequence[str]) -> PutCounts:
-    """The entries that the stored lessons of these failures amount to."""
-    done = PutCounts()
-    for start in range(0, len(fingerprints), ENTRIES_AT_ONCE):
-        some = fingerprints[start : start + ENTRIES_AT_ONCE]
-        put = desk.knowledge.learn_history(some, desk.clock.now())
-        done = PutCounts(done.added + put.added, done.changed + put.changed, done.same + put.same)
-    return done
 
 
 # ---- told ----

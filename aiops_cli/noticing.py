@@ -14,10 +14,10 @@ from functools import partial
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowNotFound, AirflowUnreachable
 from aiops_cli.examine import Desk, ref_of
 from aiops_cli.incidents import TERMINAL_STATES, TaskInstance
-from aiops_cli.learning import began_above, look, make_entries, naming
+from aiops_cli.learning import began_above, look, naming
 from aiops_cli.mining import Ending, endings, lesson_of
 from knowledge.errors import ModelUnavailable
-from knowledge.records import Case
+from knowledge.records import Case, Incident
 
 # How long, and how many at once, a pass asks what became of what somebody else ran again.
 NOTICE_FOR = timedelta(days=7)
@@ -48,7 +48,7 @@ def notice(desk: Desk, warn: Warn) -> None:
     for case in [case for id_, case in cases.items() if id_ not in done][:NOTICED_AT_ONCE]:
         try:
             if case.incident.id in learned:  # perhaps when the embedder was away
-                make_entries(desk, [case.incident.signature.fingerprint])
+                _make_entries(desk, case.incident)
                 done.add(case.incident.id)
             elif _learn_of(desk, case):
                 done.add(case.incident.id)
@@ -87,4 +87,8 @@ def _remember(desk: Desk, case: Case, ending: Ending, live: TaskInstance) -> Non
         seen_at=desk.clock.now(),
     )
     desk.knowledge.store.add_lessons([lesson])
-    make_entries(desk, [incident.signature.fingerprint])
+    _make_entries(desk, incident)
+
+
+def _make_entries(desk: Desk, incident: Incident) -> None:
+    desk.knowledge.learn_history([incident.signature.fingerprint], desk.clock.now())

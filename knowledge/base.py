@@ -6,7 +6,8 @@ store only keeps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -37,6 +38,7 @@ TEXT_CANDIDATES = 60
 VECTOR_CANDIDATES = 30
 DEEPER = 100  # times as many, for searches with filters
 REINDEX_BATCH = 64
+LESSONS_AT_ONCE = 200  # failures whose lessons are read together
 REFIT_AFTER = 20  # changes of the record, each seen by a judgement
 # A storm is many failures of few signatures: the answers to so many of them are kept, until
 # something that they rest on changes.
@@ -84,8 +86,6 @@ class KnowledgeBase:
         self._bound = bound, now, 0
         return bound
 
-    def find(
-        self, signature: Signature, *, limit: int | None = None, deep: bool = False
     def labelled(self) -> tuple[calibration.Labelled, ...]:
         """The last WINDOW labelled outcomes of this embedder's near matches, oldest first: what
         the bound of the record is made from."""
@@ -101,6 +101,8 @@ class KnowledgeBase:
             before = page[-1].judgement
         return tuple(reversed(found[: calibration.WINDOW]))
 
+    def find(
+        self, signature: Signature, *, limit: int | None = None, deep: bool = False
     ) -> tuple[Match, ...]:
         """The entries that answer to this signature, best first; exact ones stand at 1.0. All of
         the candidates unless `limit` is given: who decides must see every answer that differs.
@@ -350,24 +352,32 @@ class KnowledgeBase:
         return (*ours, *lessons.trials(self.store.lessons(prints), failures, window))
 
     def learn_history(self, fingerprints: Collection[str], at: datetime) -> PutCounts:
-        """Make the entries of kind `history` that the lessons of these failures amount to. One
-        that a person retired stays so; one that does not hold any more is retired."""
+        """Make the entries of kind `history` that the lessons of these failures amount to. What is
+        stored already is not embedded again. One that was retired stays so; one that does not
+        hold any more is retired."""
         known = {entry.id: entry for entry in self.store.entries(kind="history", retired=True)}
         retired = {entry.id for entry in known.values() if entry.retired}
-        wanted = {
-            entry.id: entry
-            for one in fingerprints
-            for entry in lessons.entries(self.store.lessons([one]), at)
-            if entry.id not in retired
-        }
-        stale = [
-            entry.id
-            for entry in known.values()
-            if entry.symptoms[0].signature.fingerprint in fingerprints and entry.id not in wanted
-        ]
-        done = self.put([*wanted.values()], at)
-        self.store.retire_entries(stale, "aiops", at, "later re-runs did not end it")
+        stored = defaultdict(set)  # by failure
+        for id_ in known.keys() - retired:
+            stored[known[id_].symptoms[0].signature.fingerprint].add(id_)
+        done, all_ = PutCounts(), sorted(fingerprints)
+        for start in range(0, len(all_), LESSONS_AT_ONCE):
+            some = all_[start : start + LESSONS_AT_ONCE]
+            wanted = {one.id: one for one in self._history(some, at) if one.id not in retired}
+            new = [one for one in wanted.values() if not _says_the_same(known.get(one.id), one)]
+            put, same = self.put(new, at), len(wanted) - len(new)
+            done = PutCounts(done.added + put.added, done.changed + put.changed, done.same + same)
+            gone = {id_ for one in some for id_ in stored[one]} - wanted.keys()
+            self.store.retire_entries(gone, "aiops", at, "later re-runs did not end it")
         return done
+
+    def _history(self, fingerprints: Collection[str], at: datetime) -> Iterator[Entry]:
+        """What the lessons of these failures amount to."""
+        by_print = defaultdict(list)
+        for one in self.store.lessons(fingerprints):
+            by_print[one.signature.fingerprint].append(one)
+        for those in by_print.values():
+            yield from lessons.entries(those, at)
 
     def healing(
         self, incident: Incident, relapse_window: timedelta, also: Iterable[str] = ()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from knowledge import base as base_module
 from knowledge import lessons
 from knowledge.base import KnowledgeBase
 from knowledge.embedders import BuiltinEmbedder
-from knowledge.records import Evidence
+from knowledge.records import Evidence, Lesson
 from knowledge.signature import sign
+from knowledge.stores import PutCounts
 from knowledge.stores.sqlite import SqliteStore
 from tests.samples import DAY, HOUR, MINUTE, NOW, acted, added, incident, lesson, signature
 
@@ -124,12 +127,12 @@ def weighed(base: KnowledgeBase, **changes: object) -> Evidence:
     return base.evidence(one, "retry", {}, now=one.failed_at, relapse_window=DAY)
 
 
-def known(number: int = 0, **changes: object) -> object:
+def known(number: int = 0, **changes: object) -> Lesson:
     return lesson(number, **{"signature": FAILURE, "params": {}, **changes})
 
 
-def learn(base: KnowledgeBase, *learned: object) -> None:
-    base.store.add_lessons(learned)  # type: ignore[arg-type]  # made of samples
+def learn(base: KnowledgeBase, *learned: Lesson) -> None:
+    base.store.add_lessons(learned)
     base.learn_history([FAILURE.fingerprint], NOW + DAY)
 
 
@@ -194,6 +197,40 @@ def test_learning_the_same_again_changes_nothing(base: KnowledgeBase) -> None:
     before = base.store.revision()
     learn(base, known())
     assert base.store.revision() == before
+
+
+def heard(patch: pytest.MonkeyPatch, of: object, name: str, told: Callable[..., None]) -> None:
+    """Have each call of this method told before it is made."""
+    real = getattr(of, name)
+
+    def call(*given: Any, **named: Any) -> Any:
+        told(*given, **named)
+        return real(*given, **named)
+
+    patch.setattr(of, name, call)
+
+
+def test_what_is_the_same_is_not_embedded_again_and_is_read_in_batches(
+    base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every night all that was ever learned is looked at, and little of it is new."""
+    kinds = [sign(f"ValueError: kind {chr(97 + n)}{chr(97 + n)}") for n in range(5)]
+    for number, kind in enumerate(kinds):
+        base.store.add_lessons([known(number, signature=kind, run_id=f"run-{number}")])
+    prints = [kind.fingerprint for kind in kinds]
+    assert len(set(prints)) == 5
+    assert base.learn_history(prints, NOW + DAY) == PutCounts(added=5)
+
+    embedded: list[str] = []
+    asked: list[str] = []
+    monkeypatch.setattr(base_module, "LESSONS_AT_ONCE", 2)
+    heard(monkeypatch, base.embedder, "embed", embedded.extend)
+    heard(monkeypatch, base.store, "lessons", lambda _: asked.append("lessons"))
+    heard(monkeypatch, base.store, "entries", lambda **_: asked.append("entries"))
+    base.store.add_lessons([known(9, signature=kinds[3], run_id="new")])
+    assert base.learn_history(prints, NOW + 2 * DAY) == PutCounts(changed=1, same=4)
+    assert embedded == [kinds[3].text]
+    assert asked == ["entries", "lessons", "lessons", "lessons"]
 
 
 def test_more_of_it_makes_it_a_new_version(base: KnowledgeBase) -> None:
