@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
@@ -36,12 +36,15 @@ from knowledge.signature import sign
 Failure = TaskInstance | DagRun | ImportFailure
 
 STACK_LENGTH = 20_000  # characters of an import error's stack trace that are kept, its end
+# A worker's clock may be so much behind the others': a time zone taken for UTC is 14 hours at most.
+CLOCKS = timedelta(days=1)
 NAMED = 10  # of the tasks that a timeout cut off
 
 
 def poll(snapshot: Snapshot, *, since: datetime, instance: str) -> Mapping[str, Failure]:
-    """Everything that has failed at or after `since`, by the id its incident has."""
-    return dict(failures(snapshot, since=since, instance=instance))
+    """Everything that has failed at or after `since`, by the id its incident has; also what a
+    worker whose clock is behind says to have failed before."""
+    return dict(failures(snapshot, since=since, instance=instance, behind=CLOCKS))
 
 
 def dag_and_task(airflow: Airflow, name: str, task: str | None) -> tuple[str, str | None]:
@@ -68,17 +71,21 @@ def failures(
     dag_id: str | None = None,
     task_id: str | None = None,
     run_id: str | None = None,
+    behind: timedelta = timedelta(0),
 ) -> Iterator[tuple[str, Failure]]:
     """What has failed at or after `since` with the id its incident has, page by page: tasks, then
     runs without a failed task among those, then every file that cannot be imported now. A task
     or a run leaves out what is neither; `dag_id` (a DAG's id, or a file's name) and `task_id` may
-    be globs. Raises AirflowNotFound for a DAG that there is not."""
+    be globs. `behind` is how far a worker's clock may be behind: what it dates back is found too.
+    Raises AirflowNotFound for a DAG that there is not."""
     explained = set()
     unknown: AirflowNotFound | None = None
     nothing = True
     airflow = snapshot.airflow
     try:
-        for failed in airflow.failed(since=since, dag_id=dag_id, task_id=task_id, run_id=run_id):
+        for failed in airflow.failed(
+            since=since, dag_id=dag_id, task_id=task_id, run_id=run_id, behind=behind
+        ):
             nothing = False
             explained.add((failed.ref.dag_id, failed.ref.run_id))
             yield id_of(failed, instance), failed

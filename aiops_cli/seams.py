@@ -6,7 +6,7 @@ Every implementation and every fake of one passes the same tests.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
 from aiops_cli.incidents import (
@@ -62,9 +62,12 @@ class Airflow(Protocol):
         dag_id: str | None = None,
         task_id: str | None = None,
         run_id: str | None = None,
+        behind: timedelta = timedelta(0),
     ) -> Iterator[TaskInstance]:
         """Task instances in state `failed` that ended at or after `since`, newest first, page by
-        page. `dag_id` and `task_id` may be globs."""
+        page. `dag_id` and `task_id` may be globs. Then, with `behind`, those that Airflow itself
+        heard of since then though their worker, whose clock is up to so much behind, says that
+        they ended before: one request more where there are none."""
 
     def troubled(
         self, *, since: datetime, until: datetime, dag_id: str | None = None

@@ -70,6 +70,7 @@ class World(Objects):
         self.tasks: dict[str, dict[str, Json]] = {}
         self.instances: dict[Key, Json] = {}
         self.past: dict[Key, list[Json]] = {}
+        self.changed: dict[Key, datetime] = {}  # no answer tells it, but lists are narrowed by it
         self.logs: dict[tuple[Key, int], Lines] = {}
         self.events: list[Json] = []
         self.health: Json = self.samples["health"]["answer"]
@@ -252,6 +253,7 @@ class World(Objects):
             and str(row["try_number"]) in query.get("try_number", [str(row["try_number"])])
             and _ended_since(row, query.get("end_date_gte"))
             and _ended_before(row, query.get("end_date_lt"))
+            and _changed_since(row, self.changed.get(_key(row)), query.get("updated_at_gte"))
             and (not self.modern or _narrowed(row, query))
         ]
         order = query.get("order_by", ["map_index"])[0]
@@ -373,6 +375,14 @@ def _ended_since(row: Json, since: list[str] | None) -> bool:
 
 def _ended_before(row: Json, until: list[str] | None) -> bool:
     return until is None or (row["end_date"] and _when(row["end_date"]) < _when(until[0]))
+
+
+def _changed_since(row: Json, changed: datetime | None, since: list[str] | None) -> bool:
+    """`changed` is when the server wrote the row, by its own clock; else when its task ended."""
+    if since is None:
+        return True
+    at = changed or (row["end_date"] and _when(row["end_date"]))
+    return bool(at and at >= _when(since[0]))
 
 
 def _narrowed(row: Json, query: Mapping[str, list[str]]) -> bool:

@@ -255,12 +255,12 @@ def test_what_a_pass_costs(at: Bench) -> None:
     asked = at.server.sent("GET")
     pages = [r.path for r in asked if r.path.endswith(lists)]
     once = [r.path for r in asked if r.path.endswith(("/version", "/health"))]
-    assert len(pages) == 4, pages
+    assert len(pages) == 5, pages  # task instances twice: some worker's clock may be behind
     assert len(once) == 2
     assert len(asked) - len(pages) - len(once) <= 1.2 * 50
     before = len(at.server.requests)
     assert at.watch() == []
-    assert len(at.server.requests) - before <= 5  # nothing new: lists and health
+    assert len(at.server.requests) - before <= 6  # nothing new: lists and health
 
 
 def test_what_one_incident_costs(at: Bench) -> None:

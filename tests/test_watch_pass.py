@@ -209,3 +209,39 @@ def test_the_watermark_goes_on_though_one_log_after_the_other_does_not_come(
     mark = at_work.store.watermark("prod")
     assert mark is not None
     assert at_work.clock.now() - mark < timedelta(hours=2)
+
+
+# ---- a worker's clock that is behind ----
+
+
+@pytest.mark.parametrize("version", ["3.3.2", "3.1.8"])
+@pytest.mark.parametrize("behind", [timedelta(hours=1, minutes=5), timedelta(hours=14)])
+def test_a_clock_that_is_hours_behind_hides_nothing(version: str, behind: timedelta) -> None:
+    with bench(version) as at:
+        at.server.add_failure("sales", "load", events=[REFUSED], ended=at.clock.now())
+        at.watch()
+        at.clock.advance(minutes=5)
+        now = at.clock.now()
+        row = at.server.add_failure("slow", "load", events=[REFUSED], ended=now - behind)
+        at.server.changed[row["dag_id"], row["dag_run_id"], "load", -1] = now
+        assert [case.incident.dag_id for case in at.watch()] == ["slow"]
+        assert seen(at) == {"sales", "slow"}
+        at.clock.advance(minutes=1)
+        at.server.add_failure("sales", "load", run_id="next", ended=at.clock.now())
+        assert [case.incident.run_id for case in at.watch()] == ["next"]
+
+
+def test_looking_for_such_clocks_is_one_request(at_work: Bench) -> None:
+    """What failed long ago is not listed, not even where somebody has just left a note on it."""
+    fail(at_work)
+    at_work.watch()
+    at_work.clock.advance(days=3)
+    at_work.server.add_failure("sales", "load", events=[REFUSED], ended=at_work.clock.now())
+    at_work.watch()
+    ended = at_work.clock.now() - timedelta(days=20)
+    row = at_work.server.add_failure("old", "load", events=[REFUSED], ended=ended)
+    at_work.server.changed["old", row["dag_run_id"], "load", -1] = at_work.clock.now()
+    before = len(at_work.server.requests)
+    assert at_work.watch() == []
+    lists = [r for r in at_work.server.requests[before:] if r.path.endswith("/~/taskInstances")]
+    assert len(lists) == 2

@@ -10,9 +10,9 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from urllib.parse import quote
 
@@ -97,14 +97,16 @@ class Questions:
         dag_id: str | None = None,
         task_id: str | None = None,
         run_id: str | None = None,
+        behind: timedelta = timedelta(0),
     ) -> Iterator[TaskInstance]:
         dag_name = dag_id if dag_id and not _is_glob(dag_id) else None
         ids = {"dag_id": dag_name or "~", "run_id": (run_id if dag_name else None) or "~"}
-        query: Query = [
-            ("state", "failed"),
-            ("end_date_gte", since.isoformat()),
-            ("order_by", "-end_date"),
-        ]
+        query: Query = [("state", "failed"), ("order_by", "-end_date")]
+        ended: list[Query] = [[("end_date_gte", since.isoformat())]]
+        if behind:  # an end date is the worker's word, `updated_at` is of the server's own clock
+            earlier = [("end_date_gte", (since - behind).isoformat())]
+            earlier += [("end_date_lt", since.isoformat()), ("updated_at_gte", since.isoformat())]
+            ended.append(earlier)
         if task_id and not _is_glob(task_id):
             query.append(("task_id", task_id))
         # These only narrow what is sent (a case-blind "contains", where | means or and _ any
@@ -114,8 +116,9 @@ class Questions:
         if run_id and not dag_name:
             query += _contains("run_id_pattern", run_id)
         seen: set[str | None] = set()
-        path = f"{RUN}/taskInstances"
-        for row in self._rows(path, "task_instances", "list failed tasks", ids, query):
+        path, what = f"{RUN}/taskInstances", "list failed tasks"
+        pages = (self._rows(path, "task_instances", what, ids, query + one) for one in ended)
+        for row in chain.from_iterable(pages):
             instance = parse.task_instance(row)
             ref = instance.ref
             if (
