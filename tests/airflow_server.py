@@ -14,13 +14,14 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
+from socketserver import BaseRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.airflow_beside import Problem
 from tests.airflow_world import RUN, Request, World, exception
+from tests.served import Served
 
 __all__ = ["RUN", "AirflowServer", "exception"]
 
@@ -40,38 +41,17 @@ class Fault:
     takes_effect: bool = False
 
 
-class AirflowServer(World):
+class AirflowServer(Served, World):
     """The world, served at `url`. `requests` are those received, oldest first."""
 
     def __init__(self, version: str = "3.3.2") -> None:
         super().__init__(version)
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
-        self.closing = threading.Event()
         self.lock = threading.Lock()
 
-    def __enter__(self) -> AirflowServer:
-        world = self
-
-        class Handler(_Handler):
-            server_world = world
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        # serve_forever looks for its end twice a second by default: half a second a test.
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.closing.set()
-        self._http.shutdown()
-        self._http.server_close()
+    def handler(self) -> type[BaseRequestHandler]:
+        return type("Handler", (_Handler,), {"server_world": self})
 
     def fault(self, pattern: str, **fields: Any) -> None:
         """The next requests that fit go wrong: see Fault."""

@@ -19,8 +19,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
+from socketserver import BaseRequestHandler
 from typing import Any
 
 from tests.ollama_world import (
@@ -46,6 +46,7 @@ from tests.ollama_world import (
     tokens,
     vector,
 )
+from tests.served import Served
 
 __all__ = ["CLOUD_MODEL", "EMBEDDING_MODEL", "MODES", "Model", "OllamaServer", "Reply", "Request"]
 
@@ -58,7 +59,7 @@ class Fault:
 
 
 @dataclass
-class OllamaServer:
+class OllamaServer(Served):
     """What is installed, how it answers, and the `requests` received, oldest first. `loading`
     is how many seconds a model that is not in memory takes to load; nothing is sent until then,
     and a client that goes away ends it. `gone` counts those who left before their answer."""
@@ -81,30 +82,15 @@ class OllamaServer:
     loaded: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
     gone: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    closing: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def handler(self) -> type[BaseRequestHandler]:
+        return type("Handler", (_Handler,), {"world_served": self})
+
     def __enter__(self) -> OllamaServer:
-        world = self
-
-        class Handler(_Handler):
-            world_served = world
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}{self.prefix}"
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
+        super().__enter__()
+        self.url += self.prefix
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.closing.set()
-        self._http.shutdown()
-        self._http.server_close()
 
     def fault(self, path: str, mode: str, times: int = 1_000_000) -> None:
         """The next requests to this path go wrong."""

@@ -6,42 +6,22 @@ import re
 import socket
 import threading
 from contextlib import suppress
-from socketserver import StreamRequestHandler, ThreadingTCPServer
-from types import TracebackType
+from socketserver import BaseRequestHandler, StreamRequestHandler
+
+from tests.served import Served
 
 LONGEST_HEAD = 65536
 
 
-class Named:
+class Named(Served):
     """Serves what listens on `port` of this machine, each request with `header: name`; what a
     browser says of itself there is dropped."""
 
     def __init__(self, port: int, header: str, name: str) -> None:
         self.port, self.header, self.name = port, header, name
 
-    def __enter__(self) -> Named:
-        proxy = self
-
-        class Handler(_Handler):
-            named = proxy
-
-        class Server(ThreadingTCPServer):
-            allow_reuse_address = True
-            daemon_threads = True
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def handler(self) -> type[BaseRequestHandler]:
+        return type("Handler", (_Handler,), {"named": self})
 
     def told(self, head: str) -> str:
         """The head of a request as it is passed on. One connection is one request, but for a web

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
+from socketserver import BaseRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.served import Served
 
 DROPPED = ("connection", "keep-alive", "transfer-encoding", "content-length", "date", "server")
 PATIENCE = 120  # seconds for one answer of an Airflow that does much else
@@ -42,34 +43,15 @@ class Cut:
 
 
 @dataclass
-class Proxy:
+class Proxy(Served):
     """Serves the Airflow at `target` on `url`; `calls` are those passed on, oldest first."""
 
     target: str
-    url: str = ""
     calls: list[Call] = field(default_factory=list)
     cut: Cut | None = None
 
-    def __enter__(self) -> Proxy:
-        proxy = self
-
-        class Handler(_Handler):
-            passes_on = proxy
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+    def handler(self) -> type[BaseRequestHandler]:
+        return type("Handler", (_Handler,), {"passes_on": self})
 
     @property
     def clears(self) -> list[Call]:
