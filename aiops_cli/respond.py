@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from aiops_cli import gate
@@ -151,7 +151,7 @@ def act(
             ),
             limits=limits,
             vouches=vouches,
-            not_before=None if wait is None else desk.clock.now() + wait,
+            not_before=None if wait is None else _due(incident, wait, desk.clock.now(), alone),
         )
     except (AiopsError, DoorClosed, KeyboardInterrupt) as stop:
         store.release(incident.id, token)
@@ -203,6 +203,13 @@ def supersede(desk: Desk, incident: Incident, why: str) -> None:
 
 def _delay(params: Mapping[str, Any]) -> timedelta:
     return parse_duration(str(params.get("delay", DEFAULT_DELAY)))
+
+
+def _due(incident: Incident, wait: timedelta, now: datetime, alone: bool) -> datetime:
+    """When a `retry_later` is run. A person means from now on; what the tool knows (the log's
+    Retry-After, how long such outages lasted) counts from the failure, so that a storm which has
+    waited for its canary does not wait once more."""
+    return max(now, min(incident.failed_at, now) + wait) if alone else now + wait
 
 
 def _vouched_above(desk: Desk, incident: Incident, plan: Plan) -> None:

@@ -133,7 +133,7 @@ def healing(trials: Iterable[Trial]) -> Healing | None:
     somebody ran again; where a person came late it seems longer than it was. What came back
     later was over for a while."""
     reruns = [
-        (trial, trial.failed_at, trial.at + _waited(trial))
+        (trial, trial.failed_at, _begun_at(trial, trial.failed_at))
         for trial in trials
         if trial.action in RERUN_ACTIONS and trial.failed_at is not None
     ]
@@ -156,6 +156,12 @@ def healing(trials: Iterable[Trial]) -> Healing | None:
 
 def _run_of(trial: Trial) -> tuple[object, ...]:
     return trial.instance, trial.dag_id, trial.run_id, trial.task_id, trial.map_index
+
+
+def _begun_at(trial: Trial, failed_at: datetime) -> datetime:
+    """When it was run again: the tool alone waits from the failure on, a person from their word."""
+    waited = _waited(trial)
+    return max(trial.at, failed_at + waited) if trial.mode == "auto" else trial.at + waited
 
 
 def _waited(trial: Trial) -> timedelta:

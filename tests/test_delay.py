@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -15,7 +16,8 @@ from aiops_cli.config import parse_duration
 from aiops_cli.diagnosis.delay import LOG, LONGEST, as_setting, retry_after, timed
 from knowledge.evidence import Healing, healing
 from tests.builders import NOW, diagnosis, trial
-from tests.desk import REFUSED, bench
+from tests.desk import REFUSED, Bench, bench
+from tests.test_respond import approve, fail
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
@@ -220,3 +222,67 @@ def test_a_retry_that_only_waiting_helped_is_proposed_later_and_its_delay_is_not
             one for one in at.store.entries(kind="incident") if one.action == "retry_later"
         ]
         assert learnt.params == {}
+
+
+# --- from when on it waits -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def proven() -> Iterator[Bench]:
+    """Where a person's `retry_later` by two hours has fixed it, and a grant lets it be done."""
+    with bench() as at:
+        row = fail(at)
+        approve(at, at.only(), "retry_later", delay="2h")
+        at.clock.advance(hours=2, minutes=1)
+        at.watch()
+        at.finish(row)
+        at.watch()
+        at.clock.advance(hours=25)
+        at.grant()
+        yield at
+
+
+def failed(at: Bench, ago: timedelta, run: str = "next") -> Any:
+    ended = at.clock.now() - ago
+    return at.server.add_failure("orders", "load", run_id=run, events=[REFUSED], ended=ended)
+
+
+def test_what_is_begun_alone_waits_from_the_failure_on(proven: Bench) -> None:
+    failed(proven, timedelta(minutes=90))
+    (case,) = proven.watch("auto")
+    assert case.claim is not None
+    assert case.claim.not_before == case.incident.failed_at + 2 * HOUR
+
+
+def test_what_has_waited_already_does_not_wait_once_more(proven: Bench) -> None:
+    """A follower of a storm, whose canary has waited for all."""
+    row = failed(proven, timedelta(hours=3))
+    before = len(proven.cleared())
+    (case,) = proven.watch("auto")
+    assert case.status == "acting"
+    assert case.decision is not None
+    proven.watch("auto")
+    assert len(proven.cleared()) == before + 1
+    proven.finish(row)
+    proven.watch("auto")
+    (trial,) = [one for one in proven.store.trials() if one.mode == "auto"]
+    lasted = healing([trial])  # it is not remembered as twice as long, either
+    assert lasted is not None
+    assert timedelta(hours=3) <= lasted.after < timedelta(hours=3, minutes=1)
+
+
+def test_a_failure_of_the_future_is_not_waited_for_longer(proven: Bench) -> None:
+    """A worker's clock that is ahead."""
+    failed(proven, -timedelta(hours=5))
+    (case,) = proven.watch("auto")
+    assert case.claim is not None
+    assert case.claim.not_before is not None
+    assert case.claim.not_before <= proven.clock.now() + 2 * HOUR
+
+
+def test_a_person_is_taken_at_their_word(proven: Bench) -> None:
+    failed(proven, timedelta(hours=3))
+    (case,) = proven.watch()
+    case = approve(proven, case, "retry_later", delay="30m")
+    assert case.claim is not None
+    assert case.claim.not_before == proven.clock.now() + 30 * MINUTE

@@ -674,14 +674,18 @@ class TestPass:
     """What cannot be read now is told and left for the next pass; nothing is lost."""
 
     def test_one_unreadable_log_does_not_stop_the_rest(self, at_work: Bench) -> None:
-        at_work.server.add_failure("orders", "load", events=[REFUSED])
+        ended = at_work.clock.now() - timedelta(hours=5)
+        at_work.server.add_failure("orders", "load", events=[REFUSED], ended=ended)
         at_work.server.add_failure("sales", "load", events=[REFUSED])
         at_work.server.fault("GET .*orders.*/logs/", status=400, body=b'{"detail":"no"}')
         assert [case.incident.dag_id for case in at_work.watch()] == ["sales"]
         assert "orders.load" in at_work.warnings[-1]
-        assert at_work.store.watermark("prod") is None
+        assert at_work.store.watermark("prod") == ended  # no further than to what is left
         assert [case.incident.dag_id for case in at_work.watch()] == ["orders"]
-        assert at_work.store.watermark("prod") is not None
+        at_work.watch()
+        mark = at_work.store.watermark("prod")
+        assert mark is not None
+        assert mark > ended
 
     def test_an_unreachable_airflow_ends_the_pass(self, at_work: Bench) -> None:
         at_work.server.fault("GET .*", status=503, times=50)
