@@ -1,8 +1,8 @@
 """Settings: the only reader of the environment and of settings files.
 
 Each value comes from the first of: flag, environment, ./aiops.yaml, the user's config file,
-default. Two that protect (`read_only`, `protected`) add up over the files instead, so that no
-file can undo another's. `config_table.SETTINGS` is the whole list.
+default. Three that protect (`read_only`, `protected`, `machine_logins`) add up over the files
+instead, so that no file can undo another's. `config_table.SETTINGS` is the whole list.
 
 Values are read as the text that stands in the file, so that `mode: off`, `password: 0123` and
 `interval: 1:30` mean what they look like and not what YAML makes of them.
@@ -101,6 +101,7 @@ class Settings:
     lookback: timedelta
     relapse_window: timedelta
     evidence_half_life: timedelta
+    machine_logins: tuple[str, ...]
     give_up: timedelta
     lease: timedelta
     concurrency: int

@@ -88,6 +88,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("relapse_window", values.duration, timedelta(hours=24), project=True),
     # Longer trusts what is old: not for a cloned repository to say.
     Setting("evidence_half_life", values.duration, timedelta(days=180)),
+    Setting("machine_logins", values.patterns, (), project=True, combine=operator.add),
     Setting("give_up", values.duration, timedelta(hours=24), project=True),
     # Longer than one changing call with its timeouts and the look at what became of it.
     Setting("lease", values.duration, timedelta(seconds=300), project=True),

@@ -40,6 +40,7 @@ from aiops_cli.mining import (
 from aiops_cli.pace import ahead
 from aiops_cli.published import utc
 from aiops_cli.seams import Airflow, Clock
+from knowledge.lessons import told_apart
 from knowledge.records import Lesson, incident_id
 from knowledge.stores import PutCounts
 
@@ -160,7 +161,8 @@ def _read_window(
             read = Reading(unread=Counter([f"{live.ref.dag_id}: {error.message}"]))
         if not dry_run and read.lessons:
             desk.knowledge.store.add_lessons(read.lessons)
-        learned.take(read)
+        apart = told_apart(read.lessons, desk.knowledge.machine_logins)
+        learned.take(replace(read, lessons=apart))
 
 
 Job = tuple[TaskInstance, frozenset[int]]

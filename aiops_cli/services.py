@@ -73,7 +73,7 @@ def knowledge(settings: Settings, opened: Store) -> Iterator[KnowledgeBase]:
     from knowledge.errors import ModelUnavailable
 
     chosen = embedder(settings)
-    made = KnowledgeBase(opened, chosen)
+    made = KnowledgeBase(opened, chosen, settings.machine_logins)
     try:
         made.seed_starter(SystemClock().now())
     except ModelUnavailable as error:
@@ -199,7 +199,8 @@ def replaying(
         closing(SqliteStore.in_memory(clock.now)) as store,
         _advisor(asked, known.store, "now", waiting) as advisor,
     ):
-        yield Replay(settings, KnowledgeBase(store, known.embedder), clock, advisor), known
+        empty = KnowledgeBase(store, known.embedder, settings.machine_logins)
+        yield Replay(settings, empty, clock, advisor), known
 
 
 @contextmanager

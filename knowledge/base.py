@@ -21,6 +21,7 @@ from knowledge.records import (
     Entry,
     Evidence,
     Incident,
+    Lesson,
     Match,
     Signature,
     Symptom,
@@ -60,11 +61,15 @@ class SeedPlan:
 
 
 class KnowledgeBase:
-    """A store together with the embedder that its vectors come from."""
+    """A store together with the embedder that its vectors come from. `machine_logins` are globs of
+    logins whose re-runs in Airflow are no person's."""
 
-    def __init__(self, store: Store, embedder: Embedder) -> None:
+    def __init__(
+        self, store: Store, embedder: Embedder, machine_logins: Collection[str] = ()
+    ) -> None:
         self.store = store
         self.embedder = embedder
+        self.machine_logins = machine_logins
         self._answers: tuple[str, dict[Signature, tuple[Match, ...]]] = ("", {})
         self._bound: tuple[calibration.Bound, str, int] | None = None
 
@@ -349,7 +354,12 @@ class KnowledgeBase:
         failures = [(lessons.place_of(one), one.at) for one in ours]
         if failed is not None:
             failures.append((lessons.place_of(failed), failed.failed_at))
-        return (*ours, *lessons.trials(self.store.lessons(prints), failures, window))
+        return (*ours, *lessons.trials(self.lessons_of(prints), failures, window))
+
+    def lessons_of(self, fingerprints: Collection[str]) -> tuple[Lesson, ...]:
+        """What Airflow's own history taught of failures with these fingerprints, the first learned
+        first, with what machines did told apart."""
+        return lessons.told_apart(self.store.lessons(fingerprints), self.machine_logins)
 
     def learn_history(self, fingerprints: Collection[str], at: datetime) -> PutCounts:
         """Make the entries of kind `history` that the lessons of these failures amount to. What is
@@ -374,7 +384,7 @@ class KnowledgeBase:
     def _history(self, fingerprints: Collection[str], at: datetime) -> Iterator[Entry]:
         """What the lessons of these failures amount to."""
         by_print = defaultdict(list)
-        for one in self.store.lessons(fingerprints):
+        for one in self.lessons_of(fingerprints):
             by_print[one.signature.fingerprint].append(one)
         for those in by_print.values():
             yield from lessons.entries(those, at)

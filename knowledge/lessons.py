@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from statistics import median
 from typing import Any
 
@@ -49,6 +50,20 @@ def trials(
             trial = replace(trial, outcome="relapsed")
         found.append(trial)
     return tuple(found)
+
+
+def told_apart(lessons: Iterable[Lesson], machines: Collection[str]) -> tuple[Lesson, ...]:
+    """The lessons, with those of machines told apart: of logins that fit one of these globs,
+    whatever their case. Where any is named, a login that Airflow does not tell may be it."""
+
+    def by_one(login: str) -> bool:
+        names = (fnmatchcase(login.casefold(), glob.casefold()) for glob in machines)
+        return any(names) or bool(machines and not login)
+
+    return tuple(
+        replace(one, mode="machine") if one.mode == "person" and by_one(one.by) else one
+        for one in lessons
+    )
 
 
 def place_of(one: Incident | Lesson | Trial) -> Place:
@@ -104,7 +119,11 @@ def _cause(action: str, params: Any) -> str:
 def _told(those: Sequence[Lesson]) -> str:
     """The record in a sentence or two."""
     words = []
-    for mode, who in (("person", "a person's re-run"), ("airflow", "Airflow's own retry")):
+    for mode, who in (
+        ("person", "a person's re-run"),
+        ("airflow", "Airflow's own retry"),
+        ("machine", "a machine's re-run"),
+    ):
         own = [one for one in those if one.mode == mode]
         if own:
             words.append(f"{who} ended it {_fixed(own)} of {len(own)} times")

@@ -56,6 +56,7 @@ DOES: Mapping[str, str] = {
     "lookback": "How far back the first look goes.",
     "relapse_window": "The same failure within this time after a repair is a relapse.",
     "evidence_half_life": "After this time an outcome counts half as evidence.",
+    "machine_logins": "Logins in Airflow whose re-runs are no person's, as globs.",
     "give_up": "An act whose end is not known after this time is given to a person.",
     "lease": "How long one watcher holds an incident.",
     "concurrency": "How much is asked of Airflow at once at most; less while it answers slowly.",

@@ -63,6 +63,24 @@ def test_a_dry_run_says_so_and_stores_nothing(past: Cli) -> None:
     assert past.run("kb", "list", "--kind", "history", "--json").json["entries"] == []
 
 
+def test_a_machines_clear_is_told_as_one_and_is_no_outcome(past: Cli) -> None:
+    config = past.home / "config.yaml"
+    config.write_text('machine_logins: ["db?"]\n')
+    told = past.run("learn", "--since", "5d", "--dry-run").text
+    assert "retry by a machine: fixed 1" in told
+    document = past.run("learn", "--since", "5d", "--json").json
+    assert document["answers"] == [
+        {"action": "retry", "by": "airflow", "fixed": 1, "failed": 0, "unknown": 0},
+        {"action": "retry", "by": "machine", "fixed": 1, "failed": 0, "unknown": 0},
+    ]
+    (entry,) = past.run("kb", "list", "--kind", "history", "--json").json["entries"]
+    shown = past.run("kb", "show", entry["entry"], "--json").json
+    assert shown["record"]["fixed"] == 0
+    config.write_text("")
+    shown = past.run("kb", "show", entry["entry"], "--json").json
+    assert shown["record"]["fixed"] == 1, "what was learned stays what it was"
+
+
 def test_only_some_dags(past: Cli) -> None:
     assert past.run("learn", "s*", "--since", "5d", "--json").json["lessons"] == 1
 

@@ -74,6 +74,7 @@ def test_defaults(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.interval == timedelta(seconds=30)
     assert settings.lease == timedelta(seconds=300)
     assert settings.evidence_half_life == timedelta(days=180)
+    assert settings.machine_logins == ()
     assert settings.lookback == settings.give_up == settings.relapse_window == timedelta(hours=24)
     assert settings.gate == GateSettings(
         *(None, None, 0.80, (), (), False),

@@ -160,6 +160,36 @@ def test_a_mass_clear_counts_once_in_the_evidence_and_in_the_record(base: Knowle
     assert "ended it 3 of 3 times" in match.entry.explanation, "and it is told as it was"
 
 
+def test_what_a_named_machine_cleared_is_shown_and_is_no_evidence(base: KnowledgeBase) -> None:
+    """Whether it was named before that was learned or later."""
+    learn(base, known(0, by="svc-Retry"), known(1, by="ana"), known(2, by="ana", run_id="b"))
+    assert weighed(base, run_id="next", failed_at=NOW + 3 * DAY).fixed == 1
+    named = KnowledgeBase(base.store, base.embedder, ["SVC-*"])
+    assert weighed(named, run_id="next", failed_at=NOW + 3 * DAY).scope == "dag"
+    named.learn_history([FAILURE.fingerprint], NOW + 2 * DAY)
+    (entry,) = base.store.entries(kind="history")
+    assert "a person's re-run ended it 2 of 2 times" in entry.explanation
+    assert "a machine's re-run ended it 1 of 1 times" in entry.explanation
+    assert [one.mode for one in base.store.lessons([FAILURE.fingerprint])] == ["person"] * 3
+
+
+@pytest.mark.parametrize(
+    ("logins", "by", "mode"),
+    [
+        ([], "", "person"),
+        ([], "ana", "person"),
+        (["svc"], "ana", "person"),
+        (["svc"], "svc-retry", "person"),
+        (["bot", "svc*"], "svc-retry", "machine"),
+        (["svc"], "", "machine"),  # nobody knows that it was not that one
+    ],
+)
+def test_who_is_a_machine(logins: list[str], by: str, mode: str) -> None:
+    own = lesson(1, mode="airflow", by="")
+    told = lessons.told_apart([lesson(0, by=by), own], logins)
+    assert told == (lesson(0, by=by, mode=mode), own)
+
+
 def test_the_failure_at_hand_makes_the_last_clear_a_relapse(base: KnowledgeBase) -> None:
     learn(base, known())
     soon = weighed(base, run_id="next", failed_at=NOW + HOUR)

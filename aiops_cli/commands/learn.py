@@ -85,7 +85,8 @@ def _shown(document: dict[str, Any]) -> RenderableType:
 
 
 def _answer(one: dict[str, Any]) -> str:
-    who = {"person": "a person", "airflow": "Airflow's own retry"}[one["by"]]
+    known = {"person": "a person", "airflow": "Airflow's own retry", "machine": "a machine"}
+    who = known[one["by"]]
     counts = ", ".join(
         f"{name} {one[name]}" for name in ("fixed", "failed", "unknown") if one[name]
     )

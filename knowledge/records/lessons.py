@@ -10,14 +10,15 @@ from typing import Any, Literal
 from knowledge.records.decided import Trial
 from knowledge.records.seen import Signature, incident_id
 
-LessonMode = Literal["person", "airflow"]
+LessonMode = Literal["person", "airflow", "machine"]
 LessonOutcome = Literal["fixed", "failed", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """One failed try and what came after it, by a person's hand (`mode` person) or by Airflow's
-    own retry (airflow). One for each try, for good.
+    own retry (airflow). One for each try, for good. Whose login is a machine's the settings say,
+    today: stored is person, and machine is made of it where lessons are read.
 
     `action` is what it speaks for or against, None where that cannot be told. `outcome` is
     unknown where something was done whose effect nobody has seen: marked by hand, or among
