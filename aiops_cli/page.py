@@ -120,16 +120,16 @@ def _is_number(cell: object) -> bool:
 
 def bars(
     caption: str,
-    values: Mapping[str, float],
+    values: Sequence[tuple[str, float]],
     *,
     shown: Callable[[float], str] = "{:g}".format,
     full: float | None = None,
 ) -> Html:
     """A bar a name, of lengths that are not negative; the longest, or `full`, is all the width."""
-    most = full or max(values.values(), default=0.0) or 1.0
+    most = full or max((value for _, value in values), default=0.0) or 1.0
     room = WIDTH - LABEL - VALUE
     drawn = []
-    for place, (name, value) in enumerate(values.items()):
+    for place, (name, value) in enumerate(values):
         y = place * (BAR + GAP)
         length = round(room * min(value / most, 1.0), 1)
         middle = y + BAR - 6

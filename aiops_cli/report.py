@@ -27,6 +27,7 @@ from aiops_cli.report_value import (
     Times,
     Wrong,
 )
+from knowledge.lessons import PROMPT
 from knowledge.records import Brief, Decision, Lesson
 
 Ending = Literal["alone", "person", "elsewhere", "unfixed", "waiting"]
@@ -94,6 +95,15 @@ def harmed(brief: Brief, decision: Decision) -> bool:
     return any(harm.decision == decision.seq for harm in brief.harms)
 
 
+def undone(brief: Brief, decision: Decision) -> bool:
+    """Whether a person undid the act: what has turned green or was under way is said no to only
+    by putting it back."""
+    return brief.outcome_of(decision) in ("fixed", "superseded") and any(
+        one.kind == "reject" and one.action == decision.action and one.seq > decision.seq
+        for one in brief.decisions
+    )
+
+
 def ending(brief: Brief) -> Ending:
     """How it ended, as Closed has it."""
     decision, status = brief.decision, brief.status
@@ -102,6 +112,8 @@ def ending(brief: Brief) -> Ending:
     if status == "superseded":
         return "elsewhere"
     if status == "failed" or harmed(brief, decision):
+        return "unfixed"
+    if status == "rejected" and any(came_of(brief, one) != "open" for one in acts(brief)):
         return "unfixed"
     return "alone" if decision.kind == "auto" else "person"
 
@@ -159,8 +171,9 @@ def _if_retried(brief: Brief) -> Literal["right", "wasted", "harmful"] | None:
     """What a plain retry at once would have done; None where nobody can know."""
     decision, elsewhere = brief.decision, done_elsewhere(brief)
     if elsewhere is not None:
-        right = (elsewhere.action, elsewhere.outcome) == ("retry", "fixed")
-        return "right" if right else "wasted"
+        if (elsewhere.action, elsewhere.outcome) != ("retry", "fixed"):
+            return "wasted"
+        return "right" if elsewhere.at - elsewhere.failed_at <= PROMPT else None
     if decision is None or decision.kind in ("shadow", "superseded"):
         return None
     if any(harmed(brief, one) for one in acts(brief)):
@@ -170,21 +183,24 @@ def _if_retried(brief: Brief) -> Literal["right", "wasted", "harmful"] | None:
     if decision.action in NO_CHANGE:
         return "wasted"
     outcome = brief.outcome_of(decision)
-    if outcome == "fixed":
-        return "right" if decision.action == "retry" else "wasted"
-    return "wasted" if outcome in ("failed", "relapsed") else None
+    if outcome == "fixed" and decision.action in _AGAIN:
+        return "right" if decision.action == "retry" else None  # would one at once have done?
+    return "wasted" if outcome in ("fixed", "failed", "relapsed") else None
 
 
 def _acts(acted: Iterable[tuple[Brief, Decision]], *, alone: bool) -> Acts:
     told: Counter[str] = Counter(
-        _came_of(brief, decision) for brief, decision in acted if (decision.kind == "auto") is alone
+        came_of(brief, decision) for brief, decision in acted if (decision.kind == "auto") is alone
     )
     return Acts(done=told.total(), **told)
 
 
-def _came_of(brief: Brief, decision: Decision) -> str:
+def came_of(brief: Brief, decision: Decision) -> str:
+    """What came of an act, as Acts counts it."""
     if harmed(brief, decision):
         return "wrong"
+    if undone(brief, decision):
+        return "undone"
     outcome = brief.outcome_of(decision)
     return outcome if outcome in ("fixed", "failed", "relapsed") else "open"
 
@@ -306,7 +322,7 @@ def fixes(members: Iterable[Brief]) -> tuple[Fix, ...]:
     told: dict[str, Counter[str]] = {}
     for brief in members:
         for decision in acts(brief):
-            told.setdefault(str(decision.action), Counter())[_came_of(brief, decision)] += 1
+            told.setdefault(str(decision.action), Counter())[came_of(brief, decision)] += 1
         newest = brief.decision
         if newest and newest.kind in ("approve", "auto") and newest.action == "none":
             told.setdefault("none", Counter())["answered"] += 1
@@ -314,7 +330,15 @@ def fixes(members: Iterable[Brief]) -> tuple[Fix, ...]:
         if elsewhere is not None:
             told.setdefault(str(elsewhere.action), Counter())[elsewhere.outcome] += 1
     made = [
-        Fix(action, c.total(), c["fixed"], c["failed"], c["relapsed"], c["wrong"])
+        Fix(
+            action,
+            c.total(),
+            c["fixed"],
+            c["failed"],
+            c["relapsed"],
+            c["wrong"],
+            c["undone"],
+        )
         for action, c in told.items()
     ]
     return tuple(sorted(made, key=lambda one: (-one.fixed, -one.done, one.action)))

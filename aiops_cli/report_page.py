@@ -35,7 +35,7 @@ def as_html(doc: Document, short: Mapping[str, str]) -> str:
         page.paragraph(f"{extent(doc)}."),
         _days(doc["per_day"]),
         page.heading("How they ended"),
-        page.bars("failures", _named(endings(doc)), shown="{:.0f}".format),
+        page.bars("failures", endings(doc), shown="{:.0f}".format),
         page.table(("", ""), list(facts(doc))),
     ]
     if doc["wrong"]:
@@ -47,7 +47,7 @@ def as_html(doc: Document, short: Mapping[str, str]) -> str:
         parts.append(_failures(several, short) if several else page.paragraph("none", soft=True))
     if doc["dags"]:
         dags = worst(doc, "dags")
-        rated = {name: 100 * one["rate"] for name, one in dags if one["rate"] is not None}
+        rated = [(name, 100 * one["rate"]) for name, one in dags if one["rate"] is not None]
         parts.append(page.heading("Worst DAGs"))
         if rated:
             parts.append(page.bars("failed runs, % of all", rated, shown="{:.1f}%".format))
@@ -56,19 +56,12 @@ def as_html(doc: Document, short: Mapping[str, str]) -> str:
         parts += [page.paragraph(said, soft=True) for said in doc["missing"]]
     if doc["tasks"]:
         tasks = worst(doc, "tasks")
-        lost = {name: one["lost"] / 3600 for name, one in tasks}
+        lost = [(name, one["lost"] / 3600) for name, one in tasks]
         parts.append(page.heading("Worst tasks"))
         parts.append(page.bars("hours of task time lost", lost, shown="{:.1f} h".format))
         rows = [(name, one["count"], hours(one["lost"])) for name, one in tasks]
         parts.append(page.table(("task", "failures", "lost"), rows))
     return page.page("Airflow failures", title(doc), parts)
-
-
-def _named(counts: Sequence[tuple[str, int]]) -> dict[str, float]:
-    named: dict[str, float] = {}
-    for name, count in counts:
-        named[name] = named.get(name, 0) + count
-    return named
 
 
 def _days(days: Sequence[Document]) -> Html:

@@ -17,6 +17,8 @@ Short = Mapping[str, str]
 BAR = 24  # cells of the longest bar
 INDENT = " " * 7
 NOTHING = "no error in the log"
+ALONE, ELSEWHERE = "the tool alone", "in Airflow itself"
+UNFIXED, WAITING = "not fixed", "still waiting"
 
 
 def as_text(doc: Document, short: Short) -> RenderableType:
@@ -77,12 +79,17 @@ def endings(doc: Document) -> list[tuple[str, int]]:
     """How the incidents ended and how many so, in a fixed order; people by name."""
     closed = doc["closed"]
     return [
-        ("the tool alone", closed["alone"]),
-        *closed["people"].items(),
-        ("in Airflow itself", closed["elsewhere"]),
-        ("not fixed", closed["unfixed"]),
-        ("still waiting", closed["waiting"]),
+        (ALONE, closed["alone"]),
+        *((_login(name), count) for name, count in closed["people"].items()),
+        (ELSEWHERE, closed["elsewhere"]),
+        (UNFIXED, closed["unfixed"]),
+        (WAITING, closed["waiting"]),
     ]
+
+
+def _login(name: str) -> str:
+    """Somebody's name beside the other endings, which may be anybody's login too."""
+    return f"{name} (a login)" if name in (ALONE, ELSEWHERE, UNFIXED, WAITING) else name
 
 
 def facts(doc: Document) -> Iterator[tuple[str, str]]:
@@ -196,7 +203,7 @@ def _more(total: int, shown: Sequence[object]) -> str:
 
 
 def _came_of(acts: Document) -> str:
-    names = ("fixed", "failed", "relapsed", "wrong", "open")
+    names = ("fixed", "failed", "relapsed", "wrong", "undone", "open")
     told = [
         f"{'called wrong' if name == 'wrong' else name} {acts[name]}"
         for name in names
@@ -213,7 +220,7 @@ def _endings(doc: Document) -> RenderableType:
     most = max((count for _, count in endings(doc)), default=0) or 1
     for name, count in endings(doc):
         bar = "█" * max(round(BAR * count / most), 1 if count else 0)
-        style = {"not fixed": "red", "still waiting": "yellow"}.get(name, "green")
+        style = {UNFIXED: "red", WAITING: "yellow"}.get(name, "green")
         share = f"{round(100 * count / doc['incidents']):>3}%"
         rows.add_row(one_line(f"  {name}"), f"{count:>4}", share, Text(bar, style))
     return Trimmed(rows)
@@ -263,7 +270,7 @@ def as_markdown(doc: Document, short: Short) -> Text:
     if not doc["incidents"]:
         return plain(nothing(doc))
     lines = [f"# {plain(title(doc)).plain}", "", f"{extent(doc)}.", "", "## How they ended", ""]
-    people = doc["closed"]["people"]
+    people = {_login(name) for name in doc["closed"]["people"]}
     ended = [(code(name) if name in people else name, count) for name, count in endings(doc)]
     lines += _rows(("", "failures"), ended)
     lines += [f"- **{name}**: {said}" for name, said in facts(doc)]

@@ -40,7 +40,8 @@ class Closed:
     """How the incidents ended, each counted once. `alone`: the tool acted and the task turned
     green. `people`: by name, fixed by an approved act, or answered with `none` or a no.
     `elsewhere`: somebody acted in Airflow itself, or it ran again there. `unfixed`: what was done
-    failed, did not last, or did harm. `waiting`: nobody has decided, or it is under way."""
+    failed, did not last, did harm, or was undone. `waiting`: nobody has decided, or it is under
+    way."""
 
     alone: int
     people: Mapping[str, int]
@@ -54,7 +55,8 @@ class PlainRetry:
     """What running everything again at once would have done, where the right answer is `known`
     by now, from what the tool or a person did, in Airflow itself too. `right`: a retry did fix it.
     `wasted`: it needed something else, a retry failed, or a person said no to one. `harmful`:
-    acting was called wrong."""
+    acting was called wrong. Of what a later retry fixed nobody knows whether one at once would
+    have."""
 
     known: int
     right: int
@@ -64,14 +66,15 @@ class PlainRetry:
 
 @dataclass(frozen=True, slots=True)
 class Acts:
-    """What came of the acts; one called wrong is counted as such alone. `open` is not settled, or
-    nobody can say."""
+    """What came of the acts; one called wrong is counted as such alone, and so is one that a
+    person undid (`undone`). `open` is not settled, or nobody can say."""
 
     done: int = 0
     fixed: int = 0
     failed: int = 0
     relapsed: int = 0
     wrong: int = 0
+    undone: int = 0
     open: int = 0
 
 
@@ -111,6 +114,7 @@ class Fix:
     failed: int
     relapsed: int
     wrong: int
+    undone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +213,18 @@ def document(value: Any) -> Any:
 
 
 def what_came_of(
-    action: str, *, done: int, fixed: int, failed: int, relapsed: int, wrong: int
+    action: str,
+    *,
+    done: int,
+    fixed: int,
+    failed: int,
+    relapsed: int,
+    wrong: int,
+    undone: int = 0,
 ) -> str:
     """A Fix in words."""
     if action == "none":
         return f"left to a person {done}×"
-    bad = {"failed": failed, "relapsed": relapsed, "called wrong": wrong}
+    bad = {"failed": failed, "relapsed": relapsed, "called wrong": wrong, "undone": undone}
     told = [f"{name} {count}" for name, count in bad.items() if count]
     return ", ".join([f"{action} fixed {fixed} of {done}", *told])

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from aiops_cli.report import acts, causes, done_elsewhere, fixes, harmed
+from aiops_cli.report import acts, came_of, causes, done_elsewhere, fixes
 from aiops_cli.report_value import what_came_of
 from knowledge.records import Brief, Incident, Vouch
 from knowledge.redact import clean, redact
@@ -115,15 +115,16 @@ def symptom(incident: Incident) -> str:
 
 def _chosen(briefs: Sequence[Brief]) -> tuple[str, Mapping[str, Any]] | None:
     """The action and params with which people helped most often, the last of equals, or else
-    `none` where somebody answered so. An act that was called wrong speaks for nothing, and so does
-    one that never helped. Of what was changed in Airflow itself nobody can tell to what."""
+    `none` where somebody answered so. An act that was called wrong or undone speaks for nothing,
+    and so does one that never helped. Of what was changed in Airflow itself nobody can tell to
+    what."""
     helped: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     answered = False
     for brief in briefs:
         done = [
             (str(one.action), one.params)
             for one in acts(brief)
-            if one.kind == "approve" and brief.outcome_of(one) == "fixed" and not harmed(brief, one)
+            if one.kind == "approve" and came_of(brief, one) == "fixed"
         ]
         elsewhere = done_elsewhere(brief)
         if elsewhere and (elsewhere.action, elsewhere.outcome) == ("retry", "fixed"):

@@ -113,6 +113,16 @@ def approved(
     return brief(decided("approve", action, by=by, cause=cause), outcome=outcome, **fields)
 
 
+def undone(
+    outcome: OutcomeName | Sequence[OutcomeName] = "fixed", kind: DecisionKind = "approve"
+) -> Brief:
+    """The variable was set by an act, and put back by somebody the day after."""
+    act = decided(kind, "set_variable", params={"key": "a", "value": "1"})
+    no = decided("reject", "set_variable", after=DAY, by="bo", params=act.params, reason="undone")
+    before = brief(act, outcome=outcome)
+    return replace(before, decisions=(*before.decisions, brief(no).decisions[0]))
+
+
 def in_airflow(action: str | None = "retry", outcome: Any = "fixed", **fields: Any) -> Brief:
     """Somebody was faster, in Airflow itself; it is known what that was, and ended in an hour."""
     mode = fields.pop("mode", "person")

@@ -57,7 +57,7 @@ def whole(text: str) -> str:
             page.paragraph(text, soft=True),
             page.lines_to_paste(text),
             page.table([text, "n"], [[text, 3], [None, None]]),
-            page.bars(text, {text: 2.0, f"{text} other": 0.0}, shown=lambda _: text),
+            page.bars(text, [(text, 2.0), (f"{text} other", 0.0)], shown=lambda _: text),
             page.lines(
                 text,
                 {text: [(0, 0), (1, 2)], f"{text} dot": [(0.5, 1)], f"{text} none": []},
@@ -103,10 +103,10 @@ def test_light_and_dark() -> None:
 
 
 def test_bars_are_as_long_as_their_values() -> None:
-    made = page.bars("x", {"all": 4.0, "half": 2.0, "none": 0.0})
+    made = page.bars("x", [("all", 4.0), ("half", 2.0), ("none", 0.0)])
     widths = [float(width) for width in re.findall(r'<rect [^>]*width="([0-9.]+)"', made)]
     assert widths == [widths[0], widths[0] / 2, 0.0]
-    of_full = page.bars("x", {"all": 4.0}, full=8.0)
+    of_full = page.bars("x", [("all", 4.0)], full=8.0)
     assert re.findall(r'<rect [^>]*width="([0-9.]+)"', of_full) == [str(widths[1])]
 
 
@@ -121,7 +121,7 @@ def test_lines_go_from_the_lower_left_to_the_top() -> None:
 @pytest.mark.parametrize("series", [{}, {"a": []}, {"a": [(3.0, 0.0)]}, {"a": [(3, 0), (3, 0)]}])
 def test_charts_of_next_to_nothing(series: dict[str, list[tuple[float, float]]]) -> None:
     read(page.lines("x", series, across="n", up="m"))
-    read(page.bars("x", {}))
+    read(page.bars("x", []))
     read(page.table(["a"], []))
 
 

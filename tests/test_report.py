@@ -24,6 +24,7 @@ from aiops_cli.report_value import (
     Span,
     document,
 )
+from knowledge.lessons import PROMPT
 from knowledge.records import Decision
 from tests.desk import bench
 from tests.reports import (
@@ -41,6 +42,7 @@ from tests.reports import (
     counted,
     decided,
     in_airflow,
+    undone,
     week,
 )
 from tests.test_noticing import cleared, ended, failed
@@ -80,6 +82,9 @@ def test_an_empty_time_counts_nothing() -> None:
         (brief(decided("superseded", None)), "elsewhere"),
         (brief(decided("auto"), decided("approve"), outcome="fixed"), "person"),
         (brief(decided("approve"), decided("shadow")), "waiting"),
+        (undone(), "unfixed"),
+        (undone(kind="auto"), "unfixed"),
+        (undone("superseded"), "unfixed"),
     ],
 )
 def test_each_incident_ended_in_one_way(one: Any, how: str) -> None:
@@ -99,7 +104,6 @@ def test_what_a_plain_retry_would_have_done() -> None:
     told = counted(
         alone(),  # right
         approved(),  # right
-        approved("retry_later"),  # it needed to wait
         approved(outcome="failed"),
         alone(["fixed", "relapsed"]),
         brief(decided("approve", "none")),
@@ -108,6 +112,7 @@ def test_what_a_plain_retry_would_have_done() -> None:
         alone(wrong="paid twice"),
         approved("retry_later", wrong="paid twice"),
         # Nobody can know:
+        approved("retry_later"),  # would one at once have done?
         brief(),
         brief(decided("superseded", None)),
         alone("unknown"),
@@ -116,7 +121,7 @@ def test_what_a_plain_retry_would_have_done() -> None:
         brief(decided("reject", "none")),
         brief(decided("reject", "resize_pool")),
     )
-    assert told.plain_retry == PlainRetry(known=10, right=2, wasted=6, harmful=2)
+    assert told.plain_retry == PlainRetry(known=9, right=2, wasted=5, harmful=2)
 
 
 def test_acts_are_counted_by_what_came_of_them() -> None:
@@ -133,6 +138,23 @@ def test_acts_are_counted_by_what_came_of_them() -> None:
     )
     assert told.alone == Acts(done=6, fixed=1, failed=1, relapsed=1, wrong=1, open=2)
     assert told.people == Acts(done=2, fixed=1, open=1)
+
+
+def test_an_act_that_was_undone_fixed_nothing() -> None:
+    told = counted(undone(), undone("failed"), undone(kind="auto"), undone("superseded"))
+    assert told.people == Acts(done=3, failed=1, undone=2)
+    assert told.alone == Acts(done=1, undone=1)
+    assert told.closed == Closed(0, {}, elsewhere=0, unfixed=4, waiting=0)
+    assert told.failures[0].fixes == (
+        Fix("set_variable", done=4, fixed=0, failed=1, relapsed=0, wrong=0, undone=3),
+    )
+    assert told.times.fix_people == told.times.fix_alone == NOBODY
+    assert told.lost_until_fixed == 0
+
+
+def test_a_no_where_nobody_knew_the_end_undid_nothing() -> None:
+    """What was killed on the way needs a human, who may say no to the next proposal."""
+    assert counted(undone("unknown")).people == Acts(done=1, open=1)
 
 
 def test_acts_called_wrong_are_named_newest_first() -> None:
@@ -240,6 +262,9 @@ def test_what_the_watch_noticed_in_airflow_is_in_the_report() -> None:
 
 
 def test_what_was_done_in_airflow_itself_counts_where_it_is_known() -> None:
+    late = in_airflow()  # of a retry at once it says nothing
+    assert late.lesson is not None
+    late = replace(late, lesson=replace(late.lesson, at=late.failed_at + PROMPT + MINUTE))
     told = counted(
         in_airflow(),
         in_airflow(outcome="failed"),
@@ -247,14 +272,15 @@ def test_what_was_done_in_airflow_itself_counts_where_it_is_known() -> None:
         in_airflow(outcome="unknown"),
         in_airflow(mode="airflow"),
         in_airflow(None),
+        late,
     )
-    assert told.closed == Closed(0, {}, elsewhere=6, unfixed=0, waiting=0)
+    assert told.closed == Closed(0, {}, elsewhere=7, unfixed=0, waiting=0)
     assert told.plain_retry == PlainRetry(known=3, right=1, wasted=2, harmful=0)
     assert told.failures[0].fixes == (
-        Fix("retry", done=2, fixed=1, failed=1, relapsed=0, wrong=0),
+        Fix("retry", done=3, fixed=2, failed=1, relapsed=0, wrong=0),
         Fix("none", done=1, fixed=1, failed=0, relapsed=0, wrong=0),
     )
-    assert told.lost_until_fixed == 2 * 3600
+    assert told.lost_until_fixed == 3 * 3600
     assert told.alone == told.people == Acts()
 
 
@@ -443,7 +469,10 @@ def test_the_parts_add_up_whatever_happened(briefs: list[Any]) -> None:
     retry = told.plain_retry
     assert retry.right + retry.wasted + retry.harmful == retry.known <= len(briefs)
     for acts in (told.alone, told.people):
-        assert acts.fixed + acts.failed + acts.relapsed + acts.wrong + acts.open == acts.done
+        assert (
+            acts.fixed + acts.failed + acts.relapsed + acts.wrong + acts.undone + acts.open
+            == acts.done
+        )
     shadow = told.shadow
     assert shadow.same + shadow.otherwise + shadow.elsewhere + shadow.waiting == shadow.wrote
     assert sum(day.count for day in told.per_day) == len(briefs)

@@ -25,7 +25,7 @@ from aiops_cli.report_text import as_markdown, as_text
 from aiops_cli.report_value import document
 from knowledge.records import short_hash
 from tests.golden_cases import HOSTILE, LONG_DAG
-from tests.reports import COLUMN, FULL, RUNS, alone, approved, brief, counted, decided, week
+from tests.reports import COLUMN, FULL, RUNS, alone, approved, brief, counted, decided, undone, week
 from tests.test_golden import in_zone, shown
 
 GOLDEN = Path(__file__).parent / "golden_report"
@@ -99,6 +99,22 @@ def test_what_did_not_happen_is_not_told() -> None:
     for absent in ("a plain retry", "acts", "time to", "shadow", "CALLED WRONG", "--draft-runbook"):
         assert absent not in text
     assert "RECURRING FAILURES\n  none\n" in text
+
+
+def test_a_login_that_is_called_like_another_ending_has_a_line_of_its_own() -> None:
+    doc = told(approved(by="not fixed"), approved(by="not fixed"), approved(outcome="failed"))
+    assert re.search(r"not fixed \(a login\) +2 +67%", shown(as_text(doc, short(doc)), 78))
+    assert "| `not fixed (a login)` | 2 |" in as_markdown(doc, short(doc)).plain
+    page = as_html(doc, short(doc))
+    assert "<title>not fixed (a login)</title>" in page
+    assert "<title>not fixed</title>" in page
+
+
+def test_what_was_undone_is_told() -> None:
+    doc = told(undone(), undone())
+    text = shown(as_text(doc, short(doc)), 78)
+    assert "2: called wrong 0, undone 2" in text
+    assert "set_variable fixed 0 of 2, undone 2" in text
 
 
 def test_a_runbook_is_offered_where_there_is_something_to_write() -> None:

@@ -19,7 +19,7 @@ from knowledge.records import Brief, Entry, Excerpt, Incident, Vouch
 from knowledge.runbooks import read_runbooks
 from knowledge.signature import sign
 from tests.builders import NOW, incident, vouch
-from tests.reports import alone, approved, brief, decided, in_airflow
+from tests.reports import alone, approved, brief, decided, in_airflow, undone
 
 REFUSED = "ConnectionRefusedError: [Errno 111] Connection refused"
 CORPUS = Path(__file__).parent / "corpus" / "failures.jsonl"
@@ -88,6 +88,7 @@ def test_params_come_with_the_act_that_helped() -> None:
         ([approved("retry_later"), approved()], "retry"),  # the newest of equals
         ([approved(outcome="failed", cause="x")], None),
         ([approved(outcome=["fixed", "relapsed"], cause="x")], None),
+        ([undone(), approved(outcome="failed", cause="x")], None),
         ([approved(wrong="paid twice", cause="x")], None),
         ([brief(decided(action="none"))], "none"),
         ([brief(decided(action="none")), approved(outcome="failed")], "none"),

@@ -167,6 +167,31 @@ def test_a_trial_has_the_newest_outcome(store: Store) -> None:
     assert [one.outcome for one in store.trials()] == ["relapsed"]
 
 
+def test_an_act_that_was_undone_speaks_by_its_rejection_alone(store: Store) -> None:
+    several = [incident(number) for number in range(5)]
+    added(store, *several)
+    for one, outcome in zip(several[:4], ("fixed", "failed", "fixed", "fixed"), strict=True):
+        acted(store, one, outcome)
+    back = acted(store, several[4], "fixed")
+    store.add_outcome(Outcome(several[4].id, back.seq, NOW, "relapsed"))
+    for one in (several[0], several[1], several[4]):
+        store.record(decision(one, "reject", reason="undone"))
+    store.record(decision(several[2], "reject", action="mark_success"))  # to another one
+    store.record(decision(several[3], "reject"))
+    store.take_back(several[3].id, "me", NOW)
+    assert [(t.task_id, t.outcome) for t in store.trials()] == [
+        ("t0", "superseded"),
+        ("t1", "failed"),
+        ("t2", "fixed"),
+        ("t3", "fixed"),
+        ("t4", "superseded"),
+        ("t0", "rejected"),
+        ("t1", "rejected"),
+        ("t4", "rejected"),
+        ("t2", "rejected"),
+    ]
+
+
 def test_trials_are_filtered(store: Store) -> None:
     a = incident(0)
     b = incident(1, signature=signature("Other: x"))

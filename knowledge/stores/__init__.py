@@ -400,7 +400,8 @@ class Store(Protocol):
     ) -> tuple[Trial, ...]:
         """Acts (person's and the tool's own) and rejections, oldest first, but for those whose
         action is None or none: a rejection's `action` is the one that was rejected.
-        The outcome of one that was called wrong is "wrong", whatever else is known of it.
+        The outcome of one that was called wrong is "wrong", whatever else is known of it; that of
+        one that turned green and was undone is "superseded", for the rejection says it all.
         `task` is (instance, dag_id, task_id), `since` bounds the decision's `at` from below."""
 
     def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:

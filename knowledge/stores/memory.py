@@ -547,6 +547,8 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
             outcome = "rejected"
         elif self._called_wrong(decision):
             outcome = "wrong"
+        elif self._undone(decision) and outcome in ("fixed", "relapsed"):
+            outcome = "superseded"
         return Trial(
             incident_id=incident.id,
             instance=incident.instance,
@@ -565,9 +567,34 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
             failed_at=incident.failed_at,
         )
 
-    def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
-        wanted = (instance, dag_id, task_id)
-        taken_back = {seq for seq, one in self._voided.items() if one.by is not None}
+    def _undone(self, decision: Decision) -> bool:
+        """Whether a person said no to the act afterwards."""
+        return any(
+            one.kind == "reject" and one.seq > decision.seq and one.action == decision.action
+            for one in self._not_voided()
+            if one.incident_id == decision.incident_id
+        )
+
+    def vouches(
+        self, instance: str, dag_id: str, task_id: str, before: datetime | None = None
+    ) -> tuple[Vouch, ...]:
+        def known(at: datetime) -> bool:
+            return before is None or at < before
+
+        def stands(decision: Decision, safe: bool) -> bool:
+            void = self._voided.get(decision.seq)
+            if void and known(void.at) and (safe or void.by is not None):
+                return False
+            rejected = any(
+                one.incident_id == decision.incident_id and one.seq > decision.seq
+                for one in self._not_voided()
+                if one.kind == "reject" and known(one.at)
+            )
+            own = [one for one in self._outcomes if one.decision == decision.seq]
+            ends = [one.outcome for one in own if known(one.at)]
+            return not safe or not (rejected or ends[-1:] in (["failed"], ["relapsed"]))
+
+        wanted, made = (instance, dag_id, task_id), {one.seq: one for one, _ in self._decisions}
         return tuple(
             one
             for decision, one in self._vouches

@@ -306,6 +306,8 @@ def read_trial(row: Row) -> Trial:
         outcome = "rejected"
     elif row["wrong"]:
         outcome = "wrong"
+    elif row["undone"] and outcome in ("fixed", "relapsed"):
+        outcome = "superseded"
     return Trial(
         incident_id=row["incident_id"],
         instance=row["instance"],

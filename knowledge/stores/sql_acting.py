@@ -423,7 +423,10 @@ class ActingTables(LeaveTables):
                     {self._db.json_at("i.signature", "version")} AS signature_version,
                     (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
                         ORDER BY o.seq DESC LIMIT 1) AS outcome,
-                    EXISTS (SELECT 1 FROM harms AS h WHERE h.decision = d.seq) AS wrong
+                    EXISTS (SELECT 1 FROM harms AS h WHERE h.decision = d.seq) AS wrong,
+                    EXISTS (SELECT 1 FROM standing_decisions AS n
+                        WHERE n.incident_id = d.incident_id AND n.kind = 'reject'
+                          AND n.action = d.action AND n.seq > d.seq) AS undone
                 FROM standing_decisions AS d JOIN incidents AS i ON i.id = d.incident_id
                 WHERE d.kind IN ('approve', 'auto', 'reject') AND d.action <> 'none'
                   AND (:fingerprints IS NULL
