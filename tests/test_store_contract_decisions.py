@@ -15,6 +15,7 @@ from knowledge.records import (
     DecisionKind,
     Limits,
     Outcome,
+    OutcomeName,
     Status,
     Vouch,
 )
@@ -170,8 +171,9 @@ def test_a_trial_has_the_newest_outcome(store: Store) -> None:
 def test_an_act_that_was_undone_speaks_by_its_rejection_alone(store: Store) -> None:
     several = [incident(number) for number in range(5)]
     added(store, *several)
-    for one, outcome in zip(several[:4], ("fixed", "failed", "fixed", "fixed"), strict=True):
-        acted(store, one, outcome)
+    for number in (0, 2, 3):
+        acted(store, several[number], "fixed")
+    acted(store, several[1], "failed")
     back = acted(store, several[4], "fixed")
     store.add_outcome(Outcome(several[4].id, back.seq, NOW, "relapsed"))
     for one in (several[0], several[1], several[4]):
@@ -181,9 +183,9 @@ def test_an_act_that_was_undone_speaks_by_its_rejection_alone(store: Store) -> N
     store.take_back(several[3].id, "me", NOW)
     assert [(t.task_id, t.outcome) for t in store.trials()] == [
         ("t0", "superseded"),
-        ("t1", "failed"),
         ("t2", "fixed"),
         ("t3", "fixed"),
+        ("t1", "failed"),
         ("t4", "superseded"),
         ("t0", "rejected"),
         ("t1", "rejected"),
@@ -251,6 +253,78 @@ def test_a_vouch_does_not_outlive_an_act_that_was_given_back(store: Store) -> No
     store.open_door(incident().id, token, decision(incident()), vouches=[given])
     store.settle(incident().id, token, "done")
     assert store.vouches("default", "orders_etl", "t0") == (earlier, given)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "stands"),
+    [
+        ([], True),
+        (["fixed"], True),
+        (["superseded"], True),
+        (["unknown"], True),
+        (["failed"], False),
+        (["fixed", "relapsed"], False),
+        (["fixed", "relapsed", "fixed"], True),
+    ],
+)
+def test_a_yes_falls_with_an_act_that_did_not_last(
+    store: Store, outcomes: list[OutcomeName], stands: bool
+) -> None:
+    added(store, incident())
+    yes = Vouch("default", "orders_etl", "t0", None, True, "ana", NOW)
+    pair = replace(yes, fingerprint="fp")
+    no = replace(yes, safe=False)
+    token = claimed(store, incident())
+    made = store.open_door(incident().id, token, decision(incident()), vouches=[yes, no, pair])
+    store.settle(incident().id, token, "done")
+    for outcome in outcomes:
+        store.add_outcome(Outcome(incident().id, made.seq, NOW, outcome))
+    assert store.vouches("default", "orders_etl", "t0") == ((yes, no, pair) if stands else (no,))
+
+
+def test_a_yes_falls_with_an_act_that_was_rejected_later(store: Store) -> None:
+    """What an undo writes down; of another incident it says nothing."""
+    added(store, incident(0), incident(1))
+    yes = Vouch("default", "orders_etl", "t0", None, True, "ana", NOW)
+    token = claimed(store, incident(0))
+    store.open_door(incident(0).id, token, decision(incident(0)), vouches=[yes])
+    store.settle(incident(0).id, token, "done")
+    store.record(decision(incident(1), "reject"))
+    assert store.vouches("default", "orders_etl", "t0") == (yes,)
+    store.record(decision(incident(0), "reject", reason="undone"))
+    assert store.vouches("default", "orders_etl", "t0") == ()
+    store.take_back(incident(0).id, "ana", NOW)
+    assert store.vouches("default", "orders_etl", "t0") == (yes,)
+    # A yes that is said after a no of the same incident is newer than it.
+    store.record(decision(incident(1), "approve", action="none"), [yes])
+    assert store.vouches("default", "orders_etl", "t0") == (yes, yes)
+
+
+def test_vouches_as_they_were_known_at_a_moment(store: Store) -> None:
+    def known(hours: int) -> tuple[Vouch, ...]:
+        return store.vouches("default", "orders_etl", "t0", before=NOW + hours * HOUR)
+
+    several = [incident(number) for number in range(3)]
+    added(store, *several)
+    words = [
+        Vouch("default", "orders_etl", "t0", None, True, f"p{number}", NOW) for number in range(3)
+    ]
+    for one, word in zip(several, words, strict=True):
+        token = claimed(store, one)
+        made = store.open_door(one.id, token, decision(one), vouches=[word])
+        store.settle(one.id, token, "done", Outcome(one.id, made.seq, NOW, "fixed"))
+    store.add_outcome(Outcome(several[0].id, made.seq - 2, NOW + HOUR, "relapsed"))
+    store.record(decision(several[1], "reject", at=NOW + 2 * HOUR))
+    none = decision(several[2], action="none", at=NOW + 3 * HOUR)
+    no = replace(words[2], safe=False, at=NOW + 3 * HOUR)
+    store.record(none, [no])
+    store.take_back(several[2].id, "ana", NOW + 4 * HOUR)
+    assert known(0) == ()
+    assert known(1) == tuple(words)
+    assert known(2) == (words[1], words[2])
+    assert known(3) == (words[2],)
+    assert known(4) == (words[2], no)
+    assert known(5) == store.vouches("default", "orders_etl", "t0") == (words[2],)
 
 
 def test_the_harm_of_an_act_goes_with_it_the_no_to_its_task_stands(store: Store) -> None:
