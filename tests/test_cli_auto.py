@@ -121,12 +121,59 @@ def test_pause_and_resume_hold_for_all(cli: Cli) -> None:
     said = cli.ok("pause", "--reason", "vendor")
     assert "paused: nothing is done alone" in said.out
     assert incident in said.out  # already under way
-    assert cli.ok("pause", "--json").json == {"paused": True, "running": [incident]}
+    assert cli.ok("pause", "--json").json == {
+        "paused": True, "running": [incident], "called_off": [], "waiting": [],
+    }  # fmt: skip
     assert cli.ok("auto", "list", "--json").json["paused_by"] == "ana"
     assert "paused by ana" in cli.ok("auto", "list").err
     assert "auto: paused" in cli.ok("diagnose").err
     assert cli.ok("resume", "--json").json["paused"] is False
     assert cli.ok("auto", "list", "--json").json["paused"] is False
+
+
+def begun_alone(cli: Cli) -> str:
+    """The id of a `retry_later` that the tool has begun alone and that waits for an hour."""
+    row = cli.server.add_failure("orders", "load", run_id="first", events=[REFUSED])
+    (new,) = cli.ok("watch", "--once", "--json").lines
+    later = ("--action", "retry_later", "--set", "delay=1h")
+    cli.ok("approve", new["incident"], *later, "--yes")
+    cli.clock.advance(hours=1, minutes=1)
+    cli.ok("watch", "--once")
+    cli.server.finish(row)
+    cli.ok("watch", "--once")
+    cli.clock.advance(hours=25)
+    cli.ok("auto", "grant", "--actions", "retry,retry_later", "--dags", "*", "--yes")
+    cli.server.add_failure(
+        "orders", "load", run_id="second", events=[REFUSED], ended=cli.clock.now()
+    )
+    (waits,) = cli.ok("watch", "--once", "--auto", "--json").lines
+    assert waits["status"] == "acting"
+    assert waits["detail"].startswith("waits until ")
+    return str(waits["incident"])
+
+
+def test_pause_calls_off_what_waits_though_nobody_watches(cli: Cli) -> None:
+    """Also where it is resumed before any watch has looked."""
+    waiting, before = begun_alone(cli), len(cli.cleared())
+    said = cli.ok("pause")
+    assert f"called off, waits for a person again: {waiting}" in said.out
+    assert "under way" not in said.out
+    assert cli.status(waiting) == "pending"
+    cli.ok("resume")
+    cli.clock.advance(hours=2)
+    cli.ok("watch", "--once")
+    assert len(cli.cleared()) == before
+
+
+def test_pause_leaves_what_a_person_has_approved(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    cli.ok("approve", incident, "--action", "retry_later", "--set", "delay=1h", "--yes")
+    said = cli.ok("pause", "--json").json
+    assert (said["waiting"], said["running"], said["called_off"]) == ([incident], [], [])
+    assert f"waits, approved by a person: {incident}" in cli.ok("pause").out
+    cli.clock.advance(hours=1, minutes=1)
+    cli.ok("watch", "--once")
+    assert cli.cleared() == [["load"]]
 
 
 # ---- watch ----

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aiops_cli.commands import settings
 from aiops_cli.commands.output import console, print_json
+
+if TYPE_CHECKING:
+    from knowledge.stores import Store
+
+_TOLD = {
+    "called_off": "called off, waits for a person again",
+    "waiting": "waits, approved by a person",
+    "running": "already under way",
+}
 
 
 def pause(
@@ -36,12 +45,29 @@ def _set(ctx: typer.Context, paused: bool, reason: str, json: bool) -> None:
     with services.store(chosen) as store:
         now, why = services.SystemClock().now(), redact(clean(reason))
         store.set_pause(Pause(paused, chosen.user, now, why))
-        running = store.claims(["claimed", "acting"])
+        acts = _under_way(store, call_off=paused)
     if json:
-        print_json({"paused": paused, "running": [claim.incident_id for claim in running]})
+        print_json({"paused": paused, **acts})
         return
     said = "paused: nothing is done alone" if paused else "resumed: grants hold again"
     console().print(said)
-    if paused and running:
-        ids = ", ".join(claim.incident_id for claim in running)
-        console().print(f"already under way: {ids}")
+    for kind, ids in acts.items():
+        if paused and ids:
+            console().print(f"{_TOLD[kind]}: {', '.join(ids)}")
+
+
+def _under_way(store: Store, *, call_off: bool) -> dict[str, list[str]]:
+    """What has been begun, by what becomes of it. What the tool alone has begun and what only
+    waits for its time is called off here: perhaps nobody watches, or it is resumed before anybody
+    has looked."""
+    from aiops_cli import decide
+
+    acts: dict[str, list[str]] = {"called_off": [], "waiting": [], "running": []}
+    for claim in store.claims(["claimed", "acting"]):
+        case = store.case(claim.incident_id)
+        alone = case.decision is not None and case.decision.kind == "auto"
+        kind = "waiting" if decide.waiting_claim(case) else "running"
+        if kind == "waiting" and alone and call_off:  # else a watcher was faster
+            kind = "called_off" if decide.call_off(store, case) else "running"
+        acts[kind].append(claim.incident_id)
+    return acts
