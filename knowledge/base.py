@@ -23,6 +23,7 @@ from knowledge.records import (
     Incident,
     Lesson,
     Match,
+    NearCase,
     Signature,
     Symptom,
     Trial,
@@ -102,9 +103,16 @@ class KnowledgeBase:
             )
             if not page:
                 break
-            found += [one for one in map(calibration.labelled, page) if one is not None]
+            known = (calibration.labelled(self._told_apart(one)) for one in page)
+            found += [one for one in known if one is not None]
             before = page[-1].judgement
         return tuple(reversed(found[: calibration.WINDOW]))
+
+    def _told_apart(self, case: NearCase) -> NearCase:
+        if case.lesson is None:
+            return case
+        (lesson,) = lessons.told_apart([case.lesson], self.machine_logins)
+        return replace(case, lesson=lesson)
 
     def find(
         self, signature: Signature, *, limit: int | None = None, deep: bool = False

@@ -14,7 +14,7 @@ from knowledge import base as base_module
 from knowledge import lessons
 from knowledge.base import KnowledgeBase
 from knowledge.embedders import BuiltinEmbedder
-from knowledge.records import Evidence, Lesson
+from knowledge.records import Evidence, Lesson, NearCase
 from knowledge.signature import sign
 from knowledge.stores import PutCounts
 from knowledge.stores.sqlite import SqliteStore
@@ -171,6 +171,17 @@ def test_what_a_named_machine_cleared_is_shown_and_is_no_evidence(base: Knowledg
     assert "a person's re-run ended it 2 of 2 times" in entry.explanation
     assert "a machine's re-run ended it 1 of 1 times" in entry.explanation
     assert [one.mode for one in base.store.lessons([FAILURE.fingerprint])] == ["person"] * 3
+
+
+def test_a_bound_is_not_fitted_to_what_a_machine_did(
+    base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = NearCase(1, "E", 0.9, "retry", "superseded", None, lesson=known(by="svc"))
+    pages = {None: (near,), 1: ()}
+    monkeypatch.setattr(base.store, "near_cases", lambda *_, before, **__: pages[before])
+    assert [one.right for one in base.labelled()] == [True]
+    base.machine_logins = ["svc"]
+    assert base.labelled() == ()
 
 
 @pytest.mark.parametrize(
