@@ -307,7 +307,7 @@ def _circumstances(
             now=now,
             stands_after=settings.gate.vouch_after,
         ),
-        entry_safe_to_retry=None if not _forbids(diagnosis, limits) else False,
+        entry_safe_to_retry=None if not forbids(diagnosis, limits) else False,
         suggestion_only=best.entry.suggestion_only if best else False,
         who_may=who_may(settings.actions, diagnosis.action or "", settings.two_people),
         grants=store.grants(),
@@ -338,7 +338,7 @@ def _begun_alone(store: Store, incident: Incident, recent: datetime) -> datetime
     return decision.at if decision is not None and decision.kind == "auto" else None
 
 
-def _forbids(diagnosis: Diagnosis, bounds: gate.Bounds) -> bool:
+def forbids(diagnosis: Diagnosis, bounds: gate.Bounds) -> bool:
     """Whether any entry that answers to this failure says not to run it again, whichever of them
     was believed."""
     return any(

@@ -144,13 +144,14 @@ def rerun_safety(
     now: datetime,
     stands_after: timedelta,
 ) -> RerunSafety:
-    """Only a person can vouch for a re-run, and the newest word counts: `approve` (for this pair
-    of task and signature, or for the task), a tag, the setting. A word against it outlives tags
-    and settings until somebody vouches again. `vouches` are the task's, oldest first.
+    """Only a person can vouch for a re-run: by a tag, by the setting, or with an approval, for the
+    task or for this pair of task and signature. A word against it outlives tags and settings until
+    somebody vouches again. `vouches` are the task's that stand, oldest first.
 
-    An approval that says nothing of re-running vouches for its pair once it has stood for
-    `stands_after`: what did harm turned green too, and is called wrong later (bench.stream: with
-    5 % of the yeses wrong, no task that does harm is run again alone then)."""
+    A tag or a setting is thought over and counts at once. A yes given with an approval, in haste
+    perhaps, counts once it has stood for `stands_after`, however wide it is: what did harm turned
+    green too, and is called wrong later, so that one wrong word is not enough to do it again
+    (bench.stream: with 5 % of the yeses wrong no task that does harm is run again alone)."""
     name = f"{incident.dag_id}.{incident.task_id}"
     words = [v for v in vouches if v.fingerprint in (None, incident.signature.fingerprint)]
     if words and not words[-1].safe:
@@ -162,20 +163,21 @@ def rerun_safety(
     for pattern in patterns:
         if fnmatchcase(name, pattern) or fnmatchcase(incident.dag_id, pattern):
             return RerunSafety(True, f"setting rerun_safe: {pattern}", for_task=True)
-    if words:
-        word = words[-1]
-        for_task = any(v.fingerprint is None and v.safe for v in _since_last_no(words))
-        first = min(v.at for v in _since_last_no(words))
-        if not for_task and now - first < stands_after:
-            until = first + stands_after
-            why = f"{word.by} approved it, which counts from {until:%Y-%m-%d %H:%M} UTC on"
-            return RerunSafety(False, f"{why} (or at once: approve --rerun-safe)")
+    standing = [word for word in _since_last_no(words) if now - word.at >= stands_after]
+    if standing:
+        for_task = any(word.fingerprint is None for word in standing)
+        word = next(one for one in standing if not for_task or one.fingerprint is None)
         scope = "this task" if for_task else "this task and failure"
         return RerunSafety(
             True, f"{word.by} approved {scope} on {word.at:%Y-%m-%d}", for_task=for_task
         )
     if trust_retries and retries > 0:
         return RerunSafety(True, f"retries={retries}, and gate.trust_retries is on")
+    if words:
+        word = _since_last_no(words)[0]
+        from_then = f"{word.by} approved it on {word.at:%Y-%m-%d}, which counts from "
+        until = f"{word.at + stands_after:%Y-%m-%d %H:%M} UTC on"
+        return RerunSafety(False, f"{from_then}{until} (a tag or setting counts at once)")
     return RerunSafety(False, f"{NOBODY} that {incident.task_id} may run twice")
 
 

@@ -1,36 +1,40 @@
-"""What a grant would have done in the last weeks, by the record. Pure.
+"""What a grant would have done in the last weeks, by the record.
 
-Each failure is judged once, when it was first seen, by what was stored before: entries, decisions,
-outcomes and vouches. What was not stored is taken as it should be: Airflow healthy, the DAG not
-paused, no note and no hold, the try still failed. Only exact answers are replayed, and old outcomes
-do not fade. Acts that would have been done follow each other under the brakes, each with the end
-that somebody's same act had.
+Each failure is judged once, when it was first seen, by what was stored before: entries, what was
+decided, what came of it, what was learned from Airflow, and who vouched. Where something was not
+kept it is taken so that nothing is missing among the acts: Airflow was healthy, the DAG not
+paused, no note and no hold, the try still failed and seen at once; an entry says what it says
+today since it was first stored; old outcomes do not fade; a language model would have agreed. Only
+what was retired since is left out: it answers nothing any more. Acts that would have been done
+follow each other under the brakes, each with the end that somebody's same act had.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from aiops_cli import gate
+from aiops_cli import examine, gate
 from aiops_cli.actions import who_may
 from aiops_cli.config import Settings
 from aiops_cli.diagnosis import ladder
-from aiops_cli.incidents import Dag, DagRun, Diagnosis, Health, TaskInstance, TaskRef, Verdict
+from aiops_cli.incidents import Dag, DagRun, Diagnosis, Health, TaskInstance, Verdict
+from knowledge import lessons, ranking
+from knowledge.base import KnowledgeBase
+from knowledge.errors import ModelUnavailable
 from knowledge.evidence import weigh
 from knowledge.records import (
     ActsAlone,
     Breaker,
     Brief,
-    Case,
     Decision,
-    Entry,
     Grant,
     Incident,
+    Lesson,
     Match,
     Trial,
     TrialOutcome,
@@ -43,9 +47,8 @@ from knowledge.stores import breaker
 # alone already; somebody acted in Airflow; nobody has decided.
 Then = Literal["same", "otherwise", "rejected", "alone", "by_hand", "undecided"]
 BRAKES = ("attempts", "budget", "breaker")
-NO_MATCH_IS_NEAR = 1.1  # a bound that none reaches
-ANY_LEAD = 0.01  # exact answers that differ have none
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+LONG = timedelta(days=36_500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,57 +67,104 @@ class Act:
 @dataclass(frozen=True, slots=True)
 class Hindsight:
     """`incidents` are the failures in the grant's DAGs; `stopped` those that only a brake kept
-    back, by brake; `left` those left to people, by the first check that did not pass."""
+    back, by brake; `left` those left to people, by the first check that did not pass. `unheard` is
+    why answers to similar failures were not found and are missing among the acts, or ""."""
 
     since: datetime
     incidents: int
     acts: tuple[Act, ...] = ()
     stopped: Mapping[str, int] = field(default_factory=dict)
     left: Mapping[str, int] = field(default_factory=dict)
+    unheard: str = ""
 
 
 def look_back(
-    cases: Iterable[Case],
-    briefs: Iterable[Brief],
-    entries: Iterable[Entry],
-    vouches: Callable[[str, str, str], Sequence[Vouch]],
+    knowledge: KnowledgeBase,
     grant: Grant,
     settings: Settings,
     since: datetime,
+    told: Callable[[int, int], object],
 ) -> Hindsight:
-    """Replay `cases`, the failures since then. `briefs` are all incidents that are stored and
-    `entries` all live ones; `vouches` tells what was said of (instance, dag_id, task_id)."""
-    record: dict[str, list[Brief]] = {}
-    own: dict[str, Brief] = {}
-    for brief in briefs:
-        record.setdefault(brief.fingerprint, []).append(brief)
-        own[brief.incident_id] = brief
-    known: dict[str, list[Match]] = {}
-    for entry in entries:
-        for place, symptom in enumerate(entry.symptoms):
-            match = Match(entry, 1.0, "exact", place)
-            known.setdefault(symptom.signature.fingerprint, []).append(match)
+    """Replay the failures since then. `told` hears how many of how many were. Writes nothing.
+    Raises EmbedderMismatch as `KnowledgeBase.find` does."""
+    record = _Record(knowledge, settings.relapse_window)
     acts: list[Act] = []
     stopped, left = Counter[str](), Counter[str]()
+    cases = knowledge.store.cases(since=since)
     replayed = sorted(
         (one.incident for one in cases if _covers(grant, one.incident)), key=lambda one: one.seen_at
     )
-    for incident in replayed:
-        print_, now = incident.signature.fingerprint, incident.seen_at
-        matches = [m for m in known.get(print_, ()) if print_ and m.entry.created_at < now]
-        diagnosis = ladder.diagnose(incident, matches, bound=NO_MATCH_IS_NEAR)
-        trials = [trial for one in record.get(print_, ()) for trial in _trials(one, incident, now)]
-        words = vouches(incident.instance, incident.dag_id, incident.task_id)
-        said = [word for word in words if word.at < now]
-        verdict = _judged(incident, diagnosis, trials, said, acts, grant, settings)
+    for number, incident in enumerate(replayed):
+        told(number, len(replayed))
+        verdict, action = _judged(incident, record, acts, grant, settings)
         failed = [check.name for check in verdict.checks if not check.passed]
         if not failed:
-            acts.append(_act(incident, own[incident.id], str(diagnosis.action)))
+            acts.append(_act(incident, record.own[incident.id], action))
         elif set(failed) <= set(BRAKES):
             stopped[failed[0]] += 1
         else:
             left[next(name for name in failed if name not in BRAKES)] += 1
-    return Hindsight(since, len(replayed), tuple(acts), dict(stopped), dict(left))
+    return Hindsight(since, len(replayed), tuple(acts), dict(stopped), dict(left), record.unheard)
+
+
+class _Record:
+    """What the knowledge base holds, and what of it was known when an incident was seen. `unheard`
+    is why similar failures could not be found, or ""."""
+
+    def __init__(self, knowledge: KnowledgeBase, relapse_window: timedelta) -> None:
+        store = knowledge.store
+        self.knowledge = knowledge
+        self.unheard = ""
+        self.own: dict[str, Brief] = {}
+        self._window = relapse_window
+        self._briefs: dict[str, list[Brief]] = {}
+        for brief in store.briefs():
+            self.own[brief.incident_id] = brief
+            self._briefs.setdefault(brief.fingerprint, []).append(brief)
+        self._lessons: dict[str, list[Lesson]] = {}
+        for lesson in store.lessons(store.lesson_counts()):
+            self._lessons.setdefault(lesson.signature.fingerprint, []).append(lesson)
+        self._first_put = store.first_put()
+        self._found: dict[tuple[str, str], tuple[Match, ...]] = {}
+
+    def matches(self, incident: Incident) -> list[Match]:
+        now = incident.seen_at
+        return [one for one in self._answers(incident) if self._first_put[one.entry.id] < now]
+
+    def _answers(self, incident: Incident) -> tuple[Match, ...]:
+        """All that answers it today, brought up deeply: much of it was not known then."""
+        signature = incident.signature
+        key = signature.fingerprint, ranking.signed(signature.headline)
+        if key not in self._found:
+            try:
+                found = self.knowledge.find(signature, deep=True) if not self.unheard else None
+            except ModelUnavailable as error:
+                self.unheard, found = error.why, None
+            self._found[key] = self.knowledge.exact(signature) if found is None else found
+        return self._found[key]
+
+    def trials(self, fingerprints: Collection[str], incident: Incident) -> list[Trial]:
+        """What was decided and learned about such failures, as `KnowledgeBase.evidence` has it."""
+        now = incident.seen_at
+        ours = [
+            trial
+            for one in fingerprints
+            for brief in self._briefs.get(one, ())
+            for trial in _trials(brief, incident, now)
+        ]
+        failures = [(lessons.place_of(one), one.at) for one in ours]
+        failures.append((lessons.place_of(incident), incident.failed_at))
+        learned = [
+            lesson
+            for one in fingerprints
+            for lesson in self._lessons.get(one, ())
+            if lesson.seen_at < now
+        ]
+        return [*ours, *lessons.trials(learned, failures, self._window)]
+
+    def vouches(self, incident: Incident) -> Sequence[Vouch]:
+        task = incident.instance, incident.dag_id, incident.task_id
+        return self.knowledge.store.vouches(*task, before=incident.seen_at)
 
 
 def _covers(grant: Grant, incident: Incident) -> bool:
@@ -122,28 +172,24 @@ def _covers(grant: Grant, incident: Incident) -> bool:
 
 
 def _judged(
-    incident: Incident,
-    diagnosis: Diagnosis,
-    trials: Sequence[Trial],
-    vouches: Sequence[Vouch],
-    acts: Sequence[Act],
-    grant: Grant,
-    settings: Settings,
-) -> Verdict:
+    incident: Incident, record: _Record, acts: Sequence[Act], grant: Grant, settings: Settings
+) -> tuple[Verdict, str]:
+    """The verdict on an incident, and the action that it is on."""
     context, own = incident.context, settings.gate
     tags = tuple(context.get("tags") or ())
-    ref = TaskRef(incident.dag_id, incident.run_id, incident.task_id, incident.map_index)
-    forbidden = any(match.entry.safe_to_retry is False for match in diagnosis.matches)
-    return gate.judge(
+    limits = examine.bounds(record.knowledge, settings, incident)
+    diagnosis = ladder.diagnose(incident, record.matches(incident), bound=limits.similarity)
+    action = diagnosis.action or ""
+    verdict = gate.judge(
         gate.Circumstances(
             incident=incident,
             diagnosis=diagnosis,
-            bounds=gate.Bounds(1.0, own.margin or ANY_LEAD),
+            bounds=limits,
             now=incident.seen_at,
             killed=incident.signature.error_class in (KILLED, LOST),
             evidence=weigh(
-                trials,
-                action=diagnosis.action or "",
+                record.trials(_prints(incident, diagnosis), incident),
+                action=action,
                 params=diagnosis.params,
                 instance=incident.instance,
                 dag_id=incident.dag_id,
@@ -153,7 +199,7 @@ def _judged(
             ),
             rerun=gate.rerun_safety(
                 incident,
-                vouches=vouches,
+                vouches=record.vouches(incident),
                 tags=tags,
                 patterns=settings.rerun_safe,
                 retries=context.get("retries") or 0,
@@ -161,27 +207,41 @@ def _judged(
                 now=incident.seen_at,
                 stands_after=own.vouch_after,
             ),
-            entry_safe_to_retry=False if forbidden else None,
-            suggestion_only=bool(diagnosis.matches) and diagnosis.matches[0].entry.suggestion_only,
-            who_may=who_may(settings.actions, diagnosis.action or "", settings.two_people),
+            entry_safe_to_retry=False if examine.forbids(diagnosis, limits) else None,
+            suggestion_only=bool(diagnosis.entry) and diagnosis.matches[0].entry.suggestion_only,
+            who_may=who_may(settings.actions, action, settings.two_people),
             grants=(grant,),
             usage=_usage(incident, acts),
             attempts_per_day=own.attempts_per_day,
             max_per_hour=own.max_per_hour,
             max_per_dag_hour=own.max_per_dag_hour,
             per_storm=own.max_per_storm,
-            recent=own.recent,
+            recent=LONG,
             protected=settings.protected,
             dag=Dag(incident.dag_id, tags=tags),
             run=DagRun(
                 incident.dag_id, incident.run_id, "failed", context.get("run_type") or "scheduled"
             ),
             live=TaskInstance(
-                ref, "failed", incident.try_number, incident.try_number, id=incident.ti_id
+                examine.ref_of(incident),
+                "failed",
+                incident.try_number,
+                incident.try_number,
+                id=incident.ti_id,
             ),
             health=Health(),
         )
     )
+    return verdict, action
+
+
+def _prints(incident: Incident, diagnosis: Diagnosis) -> set[str]:
+    """Whose outcomes count: the failure's own, and those of the entry that answers it."""
+    prints = {incident.signature.fingerprint}
+    if diagnosis.entry is not None:
+        best = diagnosis.matches[0]
+        prints.add(best.entry.symptoms[best.symptom].signature.fingerprint)
+    return prints - {""}
 
 
 def _trials(brief: Brief, incident: Incident, now: datetime) -> Iterable[Trial]:

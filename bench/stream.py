@@ -161,7 +161,7 @@ class Simulation:
         decision = Decision(
             incident.id, "approve", now, BY, answer.action, dict(answer.params), cause=cause
         )
-        whole = answer.right and self.dice.random() < WHOLE_TASK
+        whole = self.dice.random() < WHOLE_TASK
         replay.decide(incident, decision, [_vouch(incident, replay, whole)])
         replay.knowledge.learn(
             incident, action=answer.action, params=dict(answer.params), cause=cause, at=now

@@ -177,7 +177,7 @@ class Cli:
         self.server.finish(row)
         (settled,) = self.ok("watch", "--once", "--json").lines
         assert (settled["status"], settled["outcome"]) == ("resolved", "fixed")
-        self.clock.advance(minutes=1)
+        self.clock.advance(hours=25)  # it lasted, and the approval has stood
         return str(new["incident"])
 
     def at_the_act(self, happens: Callable[[], None]) -> None:

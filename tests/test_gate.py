@@ -369,8 +369,34 @@ class TestRerunSafety:
         anew = (*words, yes(at=NOW + timedelta(hours=10), safe=False), yes(at=late))
         assert not self.safety(vouches=anew, now=NOW + timedelta(hours=25)).safe
 
-    def test_a_word_for_the_whole_task_counts_at_once(self) -> None:
-        assert self.safety(vouches=(vouch(at=NOW, fingerprint=None),), now=NOW).safe
+    def test_so_does_a_word_for_the_whole_task(self) -> None:
+        """One that is wrong is as wrong as one for the pair."""
+        words = (vouch(at=NOW, fingerprint=None),)
+        early = self.safety(vouches=words, now=NOW + timedelta(hours=23, minutes=59))
+        assert (early.safe, early.for_task, early.denied) == (False, False, False)
+        assert early.why == (
+            "ana approved it on 2026-03-01, which counts from 2026-03-02 03:04 UTC on "
+            "(a tag or setting counts at once)"
+        )
+        stood = self.safety(vouches=words, now=NOW + timedelta(hours=24))
+        assert (stood.safe, stood.for_task) == (True, True)
+        assert stood.why == "ana approved this task on 2026-03-01"
+
+    def test_each_word_stands_for_what_it_says(self) -> None:
+        """Of a pair that has stood and a task that has not, the pair counts, and is named."""
+        pair = vouch(at=NOW, fingerprint=incident().signature.fingerprint)
+        task = vouch(at=NOW + timedelta(hours=20), fingerprint=None, by="bob")
+        first = self.safety(vouches=(pair, task), now=NOW + timedelta(hours=25))
+        assert (first.safe, first.for_task) == (True, False)
+        assert first.why == "ana approved this task and failure on 2026-03-01"
+        later = self.safety(vouches=(pair, task), now=NOW + timedelta(hours=44))
+        assert (later.safe, later.for_task) == (True, True)
+        assert later.why == "bob approved this task on 2026-03-01"
+
+    @pytest.mark.parametrize("said", [{"tags": ("aiops:rerun-safe",)}, {"patterns": ("*",)}])
+    def test_tags_and_settings_count_at_once(self, said: dict[str, Any]) -> None:
+        found = self.safety(vouches=(vouch(at=NOW),), now=NOW, **said)
+        assert (found.safe, found.for_task) == (True, True)
 
     def test_retries_count_only_where_the_setting_says_so(self) -> None:
         assert self.safety(retries=5, trust_retries=True).safe

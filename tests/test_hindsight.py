@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import pytest
 
 from aiops_cli import config
 from aiops_cli.hindsight import Hindsight, look_back
+from knowledge.base import KnowledgeBase
+from knowledge.embedders import BuiltinEmbedder
 from knowledge.records import (
     Decision,
     DecisionKind,
@@ -35,7 +36,7 @@ class Past:
     def __init__(self) -> None:
         self.at = NOW
         self.store = MemoryStore(lambda: self.at)
-        self.entries: list[Entry] = []
+        self.knowledge = KnowledgeBase(self.store, BuiltinEmbedder())
         self.settings = config.load(
             cwd=Path("/nonexistent"),
             environ={"AIOPS_USER": "ana", "AIOPS_KB": "sqlite:////nonexistent/kb.db"},
@@ -73,26 +74,25 @@ class Past:
             end = Outcome(one.id, made.seq, self.at, outcome)
             self.store.settle(one.id, token, "done", end)
 
-    def learnt(self) -> Incident:
+    def known(self, **fields: Any) -> Entry:
+        """An entry that answers the failures of `failed`, put when it was created."""
+        made = entry(**{"created_at": self.at, **fields})
+        self.knowledge.put([made], made.created_at)
+        return made
+
+    def learnt(self, created_at: timedelta | None = None) -> Incident:
         """A failure that a person answered with a retry that fixed it, and vouched for."""
         first = self.failed()
         said = vouch(fingerprint=first.signature.fingerprint, at=self.at)
         self.decided(first, vouches=(said,))
-        self.entries.append(entry(kind="incident", source=first.id, created_at=self.at))
+        at = self.at if created_at is None else first.seen_at + created_at
+        self.known(kind="incident", source=first.id, created_at=at)
         self.at += DAY
         return first
 
     def look(self, since: timedelta = 30 * DAY, **fields: Any) -> Hindsight:
-        start = self.at - since
-        return look_back(
-            self.store.cases(since=start),
-            self.store.briefs(),
-            self.entries,
-            self.store.vouches,
-            grant(at=self.at, **fields),
-            self.settings,
-            start,
-        )
+        made = grant(at=self.at, **fields)
+        return look_back(self.knowledge, made, self.settings, self.at - since, lambda *_: None)
 
 
 @pytest.fixture
@@ -116,9 +116,8 @@ def test_what_was_learnt_later_is_not_known_before(past: Past) -> None:
 
 
 def test_the_end_of_an_act_counts_only_once_it_was_known(past: Past) -> None:
-    first = past.learnt()
+    first = past.learnt(created_at=timedelta(seconds=61))
     early = past.failed(seen_at=first.seen_at + timedelta(seconds=90))
-    past.entries[0] = replace(past.entries[0], created_at=NOW + timedelta(seconds=61))
     found = past.look()
     assert found.acts == ()
     assert found.left == {"similarity": 1, "evidence": 1}  # decided by then, not known to be fixed
@@ -172,15 +171,20 @@ def test_nobody_vouched(past: Past) -> None:
     assert past.look().left == {"similarity": 1, "rerun_safe": 1}
 
 
-def test_runs_and_what_was_seen_late_are_left(past: Past) -> None:
+def test_runs_and_backfills_are_left(past: Past) -> None:
     past.learnt()
     past.failed(kind="run")
-    past.failed(failed_at=past.at - DAY, context={"run_type": "scheduled"})
     past.failed(context={"run_type": "backfill"})
     past.failed(context={"tags": ["aiops:off"]})
     found = past.look()
-    assert found.incidents == 4
-    assert found.left == {"similarity": 1, "live_state": 2, "protected": 1}
+    assert found.incidents == 3
+    assert found.left == {"similarity": 1, "live_state": 1, "protected": 1}
+
+
+def test_a_watch_would_have_seen_at_once_what_was_seen_late(past: Past) -> None:
+    past.learnt()
+    past.failed(failed_at=past.at - DAY)
+    assert len(past.look().acts) == 1
 
 
 def test_the_budget_stops_some(past: Past) -> None:
@@ -227,14 +231,13 @@ def test_of_a_storm_one_goes_first(past: Past) -> None:
 def test_an_entry_that_forbids(past: Past) -> None:
     past.learnt()
     past.failed()
-    kept = list(past.entries)
-    past.entries = [*kept, entry(id="no", safe_to_retry=False, created_at=NOW - DAY)]
+    past.known(id="no", safe_to_retry=False, created_at=NOW - DAY)
     assert past.look().left["rerun_safe"] == 1
 
 
 def test_a_failure_without_a_signature_is_like_no_other(past: Past) -> None:
     blank = signature("", fingerprint="")
-    past.entries = [entry(symptoms=(Symptom("", blank),), created_at=NOW - DAY)]
+    past.known(symptoms=(Symptom("", blank),), created_at=NOW - DAY)
     past.failed(signature=blank)
     assert past.look().left == {"similarity": 1}
 

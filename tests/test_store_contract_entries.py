@@ -134,6 +134,19 @@ def test_entries_are_listed_in_the_order_they_first_came(store: Store) -> None:
     assert store.entries(source="%") == ()
 
 
+def test_when_an_entry_was_first_put_is_known_of_every_version_and_retired_ones(
+    store: Store,
+) -> None:
+    assert store.first_put() == {}
+    a, b = (embedded(name, ("A: x", unit(1, 0, 0))) for name in "ab")
+    later = embedded("a", ("A: x", unit(1, 0, 0)), cause="another", created_at=NOW + DAY)
+    for one in (a, b, later):
+        store.put_entries([one], SPACE, NOW)
+    store.retire_entries(["b"], "me", NOW, "old")
+    assert store.entry("a").created_at == NOW + DAY
+    assert store.first_put() == {"a": NOW, "b": NOW}
+
+
 def test_an_entry_is_named_by_a_unique_prefix(store: Store) -> None:
     names = ("entry-a", "entry-b", "entry-bc", "x")
     store.put_entries([embedded(name) for name in names], SPACE, NOW)

@@ -296,7 +296,13 @@ class Twins(RuleBasedStateMachine):
         }
         self.same(lambda store: store.trials())
         self.same(lambda store: store.entries(retired=True))
+        self.same(lambda store: store.first_put())
         self.same(lambda store: store.vouches("default", "orders_etl", "t0"))
+        self.same(
+            lambda store: store.vouches(
+                "default", "orders_etl", "t0", before=NOW + timedelta(hours=1)
+            )
+        )
         self.same(lambda store: store.holds())
         self.same(lambda store: store.uses(["entry-a", "entry-b"]))
         self.same(lambda store: store.recent_group("default", "db", NOW, NOW))

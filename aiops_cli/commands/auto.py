@@ -28,7 +28,7 @@ LEFT = {
     "margin": "answered differently before",
     "action_allowed": "not an action of this grant, or a person must fix it",
     "protected": "protected",
-    "live_state": "too old when it was seen, or a backfill",
+    "live_state": "a backfill, or another run that is a person's",
 }
 
 
@@ -86,13 +86,12 @@ def grant(
 def _hindsight(store: Store, made: Grant, chosen: Settings) -> Hindsight:
     from datetime import timedelta
 
+    from aiops_cli import services
     from aiops_cli.hindsight import look_back
 
     since = made.at - timedelta(days=LOOKED_BACK)
-    cases = store.cases(since=since)
-    return look_back(
-        cases, store.briefs(), store.entries(), store.vouches, made, chosen, since=since
-    )
+    with services.knowledge(chosen, store) as known, output.progress("looking back") as tick:
+        return look_back(known, made, chosen, since, tick)
 
 
 def _ask_first(made: Grant, past: Hindsight) -> None:
@@ -162,8 +161,8 @@ def _lines(past: Hindsight) -> list[str]:
         ordered = sorted(past.left.items(), key=lambda item: -item[1])
         told = [f"{LEFT.get(name, name)} {count}" for name, count in ordered]
         lines.append(f"left to people: {'; '.join(told)}")
-    if past.incidents:
-        lines.append("only exact answers are replayed, without what aiops learn found:")
+    if past.unheard:
+        lines.append(f"answers to similar failures are not in this: {past.unheard}")
         lines.append("a grant may act on more than this")
     return lines
 
@@ -197,6 +196,7 @@ def _past_document(past: Hindsight) -> dict[str, Any]:
         **counted(past.acts),
         "stopped": dict(past.stopped),
         "left": dict(past.left),
+        "without_similar": past.unheard or None,
         "signatures": [
             {
                 "fingerprint": group[0].incident.signature.fingerprint,

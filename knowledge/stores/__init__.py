@@ -168,6 +168,10 @@ class Store(Protocol):
         """Newest versions, oldest entry (first put) first. `source` is a prefix; `retired`
         includes those."""
 
+    def first_put(self) -> Mapping[str, datetime]:
+        """When each entry, live or retired, was first put: the earliest `created_at` of its
+        versions, by its id."""
+
     def entry(self, entry_id: str) -> Entry:
         """Retired ones too. Raises NotFound."""
 
@@ -404,9 +408,14 @@ class Store(Protocol):
         one that turned green and was undone is "superseded", for the rejection says it all.
         `task` is (instance, dag_id, task_id), `since` bounds the decision's `at` from below."""
 
-    def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
-        """What people said of the task with decisions that are not void, oldest first. A no
-        stands though its act was given back; only its own taking back ends it."""
+    def vouches(
+        self, instance: str, dag_id: str, task_id: str, before: datetime | None = None
+    ) -> tuple[Vouch, ...]:
+        """What people said of the task and still stands, oldest first. A yes falls with the
+        decision that it came with: where that is void, where the incident was rejected after it
+        (an undo does that), and where by its newest outcome the act failed or the failure came
+        back. A no stands though its act was given back; only its own taking back ends it. With
+        `before`, as all this was known then."""
 
     # --- lessons: what ended a failure without this tool -----------------------------------
 

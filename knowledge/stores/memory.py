@@ -597,7 +597,8 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
         wanted, made = (instance, dag_id, task_id), {one.seq: one for one, _ in self._decisions}
         return tuple(
             one
-            for decision, one in self._vouches
+            for seq, one in self._vouches
             if (one.instance, one.dag_id, one.task_id) == wanted
-            and decision not in (self._voided if one.safe else taken_back)
+            and known(one.at)
+            and stands(made[seq], one.safe)
         )

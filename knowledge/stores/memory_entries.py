@@ -38,6 +38,7 @@ class MemoryEntries:
         self._vectors: dict[VectorSpace, dict[int, Vector]] = {}
         self._entries: dict[str, Entry] = {}  # in the order of their first versions
         self._versions: dict[str, int] = {}  # entry id → number of its newest version
+        self._first_put: dict[str, datetime] = {}
         self._numbers = itertools.count(1)
         self._symptoms = itertools.count(1)
         self._findable: list[_Findable] = []
@@ -69,6 +70,8 @@ class MemoryEntries:
             self._forget(one.entry.id)
             self._entries[one.entry.id] = one.entry
             self._versions[one.entry.id] = next(self._numbers)
+            first = self._first_put.get(one.entry.id, one.entry.created_at)
+            self._first_put[one.entry.id] = min(first, one.entry.created_at)
             if not one.entry.retired:
                 self._index(one, space)
         return PutCounts(**counts)
@@ -146,6 +149,9 @@ class MemoryEntries:
             and (source is None or entry.source.startswith(source))
             and (retired or not entry.retired)
         )
+
+    def first_put(self) -> Mapping[str, datetime]:
+        return dict(self._first_put)
 
     def entry(self, entry_id: str) -> Entry:
         return self._entries[rules.the_one("entry", entry_id, fitting(self._entries, entry_id))]

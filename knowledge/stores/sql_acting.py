@@ -446,12 +446,33 @@ class ActingTables(LeaveTables):
             )
         return tuple(map(rows.read_trial, found))
 
-    def vouches(self, instance: str, dag_id: str, task_id: str) -> tuple[Vouch, ...]:
+    def vouches(
+        self, instance: str, dag_id: str, task_id: str, before: datetime | None = None
+    ) -> tuple[Vouch, ...]:
         with self._db.read():
             found = self._db.rows(
-                "SELECT v.* FROM vouches AS v LEFT JOIN voided AS x ON x.decision = v.decision "
-                "WHERE (v.instance, v.dag_id, v.task_id) = (?, ?, ?) "
-                "AND (x.decision IS NULL OR v.safe = 0 AND x.by IS NULL) ORDER BY v.seq",
-                [instance, dag_id, task_id],
+                """
+                SELECT v.* FROM vouches AS v JOIN decisions AS d ON d.seq = v.decision
+                WHERE (v.instance, v.dag_id, v.task_id) = (:instance, :dag_id, :task_id)
+                  AND v.at < :before
+                  AND NOT EXISTS (
+                      SELECT 1 FROM voided AS x WHERE x.decision = d.seq AND x.at < :before
+                      AND (v.safe = 1 OR x.by IS NOT NULL))
+                  AND (v.safe = 0 OR NOT EXISTS (
+                      SELECT 1 FROM standing_decisions AS r
+                      WHERE r.incident_id = d.incident_id AND r.seq > d.seq
+                      AND r.kind = 'reject' AND r.at < :before))
+                  AND (v.safe = 0 OR COALESCE((
+                      SELECT o.outcome FROM outcomes AS o
+                      WHERE o.decision = d.seq AND o.at < :before
+                      ORDER BY o.seq DESC LIMIT 1), '') NOT IN ('failed', 'relapsed'))
+                ORDER BY v.seq
+                """,
+                {
+                    "instance": instance,
+                    "dag_id": dag_id,
+                    "task_id": task_id,
+                    "before": "9999" if before is None else time_text(before),
+                },
             )
         return tuple(map(rows.read_vouch, found))

@@ -320,6 +320,11 @@ class EntryTables(AuditTables):
             )
         return tuple(map(rows.read_entry, found))
 
+    def first_put(self) -> Mapping[str, datetime]:
+        with self._db.read():
+            found = self._db.rows("SELECT id, min(created_at) AS at FROM entries GROUP BY id")
+        return {one["id"]: rows.parse_time(one["at"]) for one in found}
+
     def entry(self, entry_id: str) -> Entry:
         with self._db.read():
             return rows.read_entry(self._newest(entry_id))
