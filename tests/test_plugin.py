@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import enum
 import errno
 import importlib.util
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from aiops_cli import spool as spools
 from aiops_cli.commands.plugin import SHIPPED
 from tests.cli import Cli
 
@@ -102,6 +104,34 @@ def test_runs_import_errors_and_the_callback(plugin: Any, spool: Path) -> None:
     assert (mapped["kind"], mapped["map_index"], mapped["error"]) == ("task", 3, None)
 
 
+@pytest.mark.parametrize("last", [{}, {"ti": task(state="success")}])
+def test_the_callback_of_a_whole_dag_speaks_of_its_run(
+    plugin: Any, spool: Path, last: dict[str, Any]
+) -> None:
+    """Airflow gives it a reason, and the run's last task or none, whether that failed or not."""
+    dag = SimpleNamespace(dag_id="orders")
+    plugin.on_failure_callback(
+        {"dag": dag, "run_id": "manual__1", "reason": "timed_out", "exception": None, **last}
+    )
+    ids = {"dag_id": "orders", "run_id": "manual__1"}
+    assert files(spool) == [{"kind": "run", **ids, "reason": "timed_out"}]
+
+
+@pytest.mark.parametrize("sign", ["\u0436", "\U0001f4a5"])
+def test_the_longest_names_that_airflow_takes(plugin: Any, spool: Path, sign: str) -> None:
+    ids = dict.fromkeys(("dag_id", "run_id", "task_id"), sign * 250)
+    error = type("E" * 5_000, (Exception,), {})()
+    (listener,) = plugin.AiopsPlugin.listeners
+    listener.on_task_instance_failed(task_instance=task(**ids), error=error)
+    listener.on_new_dag_import_error(filename="/dags/\udcff/" + sign * 1_000)
+    told, broken = (file.read_bytes() for file in sorted(spool.iterdir()))
+    assert json.loads(told) == {"kind": "task", **ids, "map_index": -1, "try_number": 2} | {
+        "error": "E" * 250
+    }
+    assert json.loads(broken)["file"].startswith("/dags/\udcff/")
+    assert max(len(told), len(broken)) <= plugin.LARGEST <= spools.LARGEST
+
+
 def test_without_a_folder_of_its_own_it_is_in_airflows_home(
     plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +147,11 @@ def test_without_a_folder_of_its_own_it_is_in_airflows_home(
 def test_a_folder_that_was_opened_to_a_group_is_readable_to_it(plugin: Any, spool: Path) -> None:
     spool.mkdir(parents=True)
     spool.chmod(0o770)
-    fail(plugin)
+    before = os.umask(0o077)  # as `airflow scheduler --daemon` has it
+    try:
+        fail(plugin)
+    finally:
+        os.umask(before)
     (file,) = spool.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) & 0o007 == 0
     assert stat.S_IMODE(file.stat().st_mode) & 0o040 == 0o040
@@ -186,9 +220,51 @@ def test_a_folder_that_hangs_is_waited_for_once(
         fail(plugin)  # returns, or the test would time out
     assert len(waited) == 1
     goes_on.set()
-    plugin._writer.join(30)
+    plugin._hung.join(30)
     fail(plugin)
     assert len(files(spool)) == 2
+
+
+def test_failures_at_the_same_moment_are_all_handed_on(
+    plugin: Any, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process: its API server may mark many tasks as failed at once."""
+    monkeypatch.setattr(plugin, "PATIENCE", 30)
+    make_room, together = plugin._make_room, threading.Barrier(8)
+
+    def meet(folder: Path) -> None:
+        together.wait(30)  # nobody has written before all of them are writing
+        make_room(folder)
+
+    monkeypatch.setattr(plugin, "_make_room", meet)
+    threads = [
+        threading.Thread(target=fail, args=(plugin,), kwargs={"try_number": number})
+        for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(one["try_number"] for one in files(spool)) == list(range(8))
+
+
+def test_a_file_that_goes_while_another_is_written(
+    plugin: Any, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch has read it, or another process has given it its name."""
+    fail(plugin, try_number=1)
+    (gone,) = spool.iterdir()
+    scan = os.scandir
+
+    def scan_then_lose(folder: Path) -> Any:
+        listed = list(scan(folder))
+        gone.unlink()
+        return contextlib.nullcontext(listed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plugin.os, "scandir", scan_then_lose)
+        fail(plugin, try_number=2)
+    assert [one["try_number"] for one in files(spool)] == [2]
 
 
 # ---- bounds ----

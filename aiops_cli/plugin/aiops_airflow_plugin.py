@@ -28,12 +28,12 @@ from airflow.plugins_manager import AirflowPlugin
 
 MOST_FILES = 500  # then the oldest go
 MOST_BYTES = 1_000_000
-LARGEST = 4096  # bytes of one file; Airflow's ids have at most 250 characters each
+LARGEST = 8_000  # bytes of one file: three ids of 250 characters, or a path of 4096 bytes, fit
 PATIENCE = 0.25  # seconds for a folder that hangs, such as one on a network
 
 _OWN = re.compile(r"aiops-[0-9]{20}-[0-9a-f]{8}\.(json|part)")  # sorted by name: by time
 _log = logging.getLogger(__name__)
-_writer: threading.Thread | None = None
+_hung: threading.Thread | None = None  # a writer that was waited for in vain
 
 
 class Listener:
@@ -62,13 +62,21 @@ class AiopsPlugin(AirflowPlugin):
 
 def on_failure_callback(context: Mapping[str, Any]) -> None:
     """For single DAGs or tasks, where nobody may install a listener for all of them:
-    `@dag(default_args={"on_failure_callback": on_failure_callback})`."""
-    _hand_on(lambda: _of_task(context["ti"], context.get("exception")))
+    `@dag(default_args={"on_failure_callback": on_failure_callback})`. As a DAG's own callback it
+    hands on that the run failed."""
+    _hand_on(lambda: _of_callback(context))
 
 
 def _failed(task_instance: Any) -> bool:
     state = task_instance.state
     return str(getattr(state, "value", state)) == "failed"
+
+
+def _of_callback(context: Mapping[str, Any]) -> dict[str, Any]:
+    if "reason" in context:  # a DAG's own: `ti`, where there is one, need not have failed
+        ids = {"dag_id": str(context["dag"].dag_id), "run_id": str(context["run_id"])}
+        return {"kind": "run", **ids, "reason": str(context["reason"])[:100]}
+    return _of_task(context["ti"], context.get("exception"))
 
 
 def _of_task(task_instance: Any, error: Any) -> dict[str, Any]:
@@ -81,7 +89,7 @@ def _of_task(task_instance: Any, error: Any) -> dict[str, Any]:
         "map_index": -1 if index is None else int(index),
         "try_number": int(task_instance.try_number),
         # Its text may hold a login, and is in the log.
-        "error": type(error).__name__ if isinstance(error, BaseException) else None,
+        "error": type(error).__name__[:250] if isinstance(error, BaseException) else None,
     }
 
 
@@ -91,23 +99,26 @@ def _of_run(dag_run: Any, reason: str) -> dict[str, Any]:
 
 
 def _hand_on(facts: Callable[[], dict[str, Any] | None]) -> None:
-    """Write what `facts` says, if anything. A folder that hangs is waited for once, not at each
-    failure."""
-    global _writer
+    """Write what `facts` says, if anything. A folder that hangs is waited for once in a process,
+    not at each failure."""
+    global _hung
     try:
         said = facts()  # here: what it asks may belong to this thread's database session
-        if said is None or (_writer is not None and _writer.is_alive()):
+        if said is None or (_hung is not None and _hung.is_alive()):
             return
-        _writer = threading.Thread(target=_write, args=(said,), daemon=True)
-        _writer.start()
-        _writer.join(PATIENCE)
+        writer = threading.Thread(target=_write, args=(said,), daemon=True)
+        writer.start()
+        writer.join(PATIENCE)
+        if writer.is_alive():
+            _hung = writer
     except Exception:  # noqa: BLE001 -- whatever it is, a task must not hear of it
         _log.debug("not handed on to aiops", exc_info=True)
 
 
 def _write(facts: dict[str, Any]) -> None:
     try:
-        data = json.dumps(facts).encode()
+        # A file's name may be no text; the reader takes what stands for its bytes, too.
+        data = json.dumps(facts, ensure_ascii=False).encode(errors="surrogatepass")
         if len(data) > LARGEST:
             return
         folder = spool()
@@ -119,6 +130,7 @@ def _write(facts: dict[str, Any]) -> None:
         part = folder / f"{name}.part"
         try:
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                os.fchmod(file.fileno(), mode)  # a daemon's umask may keep the group out
                 file.write(data)
             part.rename(folder / f"{name}.json")  # whole or not at all
         finally:
@@ -142,7 +154,8 @@ def _make_room(folder: Path) -> None:
             if seen >= 2 * MOST_FILES:
                 raise OSError(f"{folder} is full of other files")
             if _OWN.fullmatch(entry.name):
-                own.append((entry.name, entry.stat(follow_symlinks=False).st_size))
+                with contextlib.suppress(FileNotFoundError):  # renamed or read, just now
+                    own.append((entry.name, entry.stat(follow_symlinks=False).st_size))
     left, size = len(own), sum(size for _, size in own)
     for name, its_size in sorted(own):
         if left < MOST_FILES and size + LARGEST <= MOST_BYTES:
