@@ -69,11 +69,11 @@ def due(
     *,
     now: datetime,
     grace: timedelta,
-    recent: timedelta,
+    since: datetime,
 ) -> list[Message]:
     """The messages that are to be sent now. `waiting` are the published incidents that wait for
     a person and are not snoozed; `alive` the units (see `unit`) of which anything waits or is
-    acted on. What was first seen longer ago than `recent` is not told for the first time."""
+    acted on. What was seen before `since`, when people began to be told, is not told any more."""
     known = {key for item in told.values() for key in item.keys if not _again(item, now)}
     members: dict[str, list[Document]] = {}
     for doc in waiting:
@@ -83,7 +83,7 @@ def due(
         for key, docs in members.items()
         if key not in known
         and min(_seen(doc) for doc in docs) <= now - grace
-        and max(_seen(doc) for doc in docs) >= now - recent
+        and max(_seen(doc) for doc in docs) >= since
     }
     over = [
         _over(key, item)

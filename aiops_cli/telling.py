@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from aiops_cli import notify
@@ -68,8 +69,20 @@ def _due(desk: Desk) -> list[Message]:
         frozenset(map(notify.unit, cases)),
         now=now,
         grace=desk.settings.notify_grace,
-        recent=desk.settings.lookback,
+        since=_since(desk),
     )
+
+
+def _since(desk: Desk) -> datetime:
+    """From when on people are told of what is seen: a look back before they were told for the
+    first time. It stays so, for a service may be down for days."""
+    store, name = desk.knowledge.store, f"tells since {desk.instance}"
+    mark = store.mark(name)
+    if mark is None:
+        since = desk.clock.now() - desk.settings.lookback
+        store.set_mark(name, since.isoformat())
+        return since
+    return datetime.fromisoformat(mark)
 
 
 def _ended(desk: Desk, message: Message) -> Message:

@@ -26,6 +26,7 @@ from aiops_cli.telling import Teller
 from aiops_cli.watch import one_pass
 from knowledge.records import Decision
 from knowledge.stores import Store
+from tests.airflow_server import exception
 from tests.builders import NOW, incident, signature
 from tests.desk import REFUSED, Bench, bench
 from tests.golden_cases import judged
@@ -42,7 +43,7 @@ def due(
 ) -> list[Message]:
     units = {doc["group"] or doc["incident"] for doc in docs} if alive is None else alive
     return notify.due(
-        told or {}, docs, frozenset(units), now=now, grace=GRACE, recent=timedelta(hours=24)
+        told or {}, docs, frozenset(units), now=now, grace=GRACE, since=LATER - timedelta(hours=24)
     )
 
 
@@ -100,9 +101,10 @@ def test_many_failures_are_a_few_messages() -> None:
     assert due(*docs, told=sent(*messages)) == []
 
 
-def test_what_was_seen_long_ago_is_not_told_for_the_first_time() -> None:
+def test_what_was_seen_before_anybody_was_told_of_anything_is_not_told() -> None:
     """Who sets `notify` is not told of last month."""
     assert due(failed(seen_at=NOW - timedelta(hours=25))) == []
+    assert len(due(failed(), now=NOW + timedelta(days=30))) == 1
     assert len(due(failed(failed_at=NOW - timedelta(days=3)))) == 1  # seen only now
 
 
@@ -311,6 +313,43 @@ def test_a_service_that_fails_is_warned_of_once_and_tried_again(at: Bench) -> No
     watch.look()
     assert len(watch.pager.told) >= 1
     assert not watch.teller.warned
+
+
+def test_a_service_that_is_down_for_a_weekend_loses_nothing(at: Bench) -> None:
+    watch = Watch(at.desk, Pager(fails=NotifyError("nobody could be told", "look")))
+    watch.look()
+    at.clock.advance(hours=1)
+    for number in range(30):
+        event = exception(f"Error{number}", f"number {number}")
+        dag, ended = f"dag_{number}", at.clock.now()
+        at.server.add_failure(dag, "load", events=[event], ended=ended)
+    for _ in range(4):
+        at.clock.advance(hours=20)
+        watch.look()
+    assert watch.pager.told == []
+    watch.pager.fails = None
+    for _ in range(6):
+        at.clock.advance(minutes=10)
+        Watch(at.desk, watch.pager).look()
+    store, about = at.desk.knowledge.store, {key for key, *_ in watch.pager.told}
+    assert len(watch.pager.told) == len(about) <= MOST + 1  # of which one tells of the rest
+    waiting = {notify.unit(case) for case in store.cases(status=["pending"])}
+    known = {key for item in notify.read(store.mark("told prod")).values() for key in item.keys}
+    assert len(waiting) == 30
+    assert known == waiting
+
+
+def test_who_begins_to_tell_tells_of_a_day_and_not_of_a_month(at: Bench) -> None:
+    for days, dag in ((20, "old"), (0.5, "fresh")):
+        at.server.add_failure(dag, "load", events=[REFUSED], ended=at.clock.now())
+        list(one_pass(at.desk, "ask", lambda _text: None))
+        at.clock.advance(days=days)
+    watch = Watch(at.desk, Pager())
+    watch.look()
+    at.clock.advance(days=3)
+    watch.look()
+    ((_, title, _),) = watch.pager.told
+    assert "fresh.load" in title
 
 
 def test_what_one_service_took_is_told(at: Bench) -> None:
