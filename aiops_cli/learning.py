@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 from aiops_cli.actions.graph import upstream_ids
 from aiops_cli.capture import log_of, signed
@@ -42,7 +43,7 @@ from aiops_cli.published import utc
 from aiops_cli.seams import Airflow, Clock
 from knowledge.lessons import told_apart
 from knowledge.records import Lesson, incident_id
-from knowledge.stores import PutCounts
+from knowledge.stores import PutCounts, Store
 
 WINDOW = timedelta(days=1)  # read between two marks
 PER_SECOND = 10  # task instances that are begun, at most
@@ -70,7 +71,8 @@ class Reading:
 
 @dataclass(slots=True)
 class Learned:
-    """What a walk has read and learned so far. Bounded by the number of different failures."""
+    """What a walk has read and learned so far. Bounded by the number of different failures.
+    `refused` are DAGs that a right is missing for, with since when they are not read."""
 
     since: datetime
     until: datetime
@@ -78,7 +80,7 @@ class Learned:
     lessons: int = 0
     never: int = 0
     by_aiops: int = 0
-    refused: bool = False
+    refused: dict[str, datetime] = field(default_factory=dict)
     unread: Counter[str] = field(default_factory=Counter)
     answers: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     failures: dict[str, Counter[tuple[str, str, str]]] = field(
@@ -92,7 +94,6 @@ class Learned:
         self.lessons += len(reading.lessons)
         self.never += reading.never
         self.by_aiops += reading.by_aiops
-        self.refused |= reading.refused
         self.unread += reading.unread
         for one in reading.lessons:
             answer = (one.action or "not known", one.mode, one.outcome)
@@ -118,35 +119,68 @@ def learn(
     """
     store, now = desk.knowledge.store, desk.clock.now()
     name = f"learned {desk.instance} {dag or '*'}"
-    mark = None if dry_run else store.mark(name)
-    first, start = _left_to_read(mark, since, now)
-    learned = Learned(start, now)
-    days = -(-(now - start) // WINDOW)
+    mark = _left_to_read(None if dry_run else store.mark(name), since, now)
+    learned = Learned(mark.until, now)
+    days = -(-(now - mark.until) // WINDOW)
+    for one, begin in mark.refused.items():
+        tick(0, days)
+        _read_again(desk, learned, one, max(begin, since), mark.until)
     for day in range(days):
         tick(day, days)
-        begin = start + day * WINDOW
+        begin = mark.until + day * WINDOW
         end = min(begin + WINDOW, now)
         _read_window(desk, learned, begin, end, dag, dry_run)
-        if not (dry_run or learned.refused):  # with the right, it is to be read again
-            told = {"since": first.isoformat(), "until": min(end, now - LATEST).isoformat()}
-            store.set_mark(name, json.dumps(told))
+        if not dry_run:
+            _set_mark(store, name, Mark(mark.since, min(end, now - LATEST), learned.refused))
     if not dry_run:
         learned.entries = desk.knowledge.learn_history(store.lesson_counts(), now)
     return learned
 
 
-def _left_to_read(mark: str | None, since: datetime, now: datetime) -> tuple[datetime, datetime]:
-    """From when on everything will have been read, and from when on it is left to be."""
-    if mark is not None:
-        known = {key: datetime.fromisoformat(text) for key, text in json.loads(mark).items()}
-        if known["since"] <= since <= known["until"]:
-            return known["since"], min(known["until"], now)
-    return since, since
+class Mark(NamedTuple):
+    """What has been read: all from `since` to `until`, but of the DAGs `refused` nothing since
+    their time, as a right was missing."""
+
+    since: datetime
+    until: datetime
+    refused: Mapping[str, datetime]
+
+
+def _left_to_read(text: str | None, since: datetime, now: datetime) -> Mark:
+    known = json.loads(text) if text else None
+    if known is not None:
+        first, last = (datetime.fromisoformat(known[end]) for end in ("since", "until"))
+        if first <= since <= last:
+            refused = known.get("refused", {}).items()
+            read = {dag: datetime.fromisoformat(begin) for dag, begin in refused}
+            return Mark(first, min(last, now), read)
+    return Mark(since, since, {})
+
+
+def _set_mark(store: Store, name: str, mark: Mark) -> None:
+    refused = {dag: begin.isoformat() for dag, begin in mark.refused.items()}
+    told = {"since": mark.since.isoformat(), "until": mark.until.isoformat(), "refused": refused}
+    store.set_mark(name, json.dumps(told))
+
+
+def _read_again(desk: Desk, learned: Learned, dag: str, begin: datetime, until: datetime) -> None:
+    """Read a DAG's days that a right was missing for, up to the first that it still is missing
+    for: without it that is a task instance or two, and not all of them every night."""
+    while begin < until and dag not in learned.refused:
+        end = min(begin + WINDOW, until)
+        try:
+            _read_window(desk, learned, begin, end, dag, dry_run=False)
+        except AirflowNotFound:  # gone from Airflow
+            return
+        except AirflowForbidden:
+            learned.refused[dag] = begin
+        begin = end
 
 
 def _read_window(
     desk: Desk, learned: Learned, begin: datetime, end: datetime, dag: str | None, dry_run: bool
 ) -> None:
+    """Read what ended in this time. Raises as `Airflow.troubled` does."""
     jobs = _spaced(_jobs(desk, learned, begin, end, dag), desk.clock)
     above = lru_cache(maxsize=TASKS_KEPT)(partial(began_above, desk.airflow))
     work = partial(_read, desk.airflow, above, desk.instance, desk.clock.now())
@@ -163,6 +197,8 @@ def _read_window(
             desk.knowledge.store.add_lessons(read.lessons)
         apart = told_apart(read.lessons, desk.knowledge.machine_logins)
         learned.take(replace(read, lessons=apart))
+        if read.refused:
+            learned.refused.setdefault(live.ref.dag_id, begin)
 
 
 Job = tuple[TaskInstance, frozenset[int]]
@@ -323,6 +359,9 @@ def document(desk: Desk, learned: Learned, *, top: int, dry_run: bool) -> dict[s
         "lessons": learned.lessons,
         "never_run_again": learned.never,
         "by_aiops": learned.by_aiops,
+        "refused": [
+            {"dag_id": dag, "since": utc(since)} for dag, since in sorted(learned.refused.items())
+        ],
         "entries": {"added": learned.entries.added, "changed": learned.entries.changed},
         "answers": _counted(learned.answers),
         "failures": [

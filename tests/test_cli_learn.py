@@ -81,6 +81,15 @@ def test_a_machines_clear_is_told_as_one_and_is_no_outcome(past: Cli) -> None:
     assert shown["record"]["fixed"] == 1, "what was learned stays what it was"
 
 
+def test_a_dag_that_this_login_may_not_read_is_told(past: Cli) -> None:
+    past.server.fault("GET .*/sales/.*/logs", status=403, body=b'{"detail":"no"}', times=9)
+    said = past.run("learn", "--since", "5d", "--json").json
+    (refused,) = said["refused"]
+    assert refused["dag_id"] == "sales"
+    assert refused["since"] <= f"{BEGAN:%Y-%m-%d}T99"
+    assert f"sales since {refused['since'][:10]}" in past.run("learn", "--since", "5d").text
+
+
 def test_only_some_dags(past: Cli) -> None:
     assert past.run("learn", "s*", "--since", "5d", "--json").json["lessons"] == 1
 

@@ -254,9 +254,91 @@ def test_without_a_right_nothing_is_guessed_and_it_is_read_again(
     add_history(at_work.server, "orders", HEALED, began)
     at_work.server.fault("GET .*/eventLogs", status=403, body=b'{"detail":"Forbidden"}', times=1)
     learned = walk(at_work)
-    assert (learned.lessons, learned.refused) == (0, True)
+    assert (learned.lessons, set(learned.refused)) == (0, {"orders"})
     assert learned.unread.total() == 1
-    assert walk(at_work).lessons == 1
+    again = walk(at_work)
+    assert (again.lessons, again.refused) == (1, {})
+
+
+@pytest.fixture
+def forbidden(at_work: Bench, began: datetime) -> list[datetime]:
+    """When `secret` failed, a DAG whose logs this login may not read; and `orders` did. A walk
+    has been there."""
+    failed = [began + number * DAY for number in range(3)]
+    for number, moment in enumerate(failed):
+        for dag in ("orders", "secret"):
+            add_history(at_work.server, dag, HEALED, moment, run_id=f"run-{number}")
+    at_work.server.fault("GET .*/secret/.*/logs", status=403, body=b'{"detail":"no"}', times=99)
+    learned = walk(at_work)
+    assert [one.dag_id for one in lessons(at_work)] == ["orders"] * 3
+    assert learned.unread.total() == 3
+    (since,) = learned.refused.values()
+    assert since <= failed[0] < since + DAY
+    at_work.server.requests.clear()
+    return failed
+
+
+def asked_of(at: Bench, dag: str, what: str) -> int:
+    paths = [request.path for request in at.server.sent("GET")]
+    return sum(f"/dags/{dag}/" in path and path.endswith(what) for path in paths)
+
+
+def test_a_right_that_is_missing_for_good_costs_no_other_day_again(
+    at_work: Bench, forbidden: list[datetime]
+) -> None:
+    for _ in range(3):
+        at_work.server.requests.clear()
+        learned = walk(at_work)
+        assert learned.refused.keys() == {"secret"}, "it is told each time"
+        assert learned.unread.total() == 1
+        assert (asked_of(at_work, "orders", "/tries"), asked_of(at_work, "secret", "/tries")) == (
+            0,
+            1,
+        )
+        days = {
+            request.query["end_date_gte"][0][:10]
+            for request in at_work.server.sent("GET")
+            if "end_date_gte" in request.query and "/dags/~/" in request.path
+        }
+        assert len(days) == 1
+
+
+def test_with_the_right_all_of_it_is_read(at_work: Bench, forbidden: list[datetime]) -> None:
+    at_work.clock.advance(days=1)
+    later = at_work.clock.now() - 2 * HOUR
+    add_history(at_work.server, "secret", HEALED, later, run_id="run-9")
+    assert walk(at_work).unread.total() == 2, "the first of then, and what came since"
+    at_work.server.faults.clear()
+    learned = walk(at_work)
+    assert (learned.lessons, learned.refused) == (4, {})
+    at_work.server.requests.clear()
+    walk(at_work)
+    assert asked_of(at_work, "secret", "taskInstances") == 0
+
+
+def test_nor_is_a_right_to_see_the_dag_at_all_waited_for(
+    at_work: Bench, forbidden: list[datetime]
+) -> None:
+    at_work.server.fault("GET .*/secret/.*/taskInstances", status=403, body=b'{"detail":"no"}')
+    assert walk(at_work).refused.keys() == {"secret"}
+
+
+def test_a_dag_that_is_gone_is_waited_for_no_longer(
+    at_work: Bench, forbidden: list[datetime]
+) -> None:
+    for run in range(3):
+        del at_work.server.instances["secret", f"run-{run}", "load", -1]
+    at_work.server.fault("GET .*/secret/.*/taskInstances", status=404, body=b'{"detail":"gone"}')
+    assert walk(at_work).refused == {}
+
+
+def test_what_was_waited_for_before_any_was_is_known_too(at_work: Bench, began: datetime) -> None:
+    """As an older version has marked it."""
+    add_history(at_work.server, "orders", HEALED, began)
+    now = at_work.clock.now()
+    old = {"since": (now - 9 * DAY).isoformat(), "until": (now - DAY).isoformat()}
+    at_work.store.set_mark("learned prod *", json.dumps(old))
+    assert walk(at_work).lessons == 0
 
 
 def test_what_we_or_another_aiops_did_is_not_learned(at_work: Bench, began: datetime) -> None:

@@ -73,6 +73,10 @@ def _shown(document: dict[str, Any]) -> RenderableType:
         )
     if document["by_aiops"]:
         rows.append(("own", f"{document['by_aiops']:,} tries were run again by aiops: not learned"))
+    if refused := [f"{one['dag_id']} since {one['since'][:10]}" for one in document["refused"]]:
+        more = f" and {len(refused) - TOP} more" if len(refused) > TOP else ""
+        named = ", ".join(refused[:TOP]) + more
+        rows.append(("no right", f"{named}: read as soon as this login may"))
     rows += [("not read", f"{one['tries']:,} tries: {one['reason']}") for one in document["unread"]]
     rows += [
         ("answers" if not n else "", _answer(one)) for n, one in enumerate(document["answers"])
