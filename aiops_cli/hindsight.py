@@ -122,7 +122,7 @@ class _Record:
             self.own[brief.incident_id] = brief
             self._briefs.setdefault(brief.fingerprint, []).append(brief)
         self._lessons: dict[str, list[Lesson]] = {}
-        for lesson in store.lessons(store.lesson_counts()):
+        for lesson in knowledge.lessons_of(store.lesson_counts()):
             self._lessons.setdefault(lesson.signature.fingerprint, []).append(lesson)
         self._first_put = store.first_put()
         self._found: dict[tuple[str, str], tuple[Match, ...]] = {}

@@ -25,6 +25,7 @@ from knowledge.records import (
 )
 from knowledge.stores.memory import MemoryStore
 from tests.builders import NOW, entry, grant, incident, signature, vouch
+from tests.samples import lesson
 
 DAY = timedelta(days=1)
 WIDE = Limits(999, 999, 999)
@@ -102,6 +103,28 @@ def past() -> Past:
 
 def test_nothing_seen_is_nothing_done(past: Past) -> None:
     assert past.look() == Hindsight(NOW - 30 * DAY, 0)
+
+
+@pytest.mark.parametrize("machines", [(), ("svc-*",)])
+def test_what_a_named_machine_ran_again_is_no_evidence_for_a_grant(
+    past: Past, machines: tuple[str, ...]
+) -> None:
+    past.knowledge.machine_logins = machines
+    first = past.failed()
+    past.store.record(
+        Decision(first.id, "superseded", past.at, "aiops"),
+        (vouch(fingerprint=first.signature.fingerprint, at=past.at),),
+    )
+    where = {name: getattr(first, name) for name in ("instance", "dag_id", "run_id", "task_id")}
+    own = {"map_index": -1, "try_number": 1, "signature": first.signature, "by": "svc-retry"}
+    when = dict.fromkeys(("failed_at", "at", "ended_at", "seen_at"), past.at)
+    past.store.add_lessons([lesson(0, **when, **where, **own)])
+    past.known(kind="history")
+    past.at += 3 * DAY
+    past.failed()
+    past.at += DAY
+    found = past.look(since=2 * DAY)
+    assert (len(found.acts), found.left) == ((0, {"evidence": 1}) if machines else (1, {}))
 
 
 def test_what_was_learnt_later_is_not_known_before(past: Past) -> None:
