@@ -86,6 +86,7 @@ def brief(
         "run_id": f"run{number}",
         "task_id": "load",
         "failed_at": failed,
+        "seen_at": failed,
         "fingerprint": short_hash(what),
         "error_class": what.split(":")[0],
         "headline": what,

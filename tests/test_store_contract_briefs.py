@@ -44,6 +44,7 @@ def test_a_brief_has_what_its_case_has(store: Store) -> None:
         run_id=one.run_id,
         task_id="t0",
         failed_at=NOW,
+        seen_at=one.seen_at,
         fingerprint=one.signature.fingerprint,
         error_class="ConnectionError",
         headline=one.signature.headline,

@@ -11,10 +11,11 @@ from knowledge.errors import (
     EmbedderMismatch,
     NotFound,
 )
-from knowledge.records import Candidate
+from knowledge.records import Candidate, EntryVersion
 from knowledge.stores import PutCounts, Store, VectorSpace
 from tests.samples import (
     DAY,
+    HOUR,
     NOW,
     SPACE,
     embedded,
@@ -145,6 +146,27 @@ def test_when_an_entry_was_first_put_is_known_of_every_version_and_retired_ones(
     store.retire_entries(["b"], "me", NOW, "old")
     assert store.entry("a").created_at == NOW + DAY
     assert store.first_put() == {"a": NOW, "b": NOW}
+
+
+def test_every_version_is_kept_with_the_time_when_it_was_retired(store: Store) -> None:
+    first, later = (
+        embedded("a", ("A: x", unit(1, 0, 0)), cause=cause, created_at=at)
+        for cause, at in (("one", NOW), ("another", NOW + DAY))
+    )
+    other = embedded("b", ("B: x", unit(1, 0, 0)))
+    gone = embedded("c", ("C: x", unit(1, 0, 0)), retired=True)
+    for one in (first, other, first):
+        store.put_entries([one], SPACE, NOW)
+    store.retire_entries(["a", "b"], "me", NOW + HOUR, "old")
+    store.retire_entries(["b"], "me", NOW + DAY, "again")
+    store.put_entries([later], SPACE, NOW + DAY)
+    store.put_entries([gone], SPACE, NOW + DAY)
+    assert store.versions() == (
+        EntryVersion(replace(first.entry, retired=True), NOW + HOUR),
+        EntryVersion(replace(other.entry, retired=True), NOW + HOUR),
+        EntryVersion(later.entry),
+        EntryVersion(gone.entry, NOW + DAY),
+    )
 
 
 def test_an_entry_is_named_by_a_unique_prefix(store: Store) -> None:

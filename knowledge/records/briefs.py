@@ -35,6 +35,7 @@ class Brief:
     run_id: str
     task_id: str
     failed_at: datetime
+    seen_at: datetime
     fingerprint: str
     error_class: str
     headline: str

@@ -155,6 +155,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryVersion:
+    """An entry as it was once. `entry.retired` says whether this version is, which it was from
+    `retired_at` on."""
+
+    entry: Entry
+    retired_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """An entry that a search brought up, with the index of the symptom that was found, and the
     cosine of its vector to the one that was looked for, where vectors were compared."""

@@ -30,6 +30,7 @@ from knowledge.records import (
     ClaimState,
     Decision,
     Entry,
+    EntryVersion,
     Grant,
     Hold,
     Incident,
@@ -167,6 +168,9 @@ class Store(Protocol):
     ) -> tuple[Entry, ...]:
         """Newest versions, oldest entry (first put) first. `source` is a prefix; `retired`
         includes those."""
+
+    def versions(self) -> tuple[EntryVersion, ...]:
+        """All versions of all entries, the first put first: what was known when."""
 
     def first_put(self) -> Mapping[str, datetime]:
         """When each entry, live or retired, was first put: the earliest `created_at` of its

@@ -208,6 +208,7 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
             run_id=incident.run_id,
             task_id=incident.task_id,
             failed_at=incident.failed_at,
+            seen_at=incident.seen_at,
             fingerprint=incident.signature.fingerprint,
             error_class=incident.signature.error_class,
             headline=incident.signature.headline,

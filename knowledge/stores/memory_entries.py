@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from knowledge.records import Candidate, Entry
+from knowledge.records import Candidate, Entry, EntryVersion
 from knowledge.stores import EmbeddedEntry, PutCounts, Vector, VectorSpace, rows, rules
 from knowledge.tokens import tokenize
 
@@ -38,6 +38,7 @@ class MemoryEntries:
         self._vectors: dict[VectorSpace, dict[int, Vector]] = {}
         self._entries: dict[str, Entry] = {}  # in the order of their first versions
         self._versions: dict[str, int] = {}  # entry id → number of its newest version
+        self._every_version: dict[int, EntryVersion] = {}  # by its number
         self._first_put: dict[str, datetime] = {}
         self._numbers = itertools.count(1)
         self._symptoms = itertools.count(1)
@@ -69,7 +70,8 @@ class MemoryEntries:
             counts["changed" if known else "added"] += 1
             self._forget(one.entry.id)
             self._entries[one.entry.id] = one.entry
-            self._versions[one.entry.id] = next(self._numbers)
+            number = self._versions[one.entry.id] = next(self._numbers)
+            self._every_version[number] = EntryVersion(one.entry, at if one.entry.retired else None)
             first = self._first_put.get(one.entry.id, one.entry.created_at)
             self._first_put[one.entry.id] = min(first, one.entry.created_at)
             if not one.entry.retired:
@@ -125,8 +127,8 @@ class MemoryEntries:
     def retire_entries(
         self,
         ids: Collection[str],
-        by: str,  # noqa: ARG002 (nobody asks the twin who, when and why)
-        at: datetime,  # noqa: ARG002
+        by: str,  # noqa: ARG002 (nobody asks the twin who and why)
+        at: datetime,
         reason: str,  # noqa: ARG002
     ) -> int:
         live = {
@@ -136,8 +138,12 @@ class MemoryEntries:
         }
         for entry_id in live:
             self._forget(entry_id)
-            self._entries[entry_id] = replace(self._entries[entry_id], retired=True)
+            gone = self._entries[entry_id] = replace(self._entries[entry_id], retired=True)
+            self._every_version[self._versions[entry_id]] = EntryVersion(gone, at)
         return len(live)
+
+    def versions(self) -> tuple[EntryVersion, ...]:
+        return tuple(self._every_version.values())
 
     def entries(
         self, *, kind: str | None = None, source: str | None = None, retired: bool = False

@@ -91,7 +91,7 @@ class BriefTables(Tables):
     def _page(self) -> str:
         return f"""
             SELECT i.seq, i.id, i.kind, i.instance, i.dag_id, i.run_id, i.task_id, i.failed_at,
-                i.fingerprint, i.signature, c.state AS claim,
+                i.seen_at, i.fingerprint, i.signature, c.state AS claim,
                 {self._db.json_at("i.context", "duration")} AS duration
             FROM incidents AS i
             LEFT JOIN claims AS c
@@ -154,6 +154,7 @@ def _brief(
         run_id=row["run_id"],
         task_id=row["task_id"],
         failed_at=rows.parse_time(row["failed_at"]),
+        seen_at=rows.parse_time(row["seen_at"]),
         fingerprint=row["fingerprint"],
         error_class=signature["error_class"],
         headline=signature["headline"],

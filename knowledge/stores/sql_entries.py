@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from knowledge.records import Candidate, Entry, Symptom
+from knowledge.records import Candidate, Entry, EntryVersion, Symptom
 from knowledge.stores import EmbeddedEntry, PutCounts, Vector, VectorSpace, rows, rules
 from knowledge.stores.engine import LAST, Engine
 from knowledge.stores.rows import Row, time_text
@@ -319,6 +319,17 @@ class EntryTables(AuditTables):
                 },
             )
         return tuple(map(rows.read_entry, found))
+
+    def versions(self) -> tuple[EntryVersion, ...]:
+        with self._db.read():
+            found = self._db.rows(
+                "SELECT e.*, r.at AS retired_at, r.at IS NOT NULL AS retired FROM entries AS e "
+                "LEFT JOIN retirements AS r ON r.entry = e.seq ORDER BY e.seq"
+            )
+        return tuple(
+            EntryVersion(rows.read_entry(row), rows.optional_parse_time(row["retired_at"]))
+            for row in found
+        )
 
     def first_put(self) -> Mapping[str, datetime]:
         with self._db.read():
