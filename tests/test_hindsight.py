@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from aiops_cli import config
 from aiops_cli.hindsight import Hindsight, look_back
 from knowledge.base import KnowledgeBase
 from knowledge.embedders import BuiltinEmbedder
+from knowledge.errors import ModelUnavailable
 from knowledge.records import (
     Decision,
     DecisionKind,
     Entry,
     Incident,
+    Lesson,
     Limits,
     Outcome,
     OutcomeName,
@@ -256,6 +258,94 @@ def test_an_entry_that_forbids(past: Past) -> None:
     past.failed()
     past.known(id="no", safe_to_retry=False, created_at=NOW - DAY)
     assert past.look().left["rerun_safe"] == 1
+
+
+SAFE = {"tags": ["aiops:rerun-safe"]}
+
+
+def learned_from_airflow(past: Past, seen_at: datetime) -> None:
+    """In Airflow somebody ran the failure of `Past.failed` again, which ended it."""
+    lesson = Lesson(
+        *("prod", "orders_etl", "by_hand", "load", -1, 1, NOW, signature(), "person"),
+        *(NOW + timedelta(minutes=5), "fixed", seen_at, "retry"),
+        ended_at=NOW + timedelta(minutes=9),
+    )
+    past.store.add_lessons([lesson])
+
+
+@pytest.mark.parametrize(("known", "acts"), [(True, 1), (False, 0)])
+def test_what_airflow_taught_by_then_is_evidence(past: Past, known: bool, acts: int) -> None:
+    past.known(kind="history", created_at=NOW)
+    past.at = NOW + 2 * DAY
+    learned_from_airflow(past, past.at - DAY if known else past.at + DAY)
+    past.failed(context=SAFE)
+    found = past.look()
+    assert len(found.acts) == acts
+    assert found.left == ({} if known else {"evidence": 1})
+
+
+def test_what_airflow_taught_may_have_come_back(past: Past) -> None:
+    """As the gate has it: what came back twice within a day speaks against the action."""
+    past.known(kind="history", created_at=NOW - DAY)
+    learned_from_airflow(past, NOW + timedelta(minutes=10))
+    for relapses in ({}, {"evidence": 1}):
+        past.at += timedelta(hours=1)
+        past.decided(past.failed(context=SAFE), "relapsed")
+        found = past.look()
+        assert (len(found.acts), found.left) == (1, relapses)
+
+
+def test_an_answer_that_was_said_again_is_known_since_it_was_first_said(past: Past) -> None:
+    past.learnt()
+    past.failed()
+    past.at += DAY
+    past.known(kind="incident", source="again", cause="another cause", created_at=past.at)
+    assert len(past.look().acts) == 1
+
+
+def test_an_answer_that_was_retired_since_is_left_out(past: Past) -> None:
+    past.learnt()
+    past.failed()
+    past.store.retire_entries(["entry-retry"], "ana", past.at, "wrong")
+    assert past.look().left == {"similarity": 2}
+
+
+def test_a_yes_counts_until_its_act_came_back(past: Past) -> None:
+    first = past.learnt()
+    past.failed()
+    past.at += timedelta(hours=1)
+    made = past.store.case(first.id).decision
+    assert made is not None
+    past.store.add_outcome(Outcome(first.id, made.seq, past.at, "relapsed"))
+    past.at += timedelta(hours=1)
+    past.failed()
+    found = past.look()
+    assert len(found.acts) == 1
+    assert found.left == {"similarity": 1, "rerun_safe": 1}
+
+
+LONGER = (
+    "OperationalError: could not connect to the server at {}: is it running there on port 5432?"
+)
+
+
+def test_what_answers_a_similar_failure_counts(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (signature(LONGER.format(host)) for host in ("db-orders-1", "db-orders-2"))
+    past.known(symptoms=(Symptom(one.text, one),), created_at=NOW - DAY)
+    past.decided(past.failed(signature=one, context=SAFE))
+    past.at += timedelta(hours=1)
+    past.failed(signature=other, context=SAFE)
+    found = past.look()
+    assert [act.incident.signature for act in found.acts] == [other]
+    assert (found.left, found.unheard) == ({"evidence": 1}, "")
+
+    def away(_texts: object) -> list[Any]:
+        raise ModelUnavailable("nomic", "no answer in 5 s")
+
+    monkeypatch.setattr(past.knowledge.embedder, "embed", away)
+    found = past.look()
+    assert found.acts == ()
+    assert (found.left, found.unheard) == ({"evidence": 1, "similarity": 1}, "no answer in 5 s")
 
 
 def test_a_failure_without_a_signature_is_like_no_other(past: Past) -> None:
