@@ -275,14 +275,14 @@ def test_the_next_shift_is_told_what_waits_what_happened_and_what_is_held(cli: C
     cli.ok("note", waiting, "`rm -rf` is not the answer")
     cli.ok("hold", "sales", "1h")
     cli.ok("pause")
-    doc = cli.ok("handover", "--json").json
+    doc = cli.ok("handover", "--since=2d", "--json").json
     assert [one["incident"] for one in doc["waiting"]] == [waiting]
     assert [one["incident"] for one in doc["happened"]] == [mended]
     assert [one["target"] for one in doc["holds"]] == ["sales"]
     assert doc["paused"] is True
-    text = cli.ok("handover").out
+    text = cli.ok("handover", "--since=2d").out
     assert text.index("WAITS FOR A PERSON: 1") < text.index("HAPPENED: 1") < text.index("HELD: 1")
-    markdown = cli.ok("handover", "--markdown").out
+    markdown = cli.ok("handover", "--since=2d", "--markdown").out
     assert "## Waits for a person (1)" in markdown
     assert "`'rm -rf' is not the answer`" in markdown
 

@@ -173,7 +173,7 @@ def test_a_yes_from_elsewhere_outvotes_nobody(
         added(store, one)
         for place, safe in enumerate(words):
             word = Vouch("default", "orders_etl", "t0", None, safe, "me", NOW + place * MINUTE)
-            store.record(decision(one, "reject"), [word])
+            store.record(decision(one, action="none"), [word])
     moved(source, target)
     found = target.store.vouches("default", "orders_etl", "t0")
     assert [vouch.safe for vouch in found] == stands

@@ -374,14 +374,21 @@ class TestAlone:
         at_work.finish(row)
         assert [case.outcome for case in at_work.watch("auto")] == ["fixed"]
 
-    def test_soon_after_too_and_the_comeback_is_told(self, at_work: Bench) -> None:
+    @pytest.mark.parametrize(
+        ("tags", "status"), [([], "pending"), (["aiops:rerun-safe"], "acting")]
+    )
+    def test_soon_after_only_where_a_tag_says_so_and_the_comeback_is_told(
+        self, at_work: Bench, tags: list[str], status: str
+    ) -> None:
+        """The yes of an approval falls with the act that it was given to."""
+        at_work.server.add_dag("orders", {"load": []}, tags=tags)
         self.proven(at_work)
         at_work.grant()
         at_work.clock.advance(minutes=10)
         at_work.server.add_failure(
             "orders", "load", run_id="next", events=[REFUSED], ended=at_work.clock.now()
         )
-        assert [case.status for case in at_work.watch("auto")] == ["acting"]
+        assert [case.status for case in at_work.watch("auto")] == [status]
         first = next(c for c in at_work.store.cases() if c.incident.run_id == RUN)
         assert first.outcome == "relapsed"
 
