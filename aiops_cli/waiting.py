@@ -14,7 +14,8 @@ import time
 
 
 def wait(seconds: float) -> None:
-    """Sleep. A signal's handler runs at once, and what it raises ends the sleep."""
+    """Sleep. A signal's handler runs at once, and ends the sleep: by what it raises, or, should it
+    raise nothing, early."""
     alone = threading.current_thread() is threading.main_thread()
     if (
         not alone or sys.platform == "win32"
@@ -43,7 +44,9 @@ def _wait(terminal: int | None, seconds: float | None) -> None:
             left = None if until is None else max(0.0, until - time.monotonic())
             ready = select.select(waited_for, [], [], left)[0]
             if woken in ready:
-                os.read(woken, 512)  # the handler has run by now; what it did not raise is no end
+                os.read(woken, 512)  # the handler has run by now
+                if terminal is None:
+                    return
             if terminal in ready or left == 0:
                 return
     finally:

@@ -22,7 +22,7 @@ from aiops_cli import capture, tally
 from tests.cli import Cli
 from tests.desk import REFUSED
 from tests.test_interrupts import terminal
-from tests.test_watch_outage import watching
+from tests.test_watch_outage import stop, watching
 
 SECONDS = 30  # far more than anything here takes
 SAMPLE = re.compile(r'^[a-z_]+\{([a-z_]+="(?:[^"\\]|\\.)*",?)*\} [0-9]+(\.[0-9]+)?$')
@@ -170,6 +170,36 @@ def test_sigterm_ends_a_watch_well(cli: Cli) -> None:
     assert waits == [30]
     assert log(said.err)[-1]["by"] == "SIGTERM"
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+class Unheard:
+    """SIGTERM comes while Python clears this away: what its handler raises there is dropped."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("when", ["in a pass", "while it waits"])
+def test_a_sigterm_that_python_drops_ends_a_watch_all_the_same(cli: Cli, when: str) -> None:
+    dropped: list[Any] = []
+    cli.monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+    poll = capture.poll
+
+    def drop() -> None:
+        Unheard()
+
+    def polled(*args: Any, **options: Any) -> Any:
+        drop()
+        return poll(*args, **options)
+
+    if when == "in a pass":
+        cli.monkeypatch.setattr(capture, "poll", polled)
+    # A clock that does not end a watch of itself, should this fail.
+    waits = watching(cli, {1: drop if when != "in a pass" else stop, 2: stop})
+    said = cli.run("watch")
+    assert len(dropped) == 1
+    assert len(waits) == (when == "while it waits")
+    assert said.code == 0
 
 
 def test_a_single_pass_that_is_ended_is_not_whole(cli: Cli) -> None:

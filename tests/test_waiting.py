@@ -69,6 +69,22 @@ def test_signals_at_any_moment_end_a_wait() -> None:
             child.kill()
 
 
+def test_a_signal_whose_handler_raises_nothing_ends_a_wait_early() -> None:
+    """What it raised may have been dropped: who waited looks for themselves."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    began = time.monotonic()
+    try:
+        waiting.wait(SECONDS)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1]
+    assert time.monotonic() - began < SECONDS
+
+
 def test_other_threads_wait_too() -> None:
     thread = threading.Thread(target=waiting.wait, args=(0.01,))
     thread.start()

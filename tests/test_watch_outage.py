@@ -11,12 +11,14 @@ import apsw
 import psycopg
 import pytest
 
+from aiops_cli import services
 from knowledge.stores import sqlite_engine
 from tests.airflow_server import Fault
 from tests.airflow_world import Request
 from tests.cli import Cli
 from tests.desk import REFUSED
 from tests.postgres_database import Database
+from tests.test_cli_kb_move import Letters
 
 GONE = "nothing is done until it can be used again"
 BACK = "the knowledge base can be used again"
@@ -142,3 +144,23 @@ def test_nothing_is_done_while_it_is_away(cli: Cli, outage: Outage) -> None:
     assert len(cli.cleared()) - len(before) <= 1
     cli.ok("watch", "--once", "--auto")
     assert cli.cleared()[len(before) :].count(["load"]) <= 1
+
+
+def test_another_embedder_ends_the_watch_with_a_word(cli: Cli) -> None:
+    """Somebody runs `aiops kb reindex` with another embedder while it watches."""
+    prom = cli.home / "aiops.prom"
+
+    def reindexed() -> None:
+        own = services.embedder
+        with cli.monkeypatch.context() as patch:
+            patch.setattr(services, "embedder", lambda *_: Letters())
+            cli.ok("kb", "reindex")
+        assert services.embedder is own
+        cli.server.add_failure("orders", "load", events=[REFUSED], ended=cli.clock.now())
+
+    waits = watching(cli, {1: reindexed})
+    said = cli.run("watch", "--metrics-file", str(prom))
+    assert waits == [30]
+    said.refused(4, "holds vectors of letters", "AIOPS_EMBEDDER=letters", "this watch ends")
+    assert 'result="knowledge_base"} 1' in prom.read_text()
+    assert cli.cleared() == []

@@ -15,7 +15,7 @@ import typer
 
 from aiops_cli.commands import settings, watch_ops
 from aiops_cli.errors import AirflowError, UsageError
-from knowledge.errors import StoreUnusable
+from knowledge.errors import EmbedderMismatch, StoreUnusable
 from knowledge.redact import clean
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def watch(
     notifier = services.notifier(chosen)
     try:
         with ExitStack() as stack:
-            stack.enter_context(watch_ops.ended_by_sigterm())
+            ending = stack.enter_context(watch_ops.ended_by_sigterm())
             # One slow model never blocks polling or settling: its answers count from a later
             # pass on.
             desks = stack.enter_context(services.desks(several, asks="background"))
@@ -97,12 +97,18 @@ def watch(
                     port=metrics_port,
                     files=(metrics_file, heartbeat_file),
                     teller=None if notifier is None else Teller(notifier, warn),
+                    ending=ending,
                 )
             )
-            if once:
-                _once(report, warn)
-            else:
-                _forever(report, warn)
+            try:
+                if once:
+                    _once(report, warn)
+                else:
+                    _forever(report, warn)
+            except EmbedderMismatch as error:
+                # Somebody ran `kb reindex`: to wait is no help, settings are read at the start.
+                report.without_knowledge(error.message)
+                raise EmbedderMismatch(f"{error.message}: this watch ends", error.hint) from error
             waiting = exit_code and any(
                 desk.knowledge.store.cases(
                     status=["pending", "needs_human"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import re
 import signal
 import sys
@@ -15,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from aiops_cli.atomic import whole_file
 from aiops_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,20 +25,34 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM. Whatever is safe to interrupt by Ctrl-C is safe to end by this."""
 
 
+class Ending:
+    """Whether SIGTERM has come. Python drops what a handler raises while it clears an object away
+    or calls back from C, so a loop asks once more."""
+
+    come = False
+
+    def check(self) -> None:
+        """Raises Terminated."""
+        if self.come:
+            raise Terminated
+
+
 @contextlib.contextmanager
-def ended_by_sigterm() -> Iterator[None]:
+def ended_by_sigterm() -> Iterator[Ending]:
     """SIGTERM raises Terminated, once: what is then under way comes to its end."""
+    ending = Ending()
     if threading.current_thread() is not threading.main_thread():  # Python takes none elsewhere
-        yield
+        yield ending
         return
 
     def end(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ending.come = True
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, end)
     try:
-        yield
+        yield ending
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -142,10 +156,5 @@ def _address(where: str) -> tuple[str, int]:
 def write_figures(path: Path, text: str) -> None:
     """Write the file whole or not at all: its reader (node_exporter) may come at any time, and
     is another user. Raises OSError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.chmod(0o644)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path, mode=0o644) as out:
+        out.write(text)

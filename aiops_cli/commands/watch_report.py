@@ -21,7 +21,7 @@ from aiops_cli.watch import one_pass
 from knowledge.errors import StoreUnusable
 
 if TYPE_CHECKING:
-    from aiops_cli.commands.watch_ops import Figures, JsonLog
+    from aiops_cli.commands.watch_ops import Ending, Figures, JsonLog
     from aiops_cli.examine import Desk
     from aiops_cli.live import Line
     from aiops_cli.respond import Warn
@@ -48,6 +48,7 @@ class Report:
     metrics_file: Path | None
     heartbeat_file: Path | None
     tallies: Mapping[str, Tally]
+    ending: Ending
     lately: Lately = field(default_factory=Lately)
     short: Mapping[str, str] = field(default_factory=dict)
     draw: Callable[[], None] | None = None
@@ -92,7 +93,9 @@ class Report:
         self._shown()
         slices = ceil(seconds / LOOK) if woken else 1
         for _ in range(slices):
+            self.ending.check()
             clock.sleep(seconds / slices)
+            self.ending.check()
             if woken and woken(clock.now()):
                 return
 
@@ -208,12 +211,13 @@ def reporting(
     port: str | None,
     files: tuple[Path | None, Path | None],
     teller: Teller | None,
+    ending: Ending,
 ) -> Iterator[Report]:
     """With `live`, a view where stdout is a terminal. `files` are those of the figures and of the
     heartbeat. Raises UsageError for a port that cannot be served on."""
     figures = watch_ops.Figures()
     tallies = {desk.instance: Tally(desk.instance, desk.settings.mode) for desk in desks}
-    report = Report(desks, warn, log, json, teller, figures, *files, tallies)
+    report = Report(desks, warn, log, json, teller, figures, *files, tallies, ending)
     with watch_ops.served(figures, port):
         if live and (out := console()).is_terminal and not out.is_dumb_terminal:
             with _live(report):
