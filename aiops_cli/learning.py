@@ -52,6 +52,7 @@ ROWS = 200  # of the event log that are read of one task instance
 TASKS_KEPT = 64  # of which it is kept what ran above them: instances of one task come together
 
 NO_ERROR = "its log names no error"
+NO_RIGHT = "this login may not read all of its DAG"
 
 Tick = Callable[[int, int | None], None]
 Above = Callable[[str, str, str], datetime | None]  # `began_above` by DAG, run and task
@@ -213,6 +214,9 @@ def _jobs(
     for live in desk.airflow.troubled(since=begin, until=end, dag_id=dag):
         if live.state == "failed" and live.try_number == 1:  # nothing came after it
             learned.take(Reading(never=1))
+            continue
+        if live.ref.dag_id in learned.refused:  # rights are given by DAG
+            learned.take(Reading(unread=Counter([NO_RIGHT])))
             continue
         ids = _ids(desk.instance, live)
         known = {ids[one] for one in store.known_lessons(ids)}

@@ -271,7 +271,8 @@ def forbidden(at_work: Bench, began: datetime) -> list[datetime]:
     at_work.server.fault("GET .*/secret/.*/logs", status=403, body=b'{"detail":"no"}', times=99)
     learned = walk(at_work)
     assert [one.dag_id for one in lessons(at_work)] == ["orders"] * 3
-    assert learned.unread.total() == 3
+    assert (learned.unread.total(), learned.unread[learning.NO_RIGHT]) == (3, 2)
+    assert asked_of(at_work, "secret", "/tries") == 1, "once is enough to know"
     (since,) = learned.refused.values()
     assert since <= failed[0] < since + DAY
     at_work.server.requests.clear()
