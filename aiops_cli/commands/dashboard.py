@@ -92,7 +92,12 @@ def dashboard(
     talk.print(f"http://{shown}:{port} (Ctrl-C ends it)", soft_wrap=True)
     # To judge a page of another site it would ask a server on the internet for our own address.
     net_util.get_external_ip = lambda: None
-    given = {"instance": ctx.obj.instance, "read_only": read_only, "user_header": user_header}
+    given = {
+        "instance": ctx.obj.instance,
+        "read_only": read_only,
+        "user_header": user_header,
+        "public_host": public_host,
+    }
     cli.main(
         ["run", str(SCRIPT), *_flags(host, port, public_host), "--", json.dumps(given)],
         standalone_mode=False,

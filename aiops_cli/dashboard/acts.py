@@ -12,13 +12,17 @@ from datetime import timedelta
 from typing import Any
 
 from aiops_cli import decide, respond, services
+from aiops_cli.commands import typed
+from aiops_cli.commands.deeds import AT_ONCE
 from aiops_cli.config import Settings
 from aiops_cli.decide import UNDECIDED, Proposal
-from aiops_cli.errors import Refused
+from aiops_cli.errors import AiopsError, AirflowAuth, AirflowUnreachable, Refused
+from aiops_cli.examine import Desk
 from aiops_cli.incidents import Plan
+from aiops_cli.pace import ahead
 from knowledge.base import symptom
-from knowledge.errors import ModelUnavailable
-from knowledge.records import Brief, Case, Entry, Match, Status
+from knowledge.errors import DoorClosed, KnowledgeError, ModelUnavailable, StoreUnusable
+from knowledge.records import Brief, Case, Entry, Line, Match, Status, Story
 
 PAGE = 20  # incidents or entries
 
@@ -45,10 +49,20 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """One page of incidents, the shortest prefixes of their ids, and whether there are more."""
+class ShownStorm:
+    """What a person looks at before saying yes to many at once: what would be done, and, by name,
+    what cannot be done and why."""
 
-    cases: tuple[Case, ...]
+    shown: tuple[Shown, ...]
+    refused: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One page of incidents, the shortest prefixes of their ids and of their groups', and whether
+    there are more."""
+
+    lines: tuple[Line, ...]
     short: Mapping[str, str]
     more: bool
 
@@ -72,23 +86,28 @@ def incidents(
     dag: str = "",
     since: timedelta | None = None,
     snoozed: bool | None = None,
+    together: int | None = None,
     page: int = 0,
 ) -> Listed:
-    """The newest failures first; no more is read than what comes before the end of the page."""
-    end = (page + 1) * PAGE
+    """The newest failures first, of which no more are read than the page shows. Of a group of
+    which at least `together` fit, one stands for all."""
     start = None if since is None else services.SystemClock().now() - since
     with services.store(settings) as store:
-        cases = store.cases(
+        lines = store.lines(
             status=statuses,
             instance=instance,
             dag=dag or None,
             since=start,
             snoozed=snoozed,
-            limit=end + 1,
+            together=together,
+            limit=PAGE + 1,
+            offset=page * PAGE,
         )
-        shown = cases[page * PAGE : end]
-        short = store.shortest_prefixes([case.incident.id for case in shown])
-    return Listed(shown, short, more=len(cases) > end)
+        shown = lines[:PAGE]
+        groups = {line.case.incident.group for line in shown if line.count > 1}
+        ids = [line.case.incident.id for line in shown]
+        short = store.shortest_prefixes([*ids, *filter(None, groups)])
+    return Listed(shown, short, more=len(lines) > PAGE)
 
 
 def waiting_count(settings: Settings, instance: str | None) -> int:
@@ -101,6 +120,22 @@ def waiting_count(settings: Settings, instance: str | None) -> int:
 def incident(settings: Settings, id_: str) -> Case:
     with services.store(settings) as store:
         return store.case(id_)
+
+
+def told(settings: Settings, id_: str) -> tuple[Case, Story]:
+    """An incident with everything that was ever written of it."""
+    with services.store(settings) as store:
+        case = store.case(id_)
+        return case, store.story(case.incident.id)
+
+
+def storm(settings: Settings, group: str) -> Listed:
+    """Those of a group that wait for a person, newest first; of very many the newest AT_ONCE."""
+    with services.store(settings) as store:
+        found = store.cases(group=group, status=UNDECIDED, limit=AT_ONCE + 1)
+        waiting = found[:AT_ONCE]
+        short = store.shortest_prefixes([case.incident.id for case in waiting])
+    return Listed(tuple(map(Line, waiting)), short, more=len(found) > AT_ONCE)
 
 
 def briefs(settings: Settings, since: timedelta, instance: str | None) -> tuple[Brief, ...]:
@@ -139,31 +174,74 @@ def entry(settings: Settings, id_: str) -> tuple[Entry, Mapping[str, int]]:
 def plan(settings: Settings, id_: str, edit: Edit) -> Shown:
     """What saying yes would do now. Nothing is done or written, but that Airflow is asked."""
     case = incident(settings, id_)
-    proposed = decide.proposal(case, edit.action, edit.params, edit.cause)
-    if proposed.action == "none":
-        return Shown(case.incident.id, edit, proposed, None)
     with services.desk(_of(settings, case)) as desk:
+        return _plan(desk, case, edit)
+
+
+def plan_storm(settings: Settings, cases: Sequence[Case]) -> ShownStorm:
+    """What saying yes to all of them would do now. Nothing is done or written. Raises what would
+    be the same for all."""
+    shown, refused = [], []
+    with services.desk(_of(settings, cases[0])) as desk:
+        looked = ahead(cases, lambda case: _plan(desk, case, Edit()), desk.settings.concurrency)
+        for case, ready in looked:
+            try:
+                shown.append(ready.result())
+            except (AirflowUnreachable, AirflowAuth):
+                raise
+            except AiopsError as error:
+                refused.append((case.incident.id, error.message))
+    return ShownStorm(tuple(shown), tuple(refused))
+
+
+def _plan(desk: Desk, case: Case, edit: Edit) -> Shown:
+    proposed = decide.proposal(case, edit.action, edit.params, edit.cause)
+    made = None
+    if proposed.action != "none":
         made = respond.preview(desk, case.incident, proposed.action, proposed.params, dry_run=True)
     return Shown(case.incident.id, edit, proposed, made)
 
 
 def approve(settings: Settings, shown: Shown) -> Case:
     """Do what was shown. Raises Refused where that is not what would be done now."""
-    id_ = shown.incident
-    with services.desk(_of(settings, incident(settings, id_))) as desk:
-        case = desk.knowledge.store.case(id_)
-        edit = shown.edit
-        proposed = decide.proposal(case, edit.action, edit.params, edit.cause)
-        if proposed != shown.proposed:
-            raise Refused(
-                f"the diagnosis of {id_} has changed since this page was shown: nothing was done",
-                "look at the new one and decide again",
-            )
-        return decide.approve(desk, case, proposed, shown.plan, edit.rerun_safe)
+    may_decide(settings)
+    with services.desk(_of(settings, incident(settings, shown.incident))) as desk:
+        return _approve(desk, shown)
+
+
+def approve_storm(settings: Settings, shown: Sequence[Shown]) -> list[tuple[str, str]]:
+    """Do what was shown, one after the other, as `aiops approve` does with a group: by id what
+    came of each. One that is refused keeps none of the others; without Airflow or the knowledge
+    base the rest is left as it is."""
+    may_decide(settings)
+    told: list[tuple[str, str]] = []
+    with services.desk(_of(settings, incident(settings, shown[0].incident))) as desk:
+        for one in shown:
+            try:
+                told.append((one.incident, typed.begun(_approve(desk, one))))
+            except (AirflowUnreachable, AirflowAuth, StoreUnusable) as error:
+                told.append((one.incident, f"{error.message}; the others were not tried"))
+                break
+            except (AiopsError, KnowledgeError) as error:
+                told.append((one.incident, error.message))
+    return told
+
+
+def _approve(desk: Desk, shown: Shown) -> Case:
+    id_, edit = shown.incident, shown.edit
+    case = desk.knowledge.store.case(id_)
+    proposed = decide.proposal(case, edit.action, edit.params, edit.cause)
+    if proposed != shown.proposed:
+        raise Refused(
+            f"the diagnosis of {id_} has changed since this page was shown: nothing was done",
+            "look at the new one and decide again",
+        )
+    return decide.approve(desk, case, proposed, shown.plan, edit.rerun_safe)
 
 
 def reject(settings: Settings, id_: str, reason: str, cause: str) -> Case:
     """A cause is remembered as the answer: a person has to fix it."""
+    may_decide(settings)
     with services.knowledge_base(settings) as knowledge:
         return decide.reject(
             knowledge,
@@ -176,10 +254,26 @@ def reject(settings: Settings, id_: str, reason: str, cause: str) -> Case:
         )
 
 
+def reject_storm(settings: Settings, ids: Sequence[str], reason: str) -> list[tuple[str, str]]:
+    """By id what came of each."""
+    may_decide(settings)
+    decide.reason_given(reason)
+    told = []
+    for id_ in ids:
+        try:
+            reject(settings, id_, reason, "")
+        except (Refused, DoorClosed) as error:
+            told.append((id_, error.message))
+        else:
+            told.append((id_, "rejected"))
+    return told
+
+
 def remember(
     settings: Settings, id_: str, *, cause: str, action: str, params: Mapping[str, Any]
 ) -> Entry:
     """Store what this failure is, without acting on it."""
+    may_decide(settings)
     with services.knowledge_base(settings) as knowledge:
         return decide.remember(
             knowledge,
@@ -193,9 +287,16 @@ def remember(
 
 def retire(settings: Settings, id_: str, reason: str) -> bool:
     """False where it was retired already."""
+    may_decide(settings)
     with services.store(settings) as store:
         now = services.SystemClock().now()
         return bool(store.retire_entries([id_], settings.user, now, decide.reason_given(reason)))
+
+
+def may_decide(settings: Settings) -> None:
+    """Raises Refused for who may only look, whatever a page offered them."""
+    if settings.read_only:
+        raise Refused("here nothing can be decided: it is read only", "decide in a terminal")
 
 
 def _of(settings: Settings, case: Case) -> Settings:

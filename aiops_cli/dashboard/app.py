@@ -1,7 +1,15 @@
-"""What Streamlit runs anew for every look and every click."""
+"""What Streamlit serves: the pages, behind the guard."""
 
+import json
 import sys
+from pathlib import Path
 
-from aiops_cli.dashboard.frame import show
+from starlette.middleware import Middleware
+from streamlit.starlette import App
 
-show(sys.argv[1])
+from aiops_cli.dashboard.guard import Guard
+
+app = App(
+    Path(__file__).with_name("script.py"),
+    middleware=[Middleware(Guard, public_host=json.loads(sys.argv[1])["public_host"])],
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -43,6 +43,7 @@ class Access:
     instance: str | None = None
     read_only: bool = False
     user_header: str | None = None
+    public_host: str | None = None  # for the guard
 
 
 def show(given: str) -> None:
@@ -85,18 +86,25 @@ def visitor_of(access: Access) -> Visitor:
     settings = _settings(access.instance)
     user, why_not = settings.user, ""
     if access.user_header is not None:
-        user = name_of(st.context.headers.get(access.user_header))
+        named = st.context.headers.get_all(access.user_header)
+        user = name_of(named)
         if not user:
-            why_not = f"nothing can be decided here: no {access.user_header} came with the request"
+            came = "several" if len(named) > 1 else "no"
+            why_not = (
+                f"nothing can be decided here: {came} {access.user_header} came with the request"
+            )
     if access.read_only or settings.read_only:
         why_not = "read only"
     chosen = replace(settings, user=user or "nobody", read_only=bool(why_not))
     return Visitor(chosen, access.instance, why_not)
 
 
-def name_of(header: str | None) -> str:
-    """The name as the audit log keeps it; "" where there is none."""
-    return " ".join(clean(header or "").split())[:LONGEST_NAME]
+def name_of(headers: Sequence[str]) -> str:
+    """The name as the audit log keeps it; "" where there is none, or more than one: then the
+    proxy has left what a browser sent beside its own."""
+    if len(headers) != 1:
+        return ""
+    return " ".join(clean(headers[0]).split())[:LONGEST_NAME]
 
 
 def _told(visitor: Visitor) -> str:

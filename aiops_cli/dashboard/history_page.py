@@ -55,11 +55,11 @@ def show(visitor: Visitor) -> None:
             since=SINCE[since or "ever"],
             page=st.session_state.get(PAGE, 0),
         )
-        if not listed.cases:
+        if not listed.lines:
             strong("empty", "No incident fits.")
             small("empty", "Look further back, or leave a filter out.")
-        for case in listed.cases:
-            row = values.row(case, listed.short[case.incident.id])
-            if opened(row.incident, row.name, (row.what, row.told)):
-                incident_view.look_at(row.incident)
+        for line in listed.lines:
+            row = values.row(line.case, listed.short[line.case.incident.id])
+            if opened(row.id, row.name, (row.what, row.told)):
+                incident_view.look_at(row.id)
         page_turn(PAGE, listed.more)

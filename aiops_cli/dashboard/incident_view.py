@@ -10,9 +10,21 @@ import streamlit as st
 from aiops_cli import decide
 from aiops_cli.actions import CATALOGUE
 from aiops_cli.commands import typed
-from aiops_cli.dashboard import acts, values
+from aiops_cli.dashboard import acts, story, values
 from aiops_cli.dashboard.acts import Edit, Shown
-from aiops_cli.dashboard.parts import Visitor, flash, guarded, labelled, problem, small, strong
+from aiops_cli.dashboard.parts import (
+    Visitor,
+    code,
+    flash,
+    guarded,
+    labelled,
+    plain_text,
+    pressed_unseen,
+    problem,
+    small,
+    strong,
+    table,
+)
 from aiops_cli.errors import AiopsError
 from aiops_cli.published import incident_document
 from aiops_cli.render import task_name
@@ -21,7 +33,7 @@ from knowledge.records import Case
 
 REFRESH = 5  # seconds, of the line that tells how it stands
 
-_SHOWN = "shown"  # of the incident that is looked at
+_SHOWN = "shown"  # the plan that is looked at, with the state of the incident it was made for
 _SAFE = {
     "this task, after this failure": None,
     "this task, whatever fails": True,
@@ -32,40 +44,46 @@ _SAFE = {
 def look_at(id_: str) -> None:
     """Go to an incident; its plan is made anew."""
     st.session_state.pop(_SHOWN, None)
+    st.query_params.clear()
     st.query_params["incident"] = id_
     st.rerun()
 
 
 def show(visitor: Visitor, id_: str) -> None:
-    case = acts.incident(visitor.settings, id_)
+    case, written = acts.told(visitor.settings, id_)
     id_ = case.incident.id
     doc = incident_document(case)
     strong("name", values.one_line(task_name(doc)))
-    _standing(visitor, id_, values.state(case))
+    kept = _kept(id_)
+    _standing(visitor, id_, values.state(case) if kept is None else kept[0])
     labelled("fact", values.facts(doc))
     st.subheader("What failed")
-    st.text(values.what(doc))
+    plain_text(values.what(doc))
     notice = case.incident.excerpt.notice
     if notice:
         small("notice", notice)
     if case.incident.excerpt.text:
         lines = values.log_lines(case)
-        st.code(lines, language=None, wrap_lines=True, height=_height(lines))
+        code(lines, _height(lines))
     st.subheader("What it is")
     labelled("diagnosed", values.diagnosed(doc))
     like = values.matches(doc)
     if like:
         with st.expander("What is like it"):
-            st.dataframe(like, hide_index=True)
+            table(like)
     if values.waits(doc):
-        _decide(visitor, case, doc)
-    else:
-        st.subheader("The story")
-        labelled("story", values.story(case))
-        plan = (doc["decided"] or {}).get("plan")
-        if plan:
-            small("done", "The plan that was carried out")
-            st.code(values.plan_words(plan), language=None, wrap_lines=True)
+        _decide(visitor, case, doc, None if kept is None else kept[1])
+    st.subheader("The story")
+    labelled("story", story.story(case, written))
+    for number, (name, plan) in enumerate(story.plans(written)):
+        small(f"done-{number}", name)
+        code(values.plan_words(plan))
+
+
+def _kept(id_: str) -> tuple[tuple[object, ...], Shown] | None:
+    """The plan that an earlier run of this page has shown."""
+    kept: tuple[tuple[object, ...], Shown] | None = st.session_state.get(_SHOWN)
+    return kept if kept is not None and kept[1].incident == id_ else None
 
 
 def _height(lines: str) -> int | Literal["content"]:
@@ -87,36 +105,31 @@ def _standing(visitor: Visitor, id_: str, seen: tuple[object, ...]) -> None:
                 st.rerun()
 
 
-def _decide(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
+def _decide(visitor: Visitor, case: Case, doc: Mapping[str, Any], seen: Shown | None) -> None:
     id_ = case.incident.id
     st.subheader("What is proposed")
-    st.text(values.proposed(doc))
+    plain_text(values.proposed(doc))
     why = values.not_alone(doc)
     if why:
         bullets = "\n".join(f"– {reason}" for reason in why)
         labelled("alone", [("Not done without a person, because", bullets)])
     with st.expander("Every check of the gate"):
-        st.dataframe(values.checks(doc), hide_index=True)
-    _plan(visitor, case, doc)
+        table(values.checks(doc))
+    _plan(visitor, case, doc, seen)
     if visitor.may_act:
         _edit(visitor, case, doc)
         _reject(visitor, id_)
         _remember(visitor, case, doc)
 
 
-def _plan(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
-    """The exact plan, and the yes to it."""
-    shown = _shown(visitor, case.incident.id, known=(doc["diagnosis"] or {}).get("action"))
+def _plan(visitor: Visitor, case: Case, doc: Mapping[str, Any], seen: Shown | None) -> None:
+    """The exact plan, and the yes to it: to none but the one that was `seen`."""
+    known = (doc["diagnosis"] or {}).get("action")
+    shown = seen or (_made(visitor, case) if known else None)
     if shown is None:
         return
     small("plan", "What yes would do")
-    st.code(
-        values.plan_words(shown.plan)
-        if shown.plan is not None
-        else "nothing is run again: a person fixes the cause",
-        language=None,
-        wrap_lines=True,
-    )
+    code(values.plan_words(shown.plan))
     if shown.proposed.cause:
         small("said", f"remembered as: {values.one_line(shown.proposed.cause)}")
     if shown.edit.rerun_safe is not None:
@@ -125,30 +138,29 @@ def _plan(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
     careful = decide.warning(case)
     if careful:
         with st.container(border=True, key="careful"):
-            st.text(careful)
+            plain_text(careful)
     if not visitor.may_act:
         return
     if shown.edit != Edit() and st.button("Back to what was proposed", key="unedit"):
         del st.session_state[_SHOWN]
         st.rerun()
     if st.button("Approve", key="approve", type="primary"):
-        _carry_out(visitor, shown)
+        if seen is None:
+            pressed_unseen()
+        else:
+            _carry_out(visitor, seen)
 
 
-def _shown(visitor: Visitor, id_: str, known: str | None) -> Shown | None:
-    """What was made for this incident, by an edit too, or what is proposed now."""
-    made: Shown | None = st.session_state.get(_SHOWN)
-    if made is not None and made.incident == id_:
-        return made
-    if known is None:
-        return None
+def _made(visitor: Visitor, case: Case) -> Shown | None:
+    """What is proposed now."""
     try:
         with st.spinner("Asking Airflow what it would do"):
-            made = st.session_state[_SHOWN] = acts.plan(visitor.settings, id_, Edit())
+            made = acts.plan(visitor.settings, case.incident.id, Edit())
     except (AiopsError, KnowledgeError) as error:
         problem("It cannot be done now", error)
         st.button("Ask again", key="ask-again")
         return None
+    st.session_state[_SHOWN] = values.state(case), made
     return made
 
 
@@ -186,7 +198,8 @@ def _edit(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
                 names = CATALOGUE[action].params
                 params = typed.of_line(line, names) if names else {}
                 edit = Edit(action, params, cause, _SAFE.get(again))
-                st.session_state[_SHOWN] = acts.plan(visitor.settings, id_, edit)
+                made = acts.plan(visitor.settings, id_, edit)
+                st.session_state[_SHOWN] = values.state(case), made
                 st.rerun()
 
 

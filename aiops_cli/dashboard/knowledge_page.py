@@ -9,6 +9,7 @@ import streamlit as st
 from aiops_cli.dashboard import acts, values
 from aiops_cli.dashboard.parts import (
     Visitor,
+    code,
     flash,
     guarded,
     labelled,
@@ -89,7 +90,7 @@ def _entry(visitor: Visitor, id_: str) -> None:
     labelled("entry", [(label, text) for label, text in rows if text])
     small("symptoms", "It answers to")
     for symptom in entry.symptoms:
-        st.code(symptom.text, language=None, wrap_lines=True)
+        code(symptom.text)
     if visitor.may_act and not entry.retired:
         with st.form("retire"):
             reason = st.text_input("Why it is not true any more")

@@ -9,7 +9,7 @@ import streamlit as st
 from aiops_cli import services
 from aiops_cli.config import Settings
 from aiops_cli.dashboard import acts, values
-from aiops_cli.dashboard.parts import Visitor, guarded, small, strong
+from aiops_cli.dashboard.parts import Visitor, guarded, small, strong, table
 from aiops_cli.report import report
 from aiops_cli.report_value import Report
 
@@ -75,24 +75,24 @@ def _tables(made: Report, classes: list[dict[str, object]]) -> None:
     st.subheader("What keeps coming back")
     clusters = values.clusters(made.failures)
     if clusters:
-        st.dataframe(clusters, hide_index=True)
+        table(clusters)
     else:
         st.text("Nothing failed twice.")
     left, right = st.columns(2)
     with left:
         st.subheader("Worst DAGs")
-        st.dataframe(values.worst_dags(made), hide_index=True)
+        table(values.worst_dags(made))
     with right:
         st.subheader("Error classes")
-        st.dataframe(classes, hide_index=True)
+        table(classes)
     left, right = st.columns(2)
     with left:
         st.subheader("Time to retry")
-        st.dataframe(values.times(made), hide_index=True)
+        table(values.times(made))
     with right:
         st.subheader("Wrong acts")
         wrong = values.wrong_acts(made)
         if wrong:
-            st.dataframe(wrong, hide_index=True)
+            table(wrong)
         else:
             st.text("No act was called wrong.")

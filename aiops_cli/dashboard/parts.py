@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import streamlit as st
 
 from aiops_cli.config import Settings
 from aiops_cli.errors import AiopsError
 from knowledge.errors import KnowledgeError
+from knowledge.redact import clean
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,37 @@ class Visitor:
         return not self.why_not
 
 
+def plain_text(text: str) -> None:
+    """Words that nothing reads as Markdown, without what cannot be seen."""
+    st.text(clean(text))
+
+
+def code(text: str, height: int | Literal["content"] = "content") -> None:
+    """Lines as they are, without what cannot be seen."""
+    st.code(clean(text), language=None, wrap_lines=True, height=height)
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> None:
+    """A data frame, whose cells nothing reads as Markdown."""
+    st.dataframe(
+        [
+            {name: clean(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+            for row in rows
+        ],
+        hide_index=True,
+    )
+
+
 def strong(key: str, text: str) -> None:
     """A line that stands out. `key` is unique on the page."""
     with st.container(key=f"strong-{key}"):
-        st.text(text)
+        plain_text(text)
 
 
 def small(key: str, text: str) -> None:
     """A line that stands back."""
     with st.container(key=f"soft-{key}"):
-        st.text(text)
+        plain_text(text)
 
 
 def labelled(key: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -45,7 +68,7 @@ def labelled(key: str, rows: Sequence[tuple[str, str]]) -> None:
         with st.container(gap=None):
             if label:
                 small(f"{key}-{number}", label)
-            st.text(text)
+            plain_text(text)
 
 
 def opened(id_: str, name: str, lines: Sequence[str], *, shown: bool = False) -> bool:
@@ -54,7 +77,7 @@ def opened(id_: str, name: str, lines: Sequence[str], *, shown: bool = False) ->
         with st.container(gap=None, width="stretch"):
             strong(id_, name)
             for line in lines[:-1]:
-                st.text(line)
+                plain_text(line)
             small(id_, lines[-1])
         return st.button("Shown" if shown else "Open", key=f"open-{id_}", disabled=shown)
 
@@ -62,9 +85,9 @@ def opened(id_: str, name: str, lines: Sequence[str], *, shown: bool = False) ->
 def problem(what: str, error: AiopsError | KnowledgeError) -> None:
     """What went wrong, in words. `what` is one of ours; the rest may quote anything."""
     st.error(what)
-    st.text(error.message)
+    plain_text(error.message)
     if error.hint:
-        st.text(error.hint)
+        plain_text(error.hint)
 
 
 @contextmanager
@@ -88,6 +111,11 @@ def page_turn(key: str, more: bool) -> None:
             st.rerun()
 
 
+def pressed_unseen() -> None:
+    """A second click, struck before the page was made anew, is no yes to what it shows now."""
+    st.warning("This plan has just been made: nothing was done. Look at it, then say yes.")
+
+
 def flash(text: str) -> None:
     """Kept over the next run of the page, and shown by it."""
     st.session_state["flash"] = text
@@ -97,4 +125,4 @@ def show_flash() -> None:
     text = st.session_state.pop("flash", None)
     if text:
         with st.container(key="flash", border=True):
-            st.text(text)
+            plain_text(text)

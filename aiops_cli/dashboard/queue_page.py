@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import streamlit as st
 
-from aiops_cli.dashboard import acts, incident_view, values
+from aiops_cli.dashboard import acts, incident_view, storm_view, values
 from aiops_cli.dashboard.parts import Visitor, guarded, opened, page_turn, show_flash, small, strong
 from aiops_cli.decide import UNDECIDED
+from aiops_cli.storms import STORM
 
 REFRESH = 10  # seconds; the list alone, so that nothing that is being typed is lost
 PAGE = "queue-page"
 
 
 def show(visitor: Visitor) -> None:
-    chosen = st.query_params.get("incident")
+    incident, group = (st.query_params.get(name) for name in ("incident", "group"))
     show_flash()
-    if chosen is None:
+    if incident is None and group is None:
         _filter()
         _waiting(visitor, None)
         return
     beside, main = st.columns([2, 3], gap="large")
     with beside, st.container(key="beside-incident"):
         _filter()
-        _waiting(visitor, chosen)
+        _waiting(visitor, incident or group)
     with main:
         if st.button("Back to the queue", key="back"):
-            del st.query_params["incident"]
+            st.query_params.clear()
             st.rerun()
-        with guarded("This incident cannot be shown"):
-            incident_view.show(visitor, chosen)
+        if incident is not None:
+            with guarded("This incident cannot be shown"):
+                incident_view.show(visitor, incident)
+        elif group is not None:
+            with guarded("This group cannot be shown"):
+                storm_view.show(visitor, group)
 
 
 def _filter() -> None:
@@ -43,25 +48,44 @@ def _filter() -> None:
 @st.fragment(run_every=REFRESH)
 def _waiting(visitor: Visitor, chosen: str | None) -> None:
     with guarded("The queue cannot be read"):
+        dag, page = st.session_state.get("queue-dag", ""), st.session_state.get(PAGE, 0)
         listed = acts.incidents(
             visitor.settings,
             instance=visitor.instance,
             statuses=UNDECIDED,
-            dag=st.session_state.get("queue-dag", ""),
+            dag=dag,
             snoozed=False,
-            page=st.session_state.get(PAGE, 0),
+            together=STORM,
+            page=page,
         )
-        if not listed.cases:
-            strong("empty", "Nothing waits for a person.")
-            small("empty", "What aiops watch finds next shows up here by itself.")
-            if st.session_state.get(PAGE):
-                page_turn(PAGE, more=False)
-            return
         count = acts.waiting_count(visitor.settings, visitor.instance)
+        if not listed.lines:
+            _nothing(dag, page, count)
+            return
         small("count", f"waiting for a person: {count}; newest first")
-        for case in listed.cases:
-            row = values.row(case, listed.short[case.incident.id])
-            shown = row.incident == chosen
-            if opened(row.incident, row.name, (row.what, row.told), shown=shown):
-                incident_view.look_at(row.incident)
+        for line in listed.lines:
+            storm, incident = line.count > 1, line.case.incident
+            row = (
+                values.storm_row(line, listed.short[str(incident.group)])
+                if storm
+                else values.row(line.case, listed.short[incident.id])
+            )
+            if opened(row.id, row.name, (row.what, row.told), shown=row.id == chosen):
+                (storm_view.look_at if storm else incident_view.look_at)(row.id)
         page_turn(PAGE, listed.more)
+
+
+def _nothing(dag: str, page: int, count: int) -> None:
+    """Why the list is empty."""
+    if page:
+        strong("empty", "Nothing is left on this page.")
+        page_turn(PAGE, more=False)
+    elif dag:
+        strong("empty", "Nothing that waits fits this pattern.")
+        small("empty", f"waiting for a person in all: {count}")
+    elif count:
+        strong("empty", "Nothing waits for a person now.")
+        small("empty", f"left for later: {count}; see the history, status pending")
+    else:
+        strong("empty", "Nothing waits for a person.")
+        small("empty", "What aiops watch finds next shows up here by itself.")

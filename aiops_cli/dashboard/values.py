@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from aiops_cli import impact
+from aiops_cli import groups, impact
 from aiops_cli.incidents import Plan
 from aiops_cli.published import incident_document, plan_document, utc
 from aiops_cli.render import WAITING, status_text
@@ -18,7 +18,8 @@ from aiops_cli.render import task_name as task_name
 from aiops_cli.render_plan import plan_text
 from aiops_cli.report_value import Day, Failure, Report, what_came_of
 from aiops_cli.screen import local, plain, span
-from knowledge.records import Brief, Case, Entry, Match
+from aiops_cli.storms import Storm, told
+from knowledge.records import Brief, Case, Entry, Line, Match
 
 Document = Mapping[str, Any]
 
@@ -28,9 +29,9 @@ LISTED = 10
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One incident in a list."""
+    """One incident, or one storm, in a list."""
 
-    incident: str
+    id: str
     name: str
     what: str
     told: str
@@ -51,6 +52,22 @@ def row(case: Case, short: str) -> Row:
     return Row(case.incident.id, one_line(task_name(doc)), what(doc), " · ".join(told))
 
 
+def storm_row(line: Line, short: str) -> Row:
+    """A group whose newest failure stands for all."""
+    incident = line.case.incident
+    doc = incident_document(line.case)
+    shared = groups.title(incident.group_key) or what(doc)
+    newest = f"the newest is {task_name(doc)}, {local(doc['failed_at'], '%m-%d %H:%M %z')}"
+    name = f"{line.count} failures together"
+    return Row(str(incident.group), name, one_line(shared), one_line(f"{short} · {newest}"))
+
+
+def storm_told(storm: Storm) -> str:
+    first, last = local(storm.first_failed), local(storm.last_failed)
+    when = first if first == last else f"{first} to {last}"
+    return one_line(f"{storm.size} · {when} · proposes {told(storm.actions)}")
+
+
 def what(doc: Document) -> str:
     return one_line(doc["headline"] or NO_ERROR)
 
@@ -68,7 +85,7 @@ def facts(doc: Document) -> list[tuple[str, str]]:
 def log_lines(case: Case) -> str:
     """The excerpt with the numbers that its lines have in Airflow."""
     excerpt = case.incident.excerpt
-    lines = excerpt.text.splitlines()
+    lines = excerpt.text.split("\n")
     numbers = [*excerpt.numbers, *([0] * len(lines))]
     width = len(str(max(excerpt.numbers, default=0)))
     return "\n".join(
@@ -111,6 +128,7 @@ def diagnosed(doc: Document) -> list[tuple[str, str]]:
 
 
 def proposed(doc: Document) -> str:
+    """The action, of a judgement's document too."""
     diagnosis = doc["diagnosis"] or {}
     action = diagnosis.get("action")
     if action is None:
@@ -159,8 +177,10 @@ def matches(doc: Document) -> list[dict[str, str]]:
     ]
 
 
-def plan_words(plan: Plan | Document) -> str:
+def plan_words(plan: Plan | Document | None) -> str:
     """What the command line shows before it asks."""
+    if plan is None:
+        return "nothing is run again: a person fixes the cause"
     return as_plain(plan_text(plan_document(plan) if isinstance(plan, Plan) else plan))
 
 
@@ -178,34 +198,6 @@ def as_plain(shown: RenderableType) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def story(case: Case) -> list[tuple[str, str]]:
-    """(when, what happened) of all that is known of an incident, in order."""
-    doc = incident_document(case)
-    at = [(doc["failed_at"], f"failed: {what(doc)}"), (doc["seen_at"], "seen")]
-    if case.judgement is not None:
-        decided_by = {True: "may be done alone", False: "waits for a person"}
-        gate = decided_by[bool((doc["gate"] or {}).get("passed"))]
-        at.append((utc(case.judgement.at), f"judged last: {proposed(doc)}; {gate}"))
-    at += [(note["at"], f"note by {note['by']}: {note['text']}") for note in doc["notes"]]
-    decided = doc["decided"]
-    if decided is not None:
-        said = ": ".join(text for text in (decided["reason"], decided["cause"]) if text)
-        word = {"auto": "done alone", "shadow": "would have been done"}.get(
-            decided["kind"], f"{decided['kind']} by {decided['by']}"
-        )
-        action = f" {decided['action']}" if decided["action"] else ""
-        at.append((decided["at"], f"{word}{action}" + (f": {said}" if said else "")))
-    at += [
-        (utc(one.at), f"outcome: {one.outcome}" + (f", {one.detail}" if one.detail else ""))
-        for one in case.outcomes
-    ]
-    if doc["wrong"]:
-        at.append(
-            (doc["wrong"]["at"], f"{doc['wrong']['by']} says it did harm: {doc['wrong']['reason']}")
-        )
-    return [(local(moment), text) for moment, text in sorted(at, key=lambda one: str(one[0]))]
-
-
 def waits(doc: Document) -> bool:
     return doc["status"] in WAITING
 
@@ -214,7 +206,11 @@ def state(case: Case) -> tuple[object, ...]:
     """What makes a page that shows this case another one."""
     decision = case.decision.seq if case.decision else None
     judged = case.judgement.at if case.judgement else None
-    return case.status, case.outcome, decision, judged, len(case.remarks)
+    harm = case.harm.at if case.harm else None
+    return (
+        *(case.incident.id, case.status, case.outcome, decision, judged, harm),
+        *(len(case.remarks), len(case.outcomes), case.snoozed_until),
+    )
 
 
 # ---- overview ----
