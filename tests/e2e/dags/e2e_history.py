@@ -46,6 +46,22 @@ def e2e_past_cleared() -> None:
 
 
 @dag(schedule=None)
+def e2e_past_below() -> None:
+    """A person's clear of the task above heals it."""
+
+    @task
+    def extract() -> None:
+        pass
+
+    @task
+    def load() -> None:
+        if first_time():
+            raise BufferError("what was extracted is empty")
+
+    extract() >> load()
+
+
+@dag(schedule=None)
 def e2e_past_connection() -> None:
     """Another host in the connection heals it."""
 
@@ -83,6 +99,7 @@ def e2e_past_never() -> None:
 
 e2e_past_own()
 e2e_past_cleared()
+e2e_past_below()
 e2e_past_connection()
 e2e_past_code()
 e2e_past_never()
