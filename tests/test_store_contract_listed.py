@@ -13,11 +13,14 @@ from tests.samples import (
     HOUR,
     MINUTE,
     NOW,
+    SPACE,
     SetClock,
     added,
     claimed,
     decision,
+    embedded,
     incident,
+    unit,
 )
 
 
@@ -113,3 +116,28 @@ def test_a_story_has_all_that_was_written(store: Store, store_clock: SetClock) -
 def test_there_is_no_story_of_what_is_not_stored(store: Store) -> None:
     with pytest.raises(NotFound):
         store.story("zzzz")
+
+
+def test_entries_come_a_page_at_a_time_ones_own_first(store: Store) -> None:
+    vector = unit(1, 0, 0)
+    for name, source in (
+        ("a", "starter/db.yaml:1"),
+        ("b", "runbooks/a.md:1"),
+        ("c", "starters/of/ours.md:1"),
+        ("d", "starter/db.yaml:9"),
+        ("e", "Starter/ours.md:1"),
+    ):
+        store.put_entries([embedded(name * 4, ("E: " + name, vector), source=source)], SPACE, NOW)
+    changed = embedded("bbbb", ("E: b", vector), source="runbooks/a.md:1", cause="another one")
+    store.put_entries([changed], SPACE, NOW)
+    store.retire_entries(["cccc"], "ana", NOW, "gone")
+
+    def named(**page: Any) -> str:
+        asked = {"retired": True, "limit": 10, **page}
+        return "".join(one.id[0] for one in store.entry_page(**asked))
+
+    assert named() == "ecbda"
+    assert named(retired=False) == "ebda"
+    assert [named(limit=2, offset=offset) for offset in (0, 2, 4, 6)] == ["ec", "bd", "a", ""]
+    (entry,) = store.entry_page(retired=False, limit=1, offset=1)
+    assert entry == store.entry("bbbb")

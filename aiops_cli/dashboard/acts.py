@@ -153,12 +153,12 @@ def search(settings: Settings, text: str) -> Known:
             return Known(knowledge.exact(signature), told)
 
 
-def entries(settings: Settings, *, retired: bool) -> tuple[Entry, ...]:
-    """One's own first, newest first, then those that came with aiops."""
+def entries(settings: Settings, *, retired: bool, page: int = 0) -> tuple[tuple[Entry, ...], bool]:
+    """A page of them, and whether there are more: one's own first, then those that came with
+    aiops, the newest first."""
     with services.knowledge_base(settings) as knowledge:
-        known = knowledge.store.entries(retired=retired)
-    own = [entry for entry in known if not entry.starter]
-    return (*reversed(own), *(entry for entry in known if entry.starter))
+        known = knowledge.store.entry_page(retired=retired, limit=PAGE + 1, offset=page * PAGE)
+    return known[:PAGE], len(known) > PAGE
 
 
 def entry(settings: Settings, id_: str) -> tuple[Entry, Mapping[str, int]]:

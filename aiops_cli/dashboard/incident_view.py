@@ -109,10 +109,9 @@ def _decide(visitor: Visitor, case: Case, doc: Mapping[str, Any], seen: Shown | 
     id_ = case.incident.id
     st.subheader("What is proposed")
     plain_text(values.proposed(doc))
-    why = values.not_alone(doc)
+    why = values.not_alone_of([doc])
     if why:
-        bullets = "\n".join(f"– {reason}" for reason in why)
-        labelled("alone", [("Not done without a person, because", bullets)])
+        labelled("alone", [("Not done without a person, because", why)])
     with st.expander("Every check of the gate"):
         table(values.checks(doc))
     _plan(visitor, case, doc, seen)

@@ -37,7 +37,11 @@ def show(visitor: Visitor) -> None:
     text = st.text_input(
         "Find what is known of", key="knowledge-text", placeholder="an error text, or words of one"
     )
-    retired = st.toggle("Retired ones too", key="knowledge-retired")
+    retired = st.toggle(
+        "Retired ones too",
+        key="knowledge-retired",
+        on_change=lambda: st.session_state.pop(PAGE, None),
+    )
     with guarded("The knowledge base cannot be read"):
         if text.strip():
             _found(visitor, text)
@@ -57,12 +61,18 @@ def _found(visitor: Visitor, text: str) -> None:
 
 
 def _all(visitor: Visitor, retired: bool) -> None:
-    entries = acts.entries(visitor.settings, retired=retired)
-    start = st.session_state.get(PAGE, 0) * acts.PAGE
-    small("count", f"{len(entries)} entries; your own first")
-    for entry in entries[start : start + acts.PAGE]:
+    page = st.session_state.get(PAGE, 0)
+    entries, more = acts.entries(visitor.settings, retired=retired, page=page)
+    if entries:
+        small("count", "your own first, the newest first")
+    elif page:
+        strong("empty", "Nothing is left on this page.")
+    else:
+        strong("empty", "Nothing is known yet.")
+        small("empty", "What you approve is remembered; aiops kb seed takes in your runbooks.")
+    for entry in entries:
         _row(entry, values.entry_told(entry))
-    page_turn(PAGE, more=len(entries) > start + acts.PAGE)
+    page_turn(PAGE, more)
 
 
 def _row(entry: Entry, told: str) -> None:

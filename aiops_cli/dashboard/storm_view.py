@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from aiops_cli import decide
 from aiops_cli.dashboard import acts, incident_view, values
 from aiops_cli.dashboard.acts import Listed, ShownStorm
 from aiops_cli.dashboard.parts import (
@@ -50,6 +51,9 @@ def show(visitor: Visitor, group: str) -> None:
         small("more", f"the newest {count}; the others are shown once these are decided")
     kept = st.session_state.get(_SHOWN)
     seen = kept if kept is not None and kept[0] == group else None
+    why = values.not_alone_of(storm.members)
+    if why:
+        labelled("alone", [("Not done without a person, because", why)])
     _standing(visitor, group, seen[1] if seen else _states(listed))
     st.subheader("What yes to all would do")
     _plan(visitor, group, listed, seen[2] if seen else None)
@@ -88,8 +92,13 @@ def _plan(visitor: Visitor, group: str, listed: Listed, seen: ShownStorm | None)
         for line in listed.lines
     }
     if made.shown:
-        plans = (f"{one.incident}\n{values.plan_words(one.plan)}" for one in made.shown)
-        code("\n\n".join(plans), height=320 if len(made.shown) > 2 else "content")
+        careful = {line.case.incident.id: decide.warning(line.case) for line in listed.lines}
+        plans = (
+            [one.incident, careful.get(one.incident, ""), values.plan_words(one.plan)]
+            for one in made.shown
+        )
+        told = "\n\n".join("\n".join(filter(None, lines)) for lines in plans)
+        code(told, height=320 if len(made.shown) > 2 else "content")
     if made.refused:
         small("refused", "Left out")
         labelled("left", [(names.get(id_, id_), why) for id_, why in made.refused])

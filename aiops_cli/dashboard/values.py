@@ -145,6 +145,15 @@ def not_alone(doc: Document) -> list[str]:
     return [] if gate is None else [str(reason) for reason in gate["reasons"]]
 
 
+def not_alone_of(docs: Sequence[Document]) -> str:
+    """As `not_alone`, of several: a reason a line, with how many have it where not all do."""
+    counted = Counter(reason for doc in docs for reason in not_alone(doc))
+    return "\n".join(
+        f"– {reason}" + (f" ({count} of {len(docs)})" if count < len(docs) else "")
+        for reason, count in counted.most_common(LISTED)
+    )
+
+
 def checks(doc: Document) -> list[dict[str, str]]:
     """Every check of the gate, as a table."""
     return [

@@ -169,6 +169,10 @@ class Store(Protocol):
         """Newest versions, oldest entry (first put) first. `source` is a prefix; `retired`
         includes those."""
 
+    def entry_page(self, *, retired: bool, limit: int, offset: int = 0) -> tuple[Entry, ...]:
+        """A page of `entries`: those of one's own first, then those that ship with the package,
+        each the newest entry (first put last) first. No more are read than are returned."""
+
     def versions(self) -> tuple[EntryVersion, ...]:
         """All versions of all entries, the first put first: what was known when."""
 

@@ -156,6 +156,10 @@ class MemoryEntries:
             and (retired or not entry.retired)
         )
 
+    def entry_page(self, *, retired: bool, limit: int, offset: int = 0) -> tuple[Entry, ...]:
+        newest_first = reversed(self.entries(retired=retired))
+        return tuple(sorted(newest_first, key=lambda one: one.starter)[offset : offset + limit])
+
     def first_put(self) -> Mapping[str, datetime]:
         return dict(self._first_put)
 

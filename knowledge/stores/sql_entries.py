@@ -320,6 +320,19 @@ class EntryTables(AuditTables):
             )
         return tuple(map(rows.read_entry, found))
 
+    def entry_page(self, *, retired: bool, limit: int, offset: int = 0) -> tuple[Entry, ...]:
+        with self._db.read():
+            found = self._db.rows(
+                """
+                SELECT * FROM newest_entries AS e WHERE :retired OR NOT retired
+                ORDER BY source >= 'starter/' AND source < 'starter0',
+                    (SELECT min(seq) FROM entries AS v WHERE v.id = e.id) DESC
+                LIMIT :limit OFFSET :offset
+                """,
+                {"retired": retired, "limit": limit, "offset": offset},
+            )
+        return tuple(map(rows.read_entry, found))
+
     def versions(self) -> tuple[EntryVersion, ...]:
         with self._db.read():
             found = self._db.rows(
