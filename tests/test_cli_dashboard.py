@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import apsw
+import httpx
 import pytest
 import streamlit as st
 from streamlit import net_util
@@ -20,7 +25,9 @@ from streamlit.web import cli as streamlit_cli
 from aiops_cli.commands import dashboard as command
 from aiops_cli.dashboard import acts, frame
 from aiops_cli.errors import Refused
+from knowledge.stores import sqlite_engine
 from knowledge.stores.sqlite import SqliteStore
+from scripts.airflow_box import free_port
 from tests.airflow_server import exception
 from tests.cli import BUG, Cli
 from tests.desk import REFUSED
@@ -488,6 +495,43 @@ def test_an_empty_list_says_why(cli: Cli, page: Page, waiting: str) -> None:
     assert "left for later: 1" in page.text
 
 
+@pytest.mark.file_only
+def test_while_another_process_holds_the_file_all_is_shown_and_nothing_is_lost(
+    cli: Cli, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_engine, "BUSY_TIMEOUT_MS", 100)
+    id_ = answered(cli)
+    page.look(incident=id_)
+    before = cli.cleared()
+    with closing(apsw.Connection(str(cli.kb))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        page.fill("Why it is wrong", "the vendor has to send it anew").press("Reject")
+        assert "It was not rejected" in page.text
+        assert "is locked by another process" in page.text
+        (typed,) = [one for one in page.app.text_input if one.label == "Why it is wrong"]
+        assert typed.value == "the vendor has to send it anew"
+        page.press("Approve")
+        assert "It was not approved" in page.text
+        assert "orders.load" in one_page("history").look().text
+        other.execute("ROLLBACK")
+    assert cli.cleared() == before
+    assert cli.status(id_) == "pending"
+
+
+@pytest.mark.file_only
+def test_a_knowledge_base_that_went_away_is_told_on_every_page(cli: Cli, page: Page) -> None:
+    id_ = answered(cli)
+    page.look()
+    for name in ("knowledge.db", "knowledge.db-wal", "knowledge.db-shm"):
+        (cli.kb.parent / name).unlink(missing_ok=True)
+    cli.kb.mkdir()
+    for name in ("queue", "history", "overview", "knowledge"):
+        shown = one_page(name).look().text
+        assert "cannot be" in shown, name
+        assert str(cli.kb) in shown, name
+    assert "This incident cannot be shown" in page.look(incident=id_).text
+
+
 # ---- who may ----
 
 
@@ -732,14 +776,15 @@ def flags(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.file_only
 def test_it_is_for_this_machine_alone_and_calls_nobody(cli: Cli, flags: list[str]) -> None:
-    said = cli.ok("dashboard", "--port", "8765")
-    assert "http://127.0.0.1:8765" in said.err
+    port = free_port()
+    said = cli.ok("dashboard", f"--port={port}")
+    assert f"http://127.0.0.1:{port}" in said.err
     assert "warning" not in said.err
     assert flags[:2] == ["run", str(command.SCRIPT)]
     assert Path(flags[1]).is_file()
     assert {
         "--server.address=127.0.0.1",
-        "--server.port=8765",
+        f"--server.port={port}",
         "--server.enableXsrfProtection=true",
         "--server.enableCORS=true",
         "--server.fileWatcherType=none",
@@ -760,11 +805,13 @@ def test_it_is_for_this_machine_alone_and_calls_nobody(cli: Cli, flags: list[str
 
 @pytest.mark.file_only
 def test_open_to_a_network_it_warns_where_nobody_is_named(cli: Cli, flags: list[str]) -> None:
-    warning = "whoever reaches 0.0.0.0:8501 may decide as ana"
-    assert warning in cli.ok("dashboard", "--host", "0.0.0.0").text
-    assert warning not in cli.ok("dashboard", "--host", "0.0.0.0", "--read-only").text
+    port = free_port()
+    warning = f"whoever reaches 0.0.0.0:{port} may decide as ana"
+    everywhere = ("dashboard", "--host=0.0.0.0", f"--port={port}")
+    assert warning in cli.ok(*everywhere).text
+    assert warning not in cli.ok(*everywhere, "--read-only").text
     named = ("--user-header", "X-Forwarded-User", "--public-host", "aiops.example.com")
-    assert warning not in cli.ok("dashboard", "--host", "0.0.0.0", *named).text
+    assert warning not in cli.ok(*everywhere, *named).text
     assert "--browser.serverAddress=aiops.example.com" in flags
     assert "--server.allowedHosts=aiops.example.com" in flags
 
@@ -783,6 +830,65 @@ def test_a_knowledge_base_that_cannot_be_used_is_told_at_once(cli: Cli, flags: l
     cli.environ["AIOPS_KB"] = f"sqlite:///{cli.home}"
     assert cli.run("dashboard").code == 4
     assert flags == []
+
+
+@pytest.mark.file_only
+@pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
+def test_where_it_cannot_listen_it_says_so(cli: Cli, flags: list[str], host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = cli.run("dashboard", f"--host={host}", f"--port={port}")
+    said.refused(2, f"nothing can listen on {host}:{port}", "choose another --port")
+    assert flags == []
+
+
+@pytest.mark.file_only
+def test_it_is_served_behind_the_guard(cli: Cli) -> None:
+    """A page of another port of this machine, which Streamlit would let in, gets no connection."""
+    own = f"127.0.0.1:{free_port()}"
+    with (
+        (cli.home / "out").open("w") as out,
+        subprocess.Popen(
+            [sys.executable, "-m", "aiops_cli", "dashboard", f"--port={own.rpartition(':')[2]}"],
+            env=cli.process_environ(),
+            cwd=cli.home,
+            stdout=out,
+            stderr=out,
+        ) as process,
+    ):
+        try:
+            page = served(process, f"http://{own}/")
+            assert page.headers["x-frame-options"] == "DENY"
+            assert page.headers["content-security-policy"] == "frame-ancestors 'none'"
+            assert asked(own, f"http://{own}") == 101
+            assert asked(own, "http://localhost:3000") == 403
+            assert asked(own, "null") == 403
+        finally:
+            process.terminate()
+
+
+def served(process: subprocess.Popen[bytes], url: str) -> httpx.Response:
+    end = time.monotonic() + SECONDS
+    while True:
+        try:
+            return httpx.get(url)
+        except httpx.TransportError:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
+def asked(own: str, origin: str) -> int:
+    """The answer to who asks for a page's connection."""
+    headers = {
+        "Origin": origin,
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    with httpx.stream("GET", f"http://{own}/_stcore/stream", headers=headers) as answer:
+        return answer.status_code
 
 
 def test_streamlit_knows_every_flag(flags: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,6 +83,7 @@ def dashboard(
         ) from None
     with services.store(chosen):
         pass  # what is wrong with it is told here, not in a browser
+    _can_listen(host, port)
     talk = console(stderr=True)
     if host not in LOOPBACK and not (read_only or user_header):
         talk.print(
@@ -102,6 +104,20 @@ def dashboard(
         ["run", str(SCRIPT), *_flags(host, port, public_host), "--", json.dumps(given)],
         standalone_mode=False,
     )
+
+
+def _can_listen(host: str, port: int) -> None:
+    """Raises UsageError where it cannot: Streamlit would only say so and end as a bug does."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, proto) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise UsageError(
+            f"nothing can listen on {host}:{port}: {error.strerror}",
+            "another dashboard may run there already; choose another --port or --host",
+        ) from None
 
 
 def _flags(host: str, port: int, public_host: str | None) -> Iterator[str]:

@@ -41,7 +41,7 @@ def row(case: Case, short: str) -> Row:
     doc = incident_document(case)
     action = (doc["diagnosis"] or {}).get("action")
     told = [
-        short,
+        where(doc) + short,
         local(doc["failed_at"], "%m-%d %H:%M %z"),
         one_line(status_text(doc).plain)
         if doc["status"] != "pending"
@@ -66,6 +66,11 @@ def storm_told(storm: Storm) -> str:
     first, last = local(storm.first_failed), local(storm.last_failed)
     when = first if first == last else f"{first} to {last}"
     return one_line(f"{storm.size} · {when} · proposes {told(storm.actions)}")
+
+
+def where(doc: Document) -> str:
+    """Which Airflow, where it has been given a name."""
+    return "" if doc["instance"] == "default" else f"{doc['instance']} · "
 
 
 def what(doc: Document) -> str:
@@ -197,7 +202,9 @@ def standing(case: Case) -> str:
     """When it failed and how it stands, in a line."""
     doc = incident_document(case)
     tried = "" if doc["try_number"] is None else f"try {doc['try_number']} · "
-    return one_line(f"{tried}failed {local(doc['failed_at'])} · {status_text(doc).plain}")
+    return one_line(
+        f"{where(doc)}{tried}failed {local(doc['failed_at'])} · {status_text(doc).plain}"
+    )
 
 
 def as_plain(shown: RenderableType) -> str:
