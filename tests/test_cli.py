@@ -99,7 +99,7 @@ NAMES = [
 
 def test_every_command_is_called_below() -> None:
     # init and triage talk: test_init.py, test_cli_triage.py; undo refuses: test_cli_oncall.py; mcp
-    # and dashboard go on: test_mcp.py, test_cli_dashboard.py
+    # and dashboard go on: test_mcp.py, test_cli_dashboard_access.py
     assert {*CALLS, "init", "triage", "undo", "mcp", "dashboard"} == set(NAMES)
 
 

@@ -106,7 +106,7 @@ def tells(said: Said, fault: Fault) -> None:
 
 def test_the_matrix_is_whole() -> None:
     for name, entry in TABLE.items():
-        if name in ("mcp", "dashboard"):  # they go on: test_mcp.py and test_cli_dashboard.py
+        if name in ("mcp", "dashboard"):  # they go on: test_mcp.py, test_cli_dashboard_access.py
             continue
         group = entry.commands if isinstance(entry, Group) and entry.default is None else ()
         for wanted in [f"{name} {sub}" for sub in group] or [name]:
