@@ -52,11 +52,11 @@ BY = "person"
 LEAST_CLOSED = 0.50
 MOST_WRONG = 0.005  # of all acts
 
-# Of the approved re-runs that are right vouch for the task, not for this failure of it alone. A
-# wrong one never does: nothing would stand between such a word and harm, so that none is assumed.
+# Of the approved re-runs, right or wrong, vouch for the task, not for this failure of it alone.
 WHOLE_TASK = 0.5
 AFTER = timedelta(minutes=10)  # an act's outcome is known
-NOTICED = timedelta(hours=24)  # harm is noticed, and called wrong
+# Harm is noticed, and called wrong: by the time that a yes begins to count (gate.vouch_after).
+NOTICED = timedelta(hours=24)
 LAST_TRY = 3  # after which a person ends it by hand
 CHOICES = ("retry", "retry_later", "none")  # what a person in haste chooses from
 
@@ -153,10 +153,7 @@ class Simulation:
             )
             return True
         if answer.action == "none":
-            decide.approve(
-                replay.desk, case, decide.Proposal("none", {}, cause), None,
-                False if spot.harmful and answer.right else None,
-            )  # fmt: skip
+            decide.approve(replay.desk, case, decide.Proposal("none", {}, cause), None, None)
             return True
         decision = Decision(
             incident.id, "approve", now, BY, answer.action, dict(answer.params), cause=cause

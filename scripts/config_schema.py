@@ -68,7 +68,7 @@ DOES: Mapping[str, str] = {
     "gate.similarity_for": "A higher bound for some failures, by error class or DAG glob.",
     "gate.confidence_for": "A higher bound for some, named as in similarity_for.",
     "gate.trust_retries": "Whether retries in Airflow say that a task may run twice.",
-    "gate.vouch_after": "An approved re-run vouches for the next one after this time.",
+    "gate.vouch_after": "A yes given with an approval counts for the next re-run after this time.",
     "gate.attempts_per_day": "Acts alone per task instance and day.",
     "gate.max_per_hour": "Acts alone per hour.",
     "gate.max_per_dag_hour": "Acts alone per DAG and hour.",

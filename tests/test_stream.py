@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -81,6 +82,31 @@ def test_a_short_stream_is_met_to_its_end() -> None:
     assert found <= set(simulated.OUTCOMES)
     assert not {"harmful"} & found
     assert counts == simulated.simulate(TEXTS, 30, 0.05, seed=2)
+
+
+def test_one_wrong_yes_for_a_whole_task_is_not_enough(
+    failures: list[Failure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The person always says yes to what does harm, and that the task may run twice whatever
+    fails; it turns green and is called wrong a day later. Until then nobody is spared the
+    question, and afterwards neither."""
+    monkeypatch.setattr(simulated, "WHOLE_TASK", 1.0)
+    harmful = next(one for one in failures if one.spot.harmful and not one.spot.novel)
+    # No comeback counts as one, so that nothing but the time that a yes has to stand is in the way.
+    settings = replace(simulated.settings(), relapse_window=timedelta(minutes=1))
+    site = simulated.Simulation(settings, 1.0, seed=3)
+    task = harmful.incident.instance, harmful.incident.dag_id, harmful.incident.task_id
+    met = []
+    for hours in (0, 1, 23, 25, 60):
+        at = harmful.incident.failed_at + timedelta(hours=hours)
+        again = replace(
+            harmful.incident, run_id=f"after {hours}", ti_id=f"{hours}", failed_at=at, seen_at=at
+        )
+        met.append(site.meet(replace(harmful, incident=again)))
+        words = [(one.fingerprint, one.safe) for one in site.replay.store.vouches(*task)]
+        assert hours or words == [(None, True)]
+    assert met == ["escalated"] * 5
+    assert (None, False) in words
 
 
 @pytest.mark.parametrize("name", simulated.BASELINES)
