@@ -22,6 +22,7 @@ from scripts.airflow_box import free_port
 from tests import dashboard_pages
 from tests.cli import Cli
 from tests.dashboard_pages import SECONDS, Page, answered, came_with, opened
+from tests.desk import REFUSED
 
 page = dashboard_pages.page
 
@@ -75,6 +76,28 @@ def test_a_name_that_the_proxy_alone_did_not_give_is_none(
     assert f"{came} X-Forwarded-User came with the request" in around.text
     assert "retry orders.load  in second" in around.text
     assert not {"Approve", "Reject", "Remember it"} & {*around.buttons()}
+
+
+def test_what_takes_two_takes_two_names(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, page: Page
+) -> None:
+    """Ana's second click is no second person; Ben's is, and the story has both."""
+    config = Path(cli.environ["AIOPS_CONFIG"])
+    config.write_text(config.read_text() + "two_people: [retry]\n")
+    id_ = cli.capture("orders", events=[REFUSED])
+    named = opened(cli, monkeypatch, user_header="X-Forwarded-User")
+    for name in ("ana", "Ana"):
+        came_with(monkeypatch, ("X-Forwarded-User", name))
+        named.look(incident=id_).choose("Action", "retry").press("Show what it would do")
+        named.press("Approve")
+        assert "a second person has to approve it too" in named.text
+        assert (cli.status(id_), cli.cleared()) == ("pending", [])
+    came_with(monkeypatch, ("X-Forwarded-User", "ben"))
+    named.look(incident=id_).choose("Action", "retry").press("Show what it would do")
+    named.press("Approve")
+    assert (cli.status(id_), cli.cleared()) == ("acting", [["load"]])
+    assert "note by ana: first yes of two to retry" in named.text
+    assert "ben approved retry: approved by " in named.text
 
 
 @pytest.mark.file_only

@@ -147,5 +147,13 @@ def _reject(visitor: Visitor, listed: Listed) -> None:
 
 
 def _tell(told: Sequence[tuple[str, str]]) -> None:
-    flash("\n".join(f"{id_}: {text}" for id_, text in told))
+    """What came of all, what came of several alike in one line."""
+    alike: dict[str, list[str]] = {}
+    for id_, text in told:
+        alike.setdefault(text, []).append(id_)
+    flash("\n".join(f"{_named(ids)}: {text}" for text, ids in alike.items()))
     st.rerun()
+
+
+def _named(ids: Sequence[str]) -> str:
+    return ids[0] if len(ids) == 1 else f"{len(ids)} of them"
