@@ -1,10 +1,9 @@
 """One's own incidents again, in their order, each judged only by what was known before it.
 
-The record is laid out as events in time: an incident is seen and judged, a person decides and that
-is learned, an outcome becomes known. Each judgement is held against what came out in the end.
-Lessons of what was done in Airflow itself are known from when they were learned, with the entries
-that they make; other entries from when they were stored. An entry that was retired since is left
-out throughout, for nobody kept since when.
+The record is laid out as events in time: an entry, or another version of it, is put, or retired;
+lessons are learned; an incident is seen and judged; somebody decides; an outcome becomes known.
+Each judgement is held against what came out in the end. Of an incident only what is counted is
+held.
 """
 
 from __future__ import annotations
@@ -22,10 +21,11 @@ from aiops_cli.published import utc
 from aiops_cli.replay import Replay, Verdict, verdict
 from knowledge import calibration
 from knowledge.base import KnowledgeBase
-from knowledge.calibration import Truth, truth, was_right
+from knowledge.calibration import Labelled, Truth, truth, was_right
 from knowledge.errors import DoorClosed
-from knowledge.records import Case, Entry, Lesson, Vouch
+from knowledge.records import Brief, Decision, Entry, Lesson, Outcome
 from knowledge.stores import Store
+from knowledge.stores.rules import acts
 
 BLOCK = 50
 OUTCOMES = ("right", "wasted", "harmful", "unclear", "told", "mistold", "asked")
@@ -35,13 +35,29 @@ BINS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of a model's confidence, from her
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One incident, how it was judged anew, and what came out of it."""
+class Asked:
+    """What a model said when it was asked about what was `proposed`. `unheard` says why it was
+    not heard; `stopped` that nothing but its word stood against doing that, or telling it."""
 
-    case: Case
-    document: Mapping[str, Any]
+    model: str
+    unheard: str | None
+    action: str | None
+    confidence: float
+    quotes_stand: bool
+    proposed: str | None
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One incident, how it was judged anew, and what came out of it. `kind` is the failure's
+    error class."""
+
+    failed_at: datetime
+    kind: str
     said: Verdict
     known: Truth | None
+    asked: Asked | None = None
 
     @property
     def outcome(self) -> str:
@@ -69,152 +85,148 @@ def judged(action: str, known: Truth | None) -> str:
 # ---- the replay ----
 
 
+class _Events:
+    """What happened, each with its moment and, of one moment, its order."""
+
+    def __init__(self) -> None:
+        self._all: list[tuple[datetime, int, int, Callable[[], object]]] = []
+        self._number = count()
+
+    def at(self, moment: datetime, order: int, act: Callable[[], object]) -> None:
+        self._all.append((moment, order, next(self._number), act))
+
+    def in_turn(self) -> list[tuple[datetime, int, int, Callable[[], object]]]:
+        return sorted(self._all, key=lambda event: event[:3])
+
+
+# Of one moment: what is known comes first; a person's answer comes after it failed.
+KNOWN, SEEN, DECIDED, ENDED, AFTER = range(5)
+
+
 def run(
-    replay: Replay, source: KnowledgeBase, instance: str | None, told: Callable[[int, int], None]
+    replay: Replay,
+    source: KnowledgeBase,
+    instance: str | None,
+    told: Callable[[int, int], None],
+    *,
+    anew: bool = False,
 ) -> list[Step]:
     """Replay all incidents of an instance (of all, where None) that `source` holds. `told` hears
-    how many of how many were judged."""
-    cases = sorted(
-        source.store.cases(instance=instance),
-        key=lambda case: (case.incident.seen_at, case.incident.id),
+    how many of how many were judged. `anew` says that a model is asked in the replay; otherwise
+    the opinions that are stored with the incidents count."""
+    briefs = sorted(
+        source.store.briefs(instance=instance), key=lambda one: (one.seen_at, one.incident_id)
     )
     steps: list[Step] = []
-    vouches = _Vouches(source.store)
-    events: list[tuple[datetime, int, int, Callable[[], object]]] = []
-    number = count()
-
-    def at(moment: datetime, order: int, act: Callable[[], object]) -> None:
-        events.append((moment, order, next(number), act))
-
-    stored: dict[tuple[datetime, int], list[Entry]] = {}
-    for entry in source.store.entries():
-        if entry.kind != "history":
-            order = 0 if entry.incident_id is None else 2  # a person's answer comes after it failed
-            stored.setdefault((entry.created_at, order), []).append(entry)
-    for (moment, order), entries in stored.items():
-        at(moment, order, partial(replay.knowledge.put, entries, moment))
-    _lessons(at, replay, source)
-    for case in cases:
-        at(case.incident.seen_at, 1, partial(_judge, replay, case, steps))
-        _decisions(at, replay, source, case, vouches)
-    for moment, order, _, act in sorted(events, key=lambda event: event[:3]):
+    events = _Events()
+    _entries(events, replay, source.store)
+    _lessons(events, replay, source.store)
+    for brief in briefs:
+        events.at(brief.seen_at, SEEN, partial(_judge, replay, source.store, brief, anew, steps))
+        _decisions(events, replay, brief)
+    for moment, order, _, act in events.in_turn():
         replay.clock.at = max(replay.clock.at, moment)
         act()
-        if order == 1:
-            told(len(steps), len(cases))
+        if order == SEEN:
+            told(len(steps), len(briefs))
     return steps
 
 
-def _judge(replay: Replay, case: Case, steps: list[Step]) -> None:
+def _judge(replay: Replay, source: Store, brief: Brief, anew: bool, steps: list[Step]) -> None:
+    case = source.case(brief.incident_id)
     document = replay.judge(case.incident)
-    steps.append(Step(case, document, verdict(document), truth(case)))
+    told = document if anew or case.judgement is None else case.judgement.document
+    steps.append(
+        Step(brief.failed_at, brief.error_class, verdict(document), truth(brief), _asked(told))
+    )
 
 
-def _lessons(
-    at: Callable[[datetime, int, Callable[[], object]], None],
-    replay: Replay,
-    source: KnowledgeBase,
-) -> None:
-    """The events of what was learned from Airflow, all of one moment together."""
-    live = {entry.id for entry in source.store.entries(kind="history")}
-    gone = {
-        entry.symptoms[0].signature.fingerprint
-        for entry in source.store.entries(kind="history", retired=True)
-        if entry.id not in live
-    }
-    learned: dict[datetime, list[Lesson]] = {}
-    for one in source.store.lessons(source.store.lesson_counts()):
-        learned.setdefault(one.seen_at, []).append(one)
-
-    def learn(several: Sequence[Lesson], moment: datetime) -> None:
-        replay.store.add_lessons(several)
-        prints = {one.signature.fingerprint for one in several} - gone
-        replay.knowledge.learn_history(sorted(prints), moment)
-
-    for moment, several in learned.items():
-        at(moment, 0, partial(learn, several, moment))
-
-
-class _Vouches:
-    """What people said of tasks, each word given out once, with the decision that came with it."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._left: dict[tuple[str, str, str], list[Vouch]] = {}
-
-    def until(self, case: Case, moment: datetime) -> list[Vouch]:
-        one = case.incident
-        key = one.instance, one.dag_id, one.task_id
-        if key not in self._left:
-            self._left[key] = list(self._store.vouches(*key))
-        said = [vouch for vouch in self._left[key] if vouch.at <= moment]
-        self._left[key] = [vouch for vouch in self._left[key] if vouch.at > moment]
-        return said
-
-
-def _decisions(
-    at: Callable[[datetime, int, Callable[[], object]], None],
-    replay: Replay,
-    source: KnowledgeBase,
-    case: Case,
-    vouches: _Vouches,
-) -> None:
-    """The events of what was decided about a case and what came of it."""
-    decision, incident = case.decision, case.incident
-    if decision is None or decision.kind == "shadow":
-        return
-    outcomes = [one for one in case.outcomes if one.decision == decision.seq]
-
-    def decide() -> None:
-        plain = replace(decision, seq=0, grant=None)
-        try:
-            replay.decide(incident, plain, vouches.until(case, decision.at))
-        except DoorClosed:  # the record holds what this store's brakes would not have let through
-            return
-        _learn(replay, source, case)
-
-    def settle(outcome: Any) -> Callable[[], None]:
-        return lambda: replay.end(incident.id, outcome.outcome, outcome.at, outcome.detail)
-
-    def harm() -> None:
-        if case.harm is not None and replay.acted(incident.id):
-            said = vouches.until(case, case.harm.at)
-            replay.store.call_wrong(incident.id, case.harm.by, case.harm.at, case.harm.reason, said)
-
-    at(max(decision.at, incident.seen_at), 2, decide)
-    for outcome in outcomes:
-        at(max(outcome.at, decision.at, incident.seen_at), 3, settle(outcome))
-    if case.harm is not None:
-        at(max(case.harm.at, decision.at, incident.seen_at), 4, harm)
-
-
-def _learn(replay: Replay, source: KnowledgeBase, case: Case) -> None:
-    """As `decide.approve` and `decide.reject` do it."""
-    decision, incident = case.decision, case.incident
-    if decision is None or not incident.signature.text or decision.by == "airflow":
-        return
-    action, params = decision.action, decision.params
-    if decision.kind == "reject" and source.knows(incident, "none", {}):
-        action, params = "none", {}
-    elif decision.kind != "approve":
-        return
-    if action is not None:
-        replay.knowledge.learn(
-            incident, action=action, params=params, cause=decision.cause, at=decision.at
+def _entries(events: _Events, replay: Replay, source: Store) -> None:
+    """The events of what was known, or not any more; entries of one moment are put together."""
+    put: dict[tuple[datetime, int], list[Entry]] = {}
+    newest: dict[str, datetime] = {}
+    gone: list[tuple[datetime, int, str]] = []
+    for version in source.versions():
+        entry = replace(version.entry, retired=False)
+        order = KNOWN if entry.incident_id is None else DECIDED
+        # One that was made anew, in another base or by a reindex, bears the time of the first.
+        moment = newest[entry.id] = max(entry.created_at, newest.get(entry.id, entry.created_at))
+        put.setdefault((moment, order), []).append(entry)
+        if version.retired_at is not None:
+            gone.append((max(version.retired_at, moment), order, entry.id))
+    for (moment, order), entries in put.items():
+        events.at(moment, order, partial(replay.knowledge.put, entries, moment))
+    for moment, order, name in gone:
+        events.at(
+            moment, order, partial(replay.store.retire_entries, [name], "replay", moment, "then")
         )
+
+
+def _lessons(events: _Events, replay: Replay, source: Store) -> None:
+    """The events of what was learned from Airflow, all of one moment together."""
+    learned: dict[datetime, list[Lesson]] = {}
+    for one in source.lessons(source.lesson_counts()):
+        learned.setdefault(one.seen_at, []).append(one)
+    for moment, several in learned.items():
+        events.at(moment, KNOWN, partial(replay.store.add_lessons, several))
+
+
+def _decisions(events: _Events, replay: Replay, brief: Brief) -> None:
+    """The events of what was decided about an incident and what came of it."""
+
+    def at(moment: datetime, order: int, act: Callable[[], object]) -> None:
+        events.at(max(moment, brief.seen_at), order, act)
+
+    for number, decision in enumerate(_replayed(brief)):
+        # What follows an act, its undoing, comes after its end.
+        order = AFTER if number else DECIDED
+        at(decision.at, order, partial(_decide, replay, brief.incident_id, decision))
+        for one in brief.outcomes:
+            if one.decision == decision.seq:
+                at(max(one.at, decision.at), ENDED, partial(_end, replay, one))
+    for harm in brief.harms[-1:]:
+        at(harm.at, AFTER, partial(replay.call_wrong, harm))
+
+
+def _replayed(brief: Brief) -> list[Decision]:
+    """The decision that stands, and before it the act that it undid. Of other acts before it
+    nobody knows the end: they were given up."""
+    decided = [one for one in brief.decisions if one.kind != "shadow"]
+    if not decided or acts(decided[-1]):
+        return decided[-1:]
+    ended = [one for one in decided[:-1] if acts(one) and brief.outcome_of(one) in _SEEN]
+    return [*ended[-1:], decided[-1]]
+
+
+_SEEN = ("fixed", "failed", "relapsed", "superseded")
+
+
+def _decide(replay: Replay, incident_id: str, decision: Decision) -> None:
+    try:
+        replay.decide(replay.store.case(incident_id).incident, replace(decision, seq=0, grant=None))
+    except DoorClosed:  # the record holds what this store's brakes would not have let through
+        return
+
+
+def _end(replay: Replay, outcome: Outcome) -> None:
+    replay.end(outcome.incident_id, outcome.outcome, outcome.at, outcome.detail)
 
 
 # ---- what it comes to ----
 
 
 def measure(
-    steps: Sequence[Step], *, embedder: str, floor: float, risk: float, anew: bool = False
+    steps: Sequence[Step],
+    record: Sequence[Labelled],
+    *,
+    embedder: str,
+    floor: float,
+    risk: float,
 ) -> dict[str, Any]:
     """The backtest's document: counts, never shares, so that a reader sees how few they are.
-    `anew` says that a model was asked in the replay; otherwise the opinions that are stored
-    with the incidents count."""
+    `record` are the labelled outcomes that the watch's own bound is made from."""
     blocks = [steps[start : start + BLOCK] for start in range(0, len(steps), BLOCK)]
-    failed_at = [step.case.incident.failed_at for step in steps]
+    failed_at = [step.failed_at for step in steps]
     return {
         "incidents": len(steps),
         "since": utc(min(failed_at)) if steps else None,  # a pass looks at the newest first
@@ -227,8 +239,8 @@ def measure(
         ],
         "baselines": baselines(steps),
         "precision": precision(steps),
-        "bound": suggestion(steps, embedder, floor, risk),
-        "model": model(steps if anew else [_as_stored(step) for step in steps]),
+        "bound": suggestion(record, steps, embedder, floor, risk),
+        "model": model(steps),
     }
 
 
@@ -278,26 +290,37 @@ def precision(steps: Sequence[Step]) -> list[dict[str, Any]]:
     ]
 
 
-def suggestion(steps: Sequence[Step], embedder: str, floor: float, risk: float) -> dict[str, Any]:
-    """The bounds that this record supports at `risk`, and the lines for the settings; none where
-    there is too little of it."""
-    kinds = (step.case.incident.signature.error_class for step in steps)
-    labelled = [
-        one
-        for step, kind in zip(steps, kinds, strict=True)
+def suggestion(
+    record: Sequence[Labelled], steps: Sequence[Step], embedder: str, floor: float, risk: float
+) -> dict[str, Any]:
+    """The bounds that are supported at `risk`, and the lines for the settings; none where there is
+    too little of it. They come from the record by the rule that the watch goes by; only where that
+    has too few outcomes of this embedder they come from those that were judged anew (`from`).
+    `in_use` is the bound of the watch itself, which takes those of the record at RATE."""
+    held = [
+        calibration.label(step.said.similarity, step.said.best, step.known, step.kind)
+        for step in steps
         if step.said.found == "near"
-        and (one := calibration.label(step.said.similarity, step.said.best, step.known, kind))
     ]
-    bound = calibration.fit(labelled, floor=floor, rate=risk)
+    kept = calibration.fit(record, floor=floor, rate=risk)
+    anew = calibration.fit([one for one in held if one is not None], floor=floor, rate=risk)
+    in_replay = anew.enough and not kept.enough
+    bound, watch = anew if in_replay else kept, calibration.fit(record, floor=floor)
     return {
         "embedder": embedder,
         "risk": risk,
         "floor": floor,
+        "from": "replay" if in_replay else "record",
         "outcomes": bound.outcomes,
         "needed": calibration.needed(risk),
         "value": min(bound.value, 1.0) if bound.enough else None,
         "kinds": {kind: min(value, 1.0) for kind, value in sorted(bound.kinds.items())},
         "settings": _lines(bound, floor) if bound.enough else [],
+        "in_use": {
+            "value": min(watch.value, 1.0),
+            "from": "record" if watch.enough else "embedder",
+            "outcomes": watch.outcomes,
+        },
     }
 
 
@@ -317,39 +340,48 @@ def _up(value: float) -> float:
     return min(math.ceil(value * 1000 - 1e-6) / 1000, 1.0)
 
 
-def _as_stored(step: Step) -> Step:
-    """As the incident was judged in its time."""
-    judgement = step.case.judgement
-    if judgement is None:
-        return step
-    return replace(step, document=judgement.document, said=verdict(judgement.document))
+def _asked(document: Mapping[str, Any]) -> Asked | None:
+    """What the judgement heard of a model; None where none was asked."""
+    opinion, proposed = document["diagnosis"].get("opinion"), document["diagnosis"]["action"]
+    if opinion is None:
+        return None
+    checks = document["gate"]["checks"]
+    failed = {check["name"] for check in checks if not check["passed"]}
+    # Nothing is to be done about a `none`, so that no leave to act can be missing.
+    alone = {"confidence", "action_allowed"} if proposed == "none" else {"confidence"}
+    return Asked(
+        model=opinion["model"],
+        unheard=opinion["unheard"],
+        action=opinion["action"],
+        confidence=opinion["confidence"],
+        quotes_stand=opinion["quotes_stand"],
+        proposed=proposed,
+        stopped="confidence" in failed and failed <= alone,
+    )
 
 
 def model(steps: Sequence[Step]) -> dict[str, Any] | None:
     """What a model's opinions were worth; None where it was never asked."""
-    asked = [
-        (step, opinion)
-        for step in steps
-        if (opinion := step.document["diagnosis"].get("opinion")) is not None
-    ]
+    asked = [(step.asked, step.known) for step in steps if step.asked is not None]
     if not asked:
         return None
-    heard = [(step, opinion) for step, opinion in asked if opinion["unheard"] is None]
+    heard = [(said, known) for said, known in asked if said.unheard is None]
     held = [
-        (opinion["confidence"], right)
-        for step, opinion in heard
-        if step.known and (right := was_right(opinion["action"], step.known)) is not None
+        (said.confidence, right)
+        for said, known in heard
+        if known and (right := was_right(said.action, known)) is not None
     ]
-    stopped = [step for step in (step for step, _ in asked) if _stopped_by_model(step)]
     return {
-        "models": sorted({opinion["model"] for _, opinion in asked}),
+        "models": sorted({said.model for said, _ in asked}),
         "asked": len(asked),
         "heard": len(heard),
-        "unheard": dict(Counter(o["unheard"] for _, o in asked if o["unheard"] is not None)),
-        "made_up_quotes": sum(not opinion["quotes_stand"] for _, opinion in heard),
+        "unheard": dict(Counter(said.unheard for said, _ in asked if said.unheard is not None)),
+        "made_up_quotes": sum(not said.quotes_stand for said, _ in heard),
         "held": len(held),
         "right": sum(right for _, right in held),
-        "stopped": dict(Counter(judged(str(step.said.proposed), step.known) for step in stopped)),
+        "stopped": dict(
+            Counter(judged(str(said.proposed), known) for said, known in asked if said.stopped)
+        ),
         "reliability": [
             {
                 "from": low,
@@ -360,12 +392,3 @@ def model(steps: Sequence[Step]) -> dict[str, Any] | None:
             for low, high in zip(BINS, (*BINS[1:], 1.01), strict=True)
         ],
     }
-
-
-def _stopped_by_model(step: Step) -> bool:
-    """Whether it would have been done, or told, but for the model."""
-    checks = step.document["gate"]["checks"]
-    failed = {check["name"] for check in checks if not check["passed"]}
-    return "confidence" in failed and failed <= (
-        {"confidence", "action_allowed"} if step.said.proposed == "none" else {"confidence"}
-    )

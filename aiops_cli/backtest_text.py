@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from aiops_cli.screen import Trimmed, local, plain
+from knowledge.calibration import NEEDED, RATE
 
 Document = Mapping[str, Any]
 
@@ -107,18 +108,32 @@ def told_bound(bound: Document) -> Iterator[str]:
             f"{many(outcomes, 'labelled incident')} without an exact match: no bound can be "
             f"suggested before {needed} (at {bound['risk']:.1%} risk)."
         )
-        yield f"Until then the bound of {bound['embedder']} holds: {bound['floor']:.2f}."
+        yield _in_use(bound)
         return
+    anew = " judged anew just now" if bound["from"] == "replay" else ""
     yield (
-        f"{bound['embedder']}: {bound['value']:.3f} from {many(outcomes, 'outcome')}, so that at "
-        f"most {bound['risk']:.1%} of such incidents are acted on wrongly."
+        f"{bound['embedder']}: {bound['value']:.3f} from {many(outcomes, 'outcome')}{anew}, so "
+        f"that at most {bound['risk']:.1%} of such incidents are acted on wrongly."
     )
     if bound["value"] >= 1.0:
         yield "No near match is safe enough at this risk: only exact ones are acted on."
     if not bound["settings"]:
         yield f"That is what holds already ({bound['floor']:.2f} at least): nothing to change."
-    else:
-        yield "`aiops watch` uses such a bound by itself, at 1 %; the settings may be stricter."
+    yield _in_use(bound)
+
+
+def _in_use(bound: Document) -> str:
+    """What the watch goes by, which may be another bound than the one that is suggested."""
+    used, own = bound["in_use"], bound["in_use"]["from"] == "record"
+    if own and bound["from"] == "record" and bound["risk"] == RATE:
+        return "`aiops watch` uses this bound by itself; the settings may be stricter."
+    whose = (
+        f"from the same record at {RATE:.0%}".replace("%", " %")
+        if own
+        else f"{bound['embedder']}'s own, until {NEEDED} of the incidents that it judged itself "
+        f"are labelled ({used['outcomes']} are)"
+    )
+    return f"`aiops watch` uses {used['value']:.3f}, {whose}; the settings may be stricter."
 
 
 def told_model(doc: Document) -> Iterator[str]:

@@ -7,7 +7,7 @@ tool knows, not the weather of that day. Nothing is acted on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -19,8 +19,10 @@ from aiops_cli.context import Snapshot
 from aiops_cli.incidents import Dag, DagRun, Health, Incident, Task, TaskInstance
 from aiops_cli.seams import Airflow
 from knowledge.base import KnowledgeBase
-from knowledge.records import ClaimState, Decision, Grant, Outcome, OutcomeName, Vouch
+from knowledge.records import ClaimState, Decision, Grant, Harm, Outcome, OutcomeName, Vouch
 from knowledge.stores import Store
+from knowledge.stores.sqlite import SqliteIndex, SqliteStore
+from knowledge.stores.sqlite_engine import open_in_memory
 
 if TYPE_CHECKING:
     from aiops_cli.diagnosis.advisor import Advisor
@@ -84,6 +86,25 @@ class _OneTask(dict[str, Task]):
         return Task(key, self.retries)
 
 
+class Scratch(SqliteStore):
+    """An empty store that nobody else has, in which people's words on tasks are those of another
+    one, as they stood at the moment that the clock shows."""
+
+    said_in: Store
+
+    @classmethod
+    def beside(cls, other: Store, now: Callable[[], datetime]) -> Scratch:
+        database = open_in_memory()
+        made = cls(database, now, SqliteIndex(database), "memory")
+        made.said_in = other
+        return made
+
+    def vouches(
+        self, instance: str, dag_id: str, task_id: str, before: datetime | None = None
+    ) -> tuple[Vouch, ...]:
+        return self.said_in.vouches(instance, dag_id, task_id, before or self._now())
+
+
 class Replay:
     """One knowledge base as it grows. `clock` is the store's own too."""
 
@@ -110,7 +131,8 @@ class Replay:
             clock,
             advisor,
         )
-        self._open: dict[str, tuple[int, Decision]] = {}
+        self._open: dict[str, int] = {}  # incident → the token of an act that is under way
+        self._acts: dict[str, int] = {}  # incident → its last act
         granted = tuple(
             name
             for name, action in CATALOGUE.items()
@@ -156,25 +178,25 @@ class Replay:
         except BaseException:
             self.store.release(incident.id, token)
             raise
-        self._open[incident.id] = token, done
+        self._open[incident.id], self._acts[incident.id] = token, done.seq
         return done
 
-    def acted(self, incident_id: str) -> bool:
-        """Whether anything was done about it here."""
-        standing = self.store.case(incident_id).decision
-        return standing is not None and standing.action not in (None, "none")
-
     def end(self, incident_id: str, outcome: OutcomeName, at: datetime, detail: str = "") -> None:
-        """What came of the act on an incident; a further word on one that has ended."""
-        if incident_id in self._open:
-            token, decision = self._open.pop(incident_id)
-            row = Outcome(incident_id, decision.seq, at, outcome, detail)
-            state: ClaimState = "needs_human" if outcome == "unknown" else "done"
-            self.store.settle(incident_id, token, state, row)
+        """What came of the last act on an incident; a further word on one that has ended."""
+        act, token = self._acts.get(incident_id), self._open.pop(incident_id, None)
+        if act is None:
             return
-        standing = self.store.case(incident_id).decision
-        if standing is not None:
-            self.store.add_outcome(Outcome(incident_id, standing.seq, at, outcome, detail))
+        row = Outcome(incident_id, act, at, outcome, detail)
+        if token is None:
+            self.store.add_outcome(row)
+            return
+        state: ClaimState = "needs_human" if outcome == "unknown" else "done"
+        self.store.settle(incident_id, token, state, row)
+
+    def call_wrong(self, harm: Harm) -> None:
+        """A person's word that an act did harm, where it was done here."""
+        if harm.incident_id in self._acts:
+            self.store.call_wrong(harm.incident_id, harm.by, harm.at, harm.reason)
 
 
 @dataclass(frozen=True, slots=True)

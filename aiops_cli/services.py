@@ -188,15 +188,14 @@ def replaying(
     the model anew what it has not answered yet."""
     from dataclasses import replace
 
-    from aiops_cli.replay import Replay, SetClock
+    from aiops_cli.replay import Replay, Scratch, SetClock
     from knowledge.base import KnowledgeBase
-    from knowledge.stores.sqlite import SqliteStore
 
     clock = SetClock(datetime(2000, 1, 1, tzinfo=timezone.utc))  # before anything was recorded
     asked = settings if with_model else replace(settings, llm="none")
     with (
         knowledge_base(settings) as known,
-        closing(SqliteStore.in_memory(clock.now)) as store,
+        closing(Scratch.beside(known.store, clock.now)) as store,
         _advisor(asked, known.store, "now", waiting) as advisor,
     ):
         empty = KnowledgeBase(store, known.embedder, settings.machine_logins)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from knowledge.lessons import PROMPT
-from knowledge.records import Case, DecisionKind, Lesson, NearCase, OutcomeName
+from knowledge.records import Brief, DecisionKind, Lesson, NearCase, OutcomeName
 
 RATE = 0.01
 WINDOW = 500  # the last so many outcomes count
@@ -103,13 +103,14 @@ def _above(similarity: float) -> float:
     return round((math.floor(similarity / _STEP + 1e-6) + 1) * _STEP, 4)
 
 
-def truth(case: Case, lesson: Lesson | None = None) -> Truth | None:
-    """What came out about an incident; None where nobody knows. What came back soon says nothing.
-    `lesson` is what a person did about it in Airflow itself, where that is known."""
-    decision = case.decision
+def truth(brief: Brief) -> Truth | None:
+    """What came out about an incident; None where nobody knows. What came back soon says nothing,
+    and an act that was undone counts as rejected."""
+    decision = brief.decision
     if decision is None:
         return None
-    return _came_out(decision.kind, decision.action, case.outcome, case.harm is not None, lesson)
+    outcome, harmful = brief.outcome_of(decision), bool(brief.harms)
+    return _came_out(decision.kind, decision.action, outcome, harmful, brief.lesson)
 
 
 def _came_out(

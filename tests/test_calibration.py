@@ -16,10 +16,10 @@ from knowledge.base import REFIT_AFTER, KnowledgeBase
 from knowledge.calibration import Labelled, Truth, fit, was_right
 from knowledge.embedders import BuiltinEmbedder
 from knowledge.lessons import PROMPT
-from knowledge.records import Case, Decision, Harm, Judgement, NearCase, Outcome
+from knowledge.records import Brief, Decision, Judgement, Lesson, NearCase, Outcome
 from knowledge.signature import SIGNATURE_VERSION
 from knowledge.stores.memory import MemoryStore
-from tests import builders, samples
+from tests import builders, reports, samples
 
 FLOOR = 0.82
 
@@ -140,46 +140,38 @@ def test_the_risk_is_kept_on_average_over_exchangeable_records() -> None:
 # ---- what came out about an incident ----
 
 
-def case(
+def ended(
     kind: Any = "approve",
     action: str | None = "retry",
     outcome: Any = "fixed",
-    proposed: str = "retry",
     harm: bool = False,
-    **found: Any,
-) -> Case:
-    incident = builders.incident(signature=builders.signature(version=SIGNATURE_VERSION))
-    decision = Decision(incident.id, kind, builders.NOW, "ana", action, seq=1)
-    match = {"found": "near", "similarity": 0.9, "action": proposed, **found}
-    document = {"matches": [match], "gate": {"bound": {"embedder": "builtin"}}}
-    return Case(
-        incident,
-        "resolved",
-        outcome=outcome,
-        judgement=Judgement(incident.id, builders.NOW, document),
-        decision=decision,
-        harm=Harm(incident.id, 1, "ana", builders.NOW, "paid twice") if harm else None,
-    )
+    lesson: Lesson | None = None,
+) -> Brief:
+    wrong = "paid twice" if harm else ""
+    outcomes = (outcome,) if outcome else ()
+    one = reports.brief(reports.decided(kind, action), outcome=outcomes, wrong=wrong)
+    return replace(one, lesson=lesson)
 
 
 @pytest.mark.parametrize(
     ("seen", "known"),
     [
-        (case(), Truth(right="retry")),
-        (case("auto"), Truth(right="retry")),
-        (case(outcome="failed"), Truth(wrong="retry")),
-        (case(outcome="relapsed"), None),
-        (case(outcome="superseded"), None),
-        (case(outcome=None), None),
-        (case(action="none", outcome=None), Truth(right="none")),
-        (case("reject", outcome=None), Truth(wrong="retry")),
-        (case("reject", action=None, outcome=None), None),
-        (case("superseded", action=None, outcome=None), None),
-        (case("shadow", outcome=None), None),
-        (case(harm=True), Truth(right="none", wrong="retry", harmful=True)),
+        (ended(), Truth(right="retry")),
+        (ended("auto"), Truth(right="retry")),
+        (ended(outcome="failed"), Truth(wrong="retry")),
+        (ended(outcome="relapsed"), None),
+        (ended(outcome="superseded"), None),
+        (ended(outcome=None), None),
+        (ended(action="none", outcome=None), Truth(right="none")),
+        (ended("reject", outcome=None), Truth(wrong="retry")),
+        (ended("reject", action=None, outcome=None), None),
+        (ended("superseded", action=None, outcome=None), None),
+        (ended("shadow", outcome=None), None),
+        (reports.undone(), Truth(wrong="set_variable")),
+        (ended(harm=True), Truth(right="none", wrong="retry", harmful=True)),
     ],
 )
-def test_what_came_out(seen: Case, known: Truth | None) -> None:
+def test_what_came_out(seen: Brief, known: Truth | None) -> None:
     assert calibration.truth(seen) == known
 
 
@@ -229,9 +221,10 @@ def test_what_ended_it_in_airflow_itself_is_known_where_a_person_ran_it_again(
     told: dict[str, Any], known: Truth | None
 ) -> None:
     lesson = samples.lesson(0, **told)
-    assert calibration.truth(case("superseded", action=None, outcome=None), lesson) == known
-    assert calibration.truth(case(), lesson) == Truth(right="retry"), "what was decided here counts"
-    assert calibration.truth(case(outcome="superseded"), lesson) is None, "it was run twice"
+    there = ended("superseded", None, None, lesson=lesson)
+    assert calibration.truth(there) == known
+    assert calibration.truth(ended(lesson=lesson)) == Truth(right="retry"), "decided here"
+    assert calibration.truth(ended(outcome="superseded", lesson=lesson)) is None, "run twice"
 
 
 def near(**changes: Any) -> NearCase:
@@ -290,9 +283,9 @@ def decided(
         signature=builders.signature(version=SIGNATURE_VERSION),
     )
     store.add_incident(incident)
-    document = case(similarity=similarity, found=found).judgement
-    assert document is not None
-    store.add_judgement(replace(document, incident_id=incident.id))
+    match = {"found": found, "similarity": similarity, "action": "retry"}
+    document = {"matches": [match], "gate": {"bound": {"embedder": "builtin"}}}
+    store.add_judgement(Judgement(incident.id, builders.NOW, document))
     token = store.claim(incident.id, incident.ti_id, "ana", timedelta(minutes=5))
     assert token is not None
     decision = store.open_door(

@@ -34,9 +34,16 @@ def backtest(
     from aiops_cli import services
     from aiops_cli.backtest import measure, run
     from aiops_cli.config import typed_duration
+    from knowledge import calibration
 
     if not 0.0 < risk <= 0.5:
         raise UsageError(f"--risk {risk} is not a share", "name one above 0, at most 0.5: 0.01")
+    if calibration.needed(risk) > calibration.WINDOW:
+        raise UsageError(
+            f"--risk {risk} takes {calibration.needed(risk)} labelled outcomes, and the last "
+            f"{calibration.WINDOW} count",
+            "name a larger share: 0.002",
+        )
     if html is not None and json:
         raise UsageError("--json and --html exclude each other", "take one of them")
     chosen = settings(ctx)
@@ -47,16 +54,16 @@ def backtest(
     waiting = (lambda: thinking(chosen.llm.removeprefix("ollama:"))) if with_model else None
     with services.replaying(chosen, with_model, waiting) as (replay, known):
         if with_model:
-            steps = run(replay, known, ctx.obj.instance, lambda _done, _of: None)
+            steps = run(replay, known, ctx.obj.instance, lambda _done, _of: None, anew=True)
         else:
             with progress("replaying") as told:
                 steps = run(replay, known, ctx.obj.instance, told)
         document = measure(
-            [one for one in steps if start is None or one.case.incident.failed_at >= start],
+            [one for one in steps if start is None or one.failed_at >= start],
+            known.labelled(),
             embedder=known.embedder.name,
             floor=known.embedder.bound,
             risk=risk,
-            anew=with_model,
         )
     if json:
         print_json(document)
