@@ -222,10 +222,13 @@ def test_what_somebody_remembered_without_a_decision_is_known_from_then_on() -> 
 
 def test_what_airflow_taught_is_known_from_when_it_was_learned() -> None:
     record = Record()
-    record.seen(failed(0))
+    task = record.seen(failed(0))
     learned = T0 + 15 * HOUR
     one = samples.lesson(
         0,
+        instance=task.instance,
+        dag_id=task.dag_id,
+        task_id=task.task_id,
         signature=sign(REFUSED),
         failed_at=T0,
         at=T0,

@@ -28,6 +28,7 @@ BUSY_TIMEOUT_MS = 15_000
 # 16 KB pages and mmap make a vector scan about a third cheaper (measured at 100,000 rows).
 PAGE_SIZE = 16_384
 MMAP_SIZE = 1 << 30
+SCRATCH_KB = 32_000
 
 
 class Database:
@@ -154,13 +155,16 @@ def open_database(
 
 
 def open_in_memory() -> Database:
-    """A database with all tables that no file stands behind."""
+    """A database with all tables that nobody else can open. What is more than SCRATCH_KB lies in a
+    file without a name, which SQLite makes and which ends with the connection."""
     import apsw  # as in open_database
 
     path = Path(":memory:")
-    connection = apsw.Connection(str(path))
+    connection = apsw.Connection("")
     _upgrade(connection, path, MIGRATIONS, lambda _: None)
-    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(
+        f"PRAGMA foreign_keys = ON; PRAGMA journal_mode = MEMORY; PRAGMA cache_size = -{SCRATCH_KB}"
+    )
     return Database(connection, path)
 
 
