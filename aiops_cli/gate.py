@@ -236,13 +236,14 @@ def _evidence(c: Circumstances) -> Check:
         return Check("evidence", False, 0, record.NEEDED_TO_RERUN, "no action is known")
     if action == "none":  # touches nothing, so there is nothing to prove
         return Check("evidence", True)
-    bound = record.needed(action)
+    bound = record.needed(action, c.evidence.scope)
     value = c.evidence.value
     if c.evidence.contradicted:
         return Check("evidence", False, value, bound, c.evidence.contradicted, blocks=True)
     if action not in RERUN_ACTIONS and c.diagnosis.by != "exact":
         return Check("evidence", False, value, bound, f"{action} needs an exact match")
-    reason = f"{value} of {bound} verified outcomes of {action}"
+    where = " in other DAGs" if c.evidence.scope == "anywhere" else ""
+    reason = f"{value} of {bound} verified outcomes of {action}{where}"
     if c.evidence.worn:
         reason += f" (not counting {c.evidence.worn}: too old, or of other code)"
     return Check("evidence", value >= bound, value, bound, reason)

@@ -53,6 +53,7 @@ PATIENCE = 120  # seconds for one pass
 
 # What the record proves a retry for, and what it knows nothing of.
 KNOWN = tuple(f"the session was ended by warehouse {name}" for name in ("a", "b", "c", "d"))
+TAUGHT = (*KNOWN, *KNOWN)  # what other DAGs are acted on for takes two outcomes
 UNKNOWN = "a row of the partner's file has no customer"
 DAGS = 500  # so many failures later the same task fails again, which must be no relapse by then
 GONE = timedelta(hours=3)  # then the world forgets a run: two hours more than a pass looks back
@@ -221,9 +222,9 @@ def soaked(url: str, passes: int, seed: int = 0) -> Soaked:
         world._count()
         with closing(open_at(url, clock.now)) as store:
             cases = {
-                key: _case(store, key) for key in (*world.may_act[len(KNOWN) :], *world.others)
+                key: _case(store, key) for key in (*world.may_act[len(TAUGHT) :], *world.others)
             }
-    may_act = set(world.may_act[len(KNOWN) :])
+    may_act = set(world.may_act[len(TAUGHT) :])
     outcomes = {key: case.status if case else "lost" for key, case in cases.items()}
     ended = {key: "resolved" if key in may_act else "superseded" for key in cases}
     quarter = len(samples) // 4
@@ -265,7 +266,7 @@ def _settings(url: str, home: str, server: AirflowServer) -> dict[str, str]:
 
 
 def _teach(url: str, world: World, home: str) -> None:
-    """One verified retry of each known failure, approved by a person, and a grant."""
+    """Two verified retries of each known failure, approved by a person, and a grant."""
     server, clock = world.server, world.clock
     chosen = config.load(
         cwd=Path(home), environ=_settings(url, home, server), overrides={"instance": None}
@@ -275,7 +276,7 @@ def _teach(url: str, world: World, home: str) -> None:
         knowledge = KnowledgeBase(store, BuiltinEmbedder())
         desk = Desk(Gateway(transport, INSTANCE), knowledge, chosen, clock)
         store.bind_instance(INSTANCE, server.url)
-        rows = [world.fail(text) for text in KNOWN]
+        rows = [world.fail(text) for text in TAUGHT]
         for case in list(one_pass(desk, "ask", _silent)):
             respond.act(desk, case.incident, action="retry", params={}, by="ana", kind="approve")
         for row in rows:

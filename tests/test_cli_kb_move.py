@@ -55,7 +55,9 @@ def test_what_is_exported_can_be_imported(cli: Cli, elsewhere: Cli) -> None:
     back = elsewhere.ok("kb", "export").lines
     assert back[1:] == lines[1:]
     # What was learned there counts here: the same failure is known, with its record.
-    elsewhere.server.add_failure("orders", "load", run_id="next", events=[REFUSED])
+    elsewhere.server.add_failure(
+        "orders", "load", run_id="next", events=[REFUSED], ended=elsewhere.clock.now()
+    )
     (known,) = elsewhere.ok("watch", "--once", "--json").lines
     assert known["diagnosis"]["by"] == "exact"
     (evidence,) = [one for one in known["gate"]["checks"] if one["name"] == "evidence"]

@@ -147,7 +147,9 @@ def test_relapses_and_harm_are_told(cli: Cli) -> None:
 def test_what_shadow_would_have_done_is_held_against_what_was_done(cli: Cli) -> None:
     cli.mended()
     cli.ok("auto", "grant", "--actions", "retry", "--dags", "*")
-    cli.server.add_failure("orders", "load", run_id="second", events=[REFUSED])
+    now = cli.clock.now()
+    cli.server.add_failure("orders", "load", run_id="second", events=[REFUSED], ended=now)
+    cli.clock.advance(seconds=1)
     (second,) = cli.ok("watch", "--once", "--shadow", "--json").lines
     assert second["decided"]["kind"] == "shadow", second["gate"]
     assert cli.ok("report", "--json").json["shadow"]["waiting"] == 1

@@ -206,8 +206,10 @@ def test_what_one_value_fixed_says_nothing_about_another_but_its_harm_does() -> 
 
 
 def test_the_bar_is_higher_for_changes() -> None:
-    assert [needed(action) for action in ("retry", "retry_later")] == [1, 1]
-    assert needed("update_connection") == 3
+    for action in ("retry", "retry_later"):
+        assert (needed(action, "task"), needed(action, "dag")) == (1, 1)
+        assert needed(action, "anywhere") == 2
+    assert needed("update_connection", "task") == needed("update_connection", "anywhere") == 3
 
 
 def test_tally_counts_this_action_only() -> None:

@@ -314,6 +314,14 @@ def test_changing_state_needs_three_outcomes_and_an_exact_match() -> None:
     )
 
 
+def test_one_outcome_of_another_dag_is_not_enough() -> None:
+    one, two = (
+        gate.judge(circumstances(evidence=Evidence("anywhere", fixed=fixed))) for fixed in (1, 2)
+    )
+    assert (one.decision, two.decision) == ("ask", "auto")
+    assert one.reasons == ("1 of 2 verified outcomes of retry in other DAGs",)
+
+
 @pytest.mark.parametrize("action", ["none", None])
 def test_nothing_to_do_is_never_done_alone(action: str | None) -> None:
     verdict = gate.judge(

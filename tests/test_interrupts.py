@@ -55,9 +55,11 @@ def test_ctrl_c_while_acting(cli: Cli, who: str, before: bool, nth: int) -> None
     cli.server.add_dag("orders", {"load": ["publish"]})
     cli.mended()
     cli.ok("auto", "grant", "--actions=retry", "--dags=*")
+    now = cli.clock.now()
     row = cli.server.add_failure(
-        "orders", "load", run_id="second", events=[REFUSED], blocks=["publish"]
+        "orders", "load", run_id="second", events=[REFUSED], blocks=["publish"], ended=now
     )
+    cli.clock.advance(seconds=1)
     blocked = cli.server.instances["orders", "second", "publish", -1]
     earlier = len(cli.cleared())
     (new,) = cli.ok("diagnose", "orders", "--run", "second", "--json").json["incidents"]

@@ -14,7 +14,7 @@ from aiops_cli.airflow.gateway import Gateway
 from aiops_cli.errors import Refused
 from aiops_cli.published import plan_document
 from knowledge.errors import DoorClosed
-from knowledge.records import Case, Decision, Pause
+from knowledge.records import Case, Decision, Outcome, Pause
 from tests.airflow_server import RUN
 from tests.desk import REFUSED, Bench, bench
 from tests.test_respond import approve, fail
@@ -171,6 +171,20 @@ class TestAloneStill:
         at.clock.advance(minutes=2)
         return later
 
+    @staticmethod
+    def fixed_elsewhere(at: Bench) -> None:
+        """The second outcome that DAGs need which have none of their own."""
+        at.server.add_failure("stats", "load", events=[REFUSED], ended=at.clock.now())
+        at.clock.advance(seconds=9)
+        at.watch("shadow")
+        (case,) = at.store.cases(status=["pending"], dag="stats")
+        one, now = case.incident, at.clock.now()
+        token = at.store.claim(one.id, one.ti_id, "w", timedelta(hours=1))
+        assert token is not None
+        said = Decision(one.id, "approve", now, "ana", "retry_later", {"delay": "1m"})
+        made = at.store.open_door(one.id, token, said)
+        at.store.settle(one.id, token, "done", Outcome(one.id, made.seq, now, "fixed"))
+
     def test_it_acts_when_all_is_as_it_was(self, at_work: Bench) -> None:
         self.waiting_alone(at_work)
         before = len(at_work.cleared())
@@ -180,6 +194,7 @@ class TestAloneStill:
     def test_waits_that_come_due_together_keep_the_budget_of_an_hour(self, at_work: Bench) -> None:
         """They were decided in hours of their own, and are counted in the one they are done in."""
         self.waiting_alone(at_work)
+        self.fixed_elsewhere(at_work)
         others = ("prices", "sales", "stock")
         for dag_id in others:
             at_work.server.add_dag(dag_id, {"load": []}, tags=["aiops:rerun-safe"])
