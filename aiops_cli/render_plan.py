@@ -54,6 +54,14 @@ def plan_text(doc: Document) -> RenderableType:
     return Trimmed(Text("\n").join(lines))
 
 
+def rerun_text(judged: Document) -> str:
+    """Whether the task may run twice, in whose word and since when, as its judgement has it; ""
+    where it has none."""
+    checks = judged["gate"]["checks"] if judged else ()
+    safe = any(check["name"] == "rerun_safe" and check["value"] is True for check in checks)
+    return f"re-run {'safe' if safe else 'unproven'}: {judged['rerun']}" if judged else ""
+
+
 def _named(items: Sequence[Document]) -> str:
     """The tasks; of a mapped one the indexes."""
     indexes: dict[str, list[int]] = {}

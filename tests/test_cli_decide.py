@@ -233,6 +233,20 @@ def test_a_word_on_running_twice_is_kept(cli: Cli, flag: str | None, wanted: str
     assert wanted in cli.ok("incidents", "show", after, "--json").json["rerun"]
 
 
+def test_before_the_yes_it_is_told_in_whose_word_a_task_may_run_twice(cli: Cli) -> None:
+    def told(*words: str) -> str:
+        return cli.ok("approve", *words, "--action", "retry", "--dry-run").text
+
+    first = cli.capture("orders", run_id="first", events=[REFUSED])
+    assert "re-run unproven: nobody has said that load may run twice" in told(first)
+    cli.ok("approve", first, "--action", "retry", "--rerun-safe", "--yes")
+    cli.clock.advance(seconds=1)
+    second = cli.capture("orders", run_id="second", events=[REFUSED])
+    said = f"re-run safe: ana approved this task on {cli.clock.now():%Y-%m-%d}"
+    assert said in told(second)
+    assert cli.ok("approve", second, "--dry-run", "--json").err == ""
+
+
 def test_a_secret_in_a_cause_is_kept_nowhere(cli: Cli) -> None:
     first, second = (cli.capture(dag, events=[REFUSED]) for dag in ("orders", "sales"))
     secret = "use postgresql://etl:hunter2pass@db/x"

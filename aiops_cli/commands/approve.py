@@ -86,6 +86,7 @@ def _one(
     the person said no."""
     from aiops_cli import decide, respond
     from aiops_cli.published import plan_document
+    from aiops_cli.render_plan import plan_text, rerun_text
 
     talk = console(stderr=True)
     if proposed.action == "none":
@@ -105,17 +106,14 @@ def _one(
     document = plan_document(plan)
     warning = decide.warning(case)
     asks = not yes and not dry_run
-    if warning and (asks or not json):
-        talk.print(warning)
+    word = warning or rerun_text(case.judgement.document if case.judgement else {})
+    if word and (asks or not json):
+        talk.print(word)
     if dry_run:
         if not json:
-            from aiops_cli.render_plan import plan_text
-
             console().print(plan_text(document))
         return document
     if asks or not json:  # nobody says yes to what they have not seen
-        from aiops_cli.render_plan import plan_text
-
         talk.print(plan_text(document))
     if asks and not confirm("do this?"):
         taken_back = "; your yes is withdrawn" if decide.no_to_own_yes(desk, case) else ""
