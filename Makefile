@@ -1,11 +1,10 @@
 # Everything here needs bash, git, make, Python >= 3.10 and a package index; uv is used if present.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e e2e-storm e2e-browser bench bench-large stress docs lock clean FORCE
+.PHONY: help demo test e2e bench bench-large stress docs lock clean FORCE
 
 AIRFLOWS := 3.3.2 3.1.8
 BIN := .envs/dev/bin
-ALONE := test_storm.py test_dashboard.py # by targets of their own: long, or in need of a browser
 
 help: ## list these targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | \
@@ -21,15 +20,8 @@ test: .envs/dev .envs/pgbouncer ## lint, types, import contracts and every test 
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2
 
-e2e: .envs/dev $(AIRFLOWS:%=.envs/airflow-%) ## the tests against real Airflows
-	AIOPS_E2E_VERSIONS="$(AIRFLOWS)" $(BIN)/pytest -m e2e -rs tests/e2e \
-	  $(addprefix --ignore tests/e2e/,$(ALONE))
-
-e2e-storm: .envs/dev $(AIRFLOWS:%=.envs/airflow-%) ## a storm of mapped tasks on them: canary, batches, calls
-	AIOPS_E2E_VERSIONS="$(AIRFLOWS)" $(BIN)/pytest -m e2e -rs tests/e2e/test_storm.py
-
-e2e-browser: .envs/dev .envs/chromium $(AIRFLOWS:%=.envs/airflow-%) ## the dashboard in a real Chromium, against them
-	AIOPS_E2E_VERSIONS="$(AIRFLOWS)" $(BIN)/pytest -m e2e -rs tests/e2e/test_dashboard.py
+e2e: .envs/dev .envs/chromium $(AIRFLOWS:%=.envs/airflow-%) ## the tests against real Airflows, and in a real browser
+	AIOPS_E2E_VERSIONS="$(AIRFLOWS)" $(BIN)/pytest -m e2e -rs tests/e2e
 
 bench: .envs/dev ## measure matching, models, start-up, a storm and both stores with up to 100,000 entries
 	$(BIN)/python -m bench.retrieval
