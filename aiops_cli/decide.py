@@ -6,6 +6,7 @@ and failure; a rejection takes that back. Both become knowledge.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from typing import Any
 
 from aiops_cli import gate, respond, two_people
 from aiops_cli.actions import checked
-from aiops_cli.actions.changes import MARKS
+from aiops_cli.actions.changes import MARKS, SHARED
 from aiops_cli.diagnosis.delay import LOG, as_setting, retry_after
 from aiops_cli.errors import Refused, UsageError
 from aiops_cli.examine import Desk
@@ -79,6 +80,14 @@ def proposal(
     known = diagnosis.get("cause", "") if same else ""
     said = known if cause is None else redact(clean(cause))
     return Proposal(chosen, merged, said, worked_out)
+
+
+def shared_change(proposed: Proposal) -> str:
+    """The same text for all proposals that would make the very same change to the same thing; ""
+    for those whose change is their own."""
+    if proposed.action not in SHARED:
+        return ""
+    return json.dumps([proposed.action, dict(proposed.params)], sort_keys=True)
 
 
 def warning(case: Case) -> str:
@@ -346,7 +355,7 @@ def call_off(store: Store, case: Case) -> bool:
     if claim is None:
         return False
     store.release(case.incident.id, claim.token)
-    return store.case(case.incident.id).status == "pending"
+    return store.case(case.incident.id).status in UNDECIDED
 
 
 def call_wrong(

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from aiops_cli import storms
+from aiops_cli.published import status_word
 from aiops_cli.render import hold_line, incident_line, task_name
 from aiops_cli.screen import local, plain
 from aiops_cli.storms import Storm, folded
@@ -83,7 +84,7 @@ def _item(doc: Document, shorts: Mapping[str, str]) -> str:
     short = shorts[doc["incident"]]
     what = _code(doc["headline"] or "no error in the log")
     action = (doc["diagnosis"] or {}).get("action") or "?"
-    end = f"{doc['status']}" + (f", {doc['outcome']}" if doc["outcome"] else "")
+    end = status_word(doc) + (f", {doc['outcome']}" if doc["outcome"] else "")
     name = _code(task_name(doc))
     return f"- {_code(short)} {local(doc['failed_at'])} {name}: {what} → {action} ({end})"
 

@@ -362,7 +362,8 @@ class Plan:
     `clears` run again; `extra_tries` is how many tries the clear grants the task anew (a clear
     grants the whole retry budget again). `version_from` → `version_to` is the DAG version of
     the failed try and of the new one. `changes` come before anything runs again; `no_undo` says
-    why they cannot be put back, `told` what a person should know before saying yes.
+    why they cannot be put back, `told` what a person should know before saying yes. `after` is
+    the incident whose act makes the changes for this one too: only what is left of it is done.
     """
 
     action: str
@@ -375,3 +376,4 @@ class Plan:
     changes: tuple[Change, ...] = ()
     no_undo: str = ""
     told: tuple[str, ...] = ()
+    after: str = ""

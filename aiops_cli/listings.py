@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiops_cli import folding, storms
+from aiops_cli.published import status_word
 from aiops_cli.render import STATUS_STYLE, task_name
 from aiops_cli.screen import Elided, Fitted, Trimmed, local, one_line, plain, span, table
 from aiops_cli.storms import Storm
@@ -65,7 +66,7 @@ def _row(
             _status(line.statuses),
         )
     doc = line[0]
-    word = "relapsed" if doc["outcome"] == "relapsed" else doc["status"]
+    word = "relapsed" if doc["outcome"] == "relapsed" else status_word(doc)
     if doc["snoozed_until"] and doc["status"] in storms.WAITING:
         word = "snoozed"
     more = f" +{len(line) - 1}" if len(line) > 1 else ""
@@ -95,7 +96,7 @@ def told_together(docs: Sequence[Document]) -> list[Storm | list[Document]]:
 
 def _answered_alike(doc: Document) -> object:
     action = (doc["diagnosis"] or {}).get("action")
-    return doc["fingerprint"], doc["status"], doc["outcome"], doc["snoozed_until"], action
+    return doc["fingerprint"], status_word(doc), doc["outcome"], doc["snoozed_until"], action
 
 
 def _between(storm: Storm) -> str:
@@ -152,7 +153,7 @@ def _member(doc: Document, short: str, headline: str) -> Text:
     """One member; its own headline where that is not the storm's."""
     line = Text.assemble((short, "cyan"), f"  {local(doc['failed_at'], '%m-%d %H:%M')}  ")
     line.append(plain(task_name(doc)))
-    line.append(f"  {doc['status']}", STATUS_STYLE.get(doc["status"], ""))
+    line.append(f"  {status_word(doc)}", STATUS_STYLE.get(doc["status"], ""))
     if (doc["headline"] or "") not in ("", headline):
         line.append(plain(f"  {doc['headline']}", "dim"))
     line.no_wrap, line.overflow = True, "ellipsis"

@@ -11,6 +11,7 @@ from aiops_cli.incidents import Change, Check, Diagnosis, Opinion, Plan, TaskIns
 from knowledge.records import Case, Entry, Evidence, Incident, Match
 
 SHOWN_MATCHES = 5
+UNDID = "undid"  # in the plan of a rejection: the number of the decision whose change it put back
 
 
 def utc(moment: datetime | None) -> str | None:
@@ -146,7 +147,8 @@ def incident_document(case: Case) -> dict[str, Any]:
             "params": dict(decision.params),
             "cause": decision.cause or None,
             "reason": decision.reason or None,
-            "plan": dict(decision.plan) or None,
+            "plan": None if UNDID in decision.plan else dict(decision.plan) or None,
+            "undone": UNDID in decision.plan,
         },
         "detail": _detail(case),
         "group_key": incident.group_key or None,
@@ -156,6 +158,12 @@ def incident_document(case: Case) -> dict[str, Any]:
         if case.harm is None
         else {"by": case.harm.by, "at": utc(case.harm.at), "reason": case.harm.reason},
     }
+
+
+def status_word(document: Mapping[str, Any]) -> str:
+    """An incident's status as a person is told it: what was put back is no plain rejection."""
+    undone = (document.get("decided") or {}).get("undone") and document["status"] == "rejected"
+    return "undone" if undone else str(document["status"])
 
 
 def _names(incident: Incident) -> dict[str, Any]:
@@ -216,6 +224,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         ],
         "no_undo": plan.no_undo or None,
         "told": list(plan.told),
+        "after": plan.after or None,
     }
 
 

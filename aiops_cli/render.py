@@ -11,6 +11,7 @@ from rich.text import Text
 
 from aiops_cli import impact
 from aiops_cli.actions import DEFAULT_DELAY
+from aiops_cli.published import status_word
 from aiops_cli.screen import Trimmed, fields, local, one_line, plain, table
 from knowledge.redact import clean
 
@@ -231,7 +232,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def status_text(doc: Document) -> Text:
-    text = Text(doc["status"], STATUS_STYLE.get(doc["status"], ""))
+    text = Text(status_word(doc), STATUS_STYLE.get(doc["status"], ""))
     decided = doc.get("decided")
     parts = []
     if decided:
@@ -242,12 +243,16 @@ def status_text(doc: Document) -> Text:
             "reject": f"{action} turned down by {by}" if action else f"by {by}",
             "shadow": f"would have done {action}",
         }
+        if decided.get("undone"):
+            said_so["reject"] = f"{by} put back what {action} had changed"
         parts.extend([said_so[decided["kind"]]] if decided["kind"] in said_so else [])
     if doc["outcome"] not in (None, doc["status"]):
         parts.append(str(doc["outcome"]))
     if doc.get("snoozed_until"):
         parts.append(f"left until {local(doc['snoozed_until'])}")
     said = doc.get("detail") or (decided or {}).get("reason")
+    if decided and decided.get("undone"):
+        said = decided["reason"].removeprefix("undone").removeprefix(": ")
     if said:
         parts.append(str(said))
     if parts:

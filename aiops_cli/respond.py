@@ -57,11 +57,12 @@ def preview(
     *,
     dry_run: bool = False,
     max_tasks: int = plans.MAX_TASKS,
+    after: str = "",
 ) -> Plan:
-    """What acting on this incident would do now. Raises Refused where there is nothing to run
-    again or more than `max_tasks` above it, and Stale where it has changed: the incident is
-    superseded then, but by a `dry_run`, which writes nothing and is for those too who may only
-    read."""
+    """What acting on this incident would do now; `after` as in `plans.preview`. Raises Refused
+    where there is nothing to run again or more than `max_tasks` above it, and Stale where it has
+    changed: the incident is superseded then, but by a `dry_run`, which writes nothing and is for
+    those too who may only read."""
     checked(action, params)
     if not dry_run:
         may_change(desk)
@@ -72,7 +73,9 @@ def preview(
             supersede(desk, incident, stale.why)
         raise
     try:
-        return plans.preview(desk.airflow, incident.id, live, action, params, max_tasks=max_tasks)
+        return plans.preview(
+            desk.airflow, incident.id, live, action, params, max_tasks=max_tasks, after=after
+        )
     except AirflowForbidden as refused:
         hint = _by_somebody_else(incident, action, params)
         raise AirflowForbidden(refused.message, hint) from None
@@ -122,8 +125,18 @@ def act(
         if alone:
             still_allowed(desk, incident, live, action, params)
         most = plans.MAX_TASKS if shown is None else len(shown.clears)
+        after = "" if shown is None else shown.after
+        if after:
+            changes.check_made(desk.airflow, live.ref, action, params)
         plan = plans.preview(
-            desk.airflow, incident.id, live, action, params, alone=alone, max_tasks=most
+            desk.airflow,
+            incident.id,
+            live,
+            action,
+            params,
+            alone=alone,
+            max_tasks=most,
+            after=after,
         )
         if alone:
             _vouched_above(desk, incident, plan)
@@ -269,7 +282,7 @@ def apply(
     try:
         if plan.changes and not saved.get("changed"):
             _change(desk, plan, note, renew, save)
-        if plan.action == "update_connection" and "tested" not in saved:
+        if plan.action == "update_connection" and plan.changes and "tested" not in saved:
             _test(desk, plan, note, renew, save)
         if saved.get("waits_for"):  # settle sees how that run ends
             return

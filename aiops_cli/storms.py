@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiops_cli import groups
+from aiops_cli.published import status_word
 
 Document = Mapping[str, Any]
 STORM = 3  # so many members of one group are one line of a listing
@@ -61,7 +62,7 @@ class Storm:
 
     @property
     def statuses(self) -> Counter[str]:
-        return Counter(doc["status"] for doc in self.members)
+        return Counter(map(status_word, self.members))
 
     @property
     def waiting(self) -> tuple[Document, ...]:

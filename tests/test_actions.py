@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from aiops_cli import decide, respond
 from aiops_cli.errors import AiopsError, AirflowForbidden, Refused, UsageError
 from aiops_cli.incidents import MASK, Change, Plan
-from aiops_cli.undo import undo
-from knowledge.records import Case
+from aiops_cli.undo import open_change, undo
+from knowledge.errors import NotFound
+from knowledge.records import Case, Decision, Story, Voided
 from tests.airflow_server import RUN
 from tests.desk import REFUSED, Bench, bench
 
@@ -119,6 +121,88 @@ def test_undo_puts_a_connection_back_and_the_record_speaks_against_it(at_work: B
     assert record.contradicted
     with pytest.raises(Refused, match="nothing was changed"):
         undo(at_work.desk, at_work.only())
+    with pytest.raises(NotFound):  # it is no plain rejection, which could be taken back
+        at_work.store.take_back(case.incident.id, "ana", at_work.clock.now())
+
+
+def interrupted_then_retried(at: Bench) -> dict[str, Any]:
+    """A person changed a connection, which was cut off, and then approved the retry alone."""
+    row = fail(at)
+    orders_db(at)
+    killed_after(at, "change_connection")
+    with pytest.raises(Killed):
+        do(at, "update_connection", MOVE)
+    at.server.instances["orders", RUN, "publish", -1]["state"] = "success"
+    at.clock.advance(minutes=10)
+    at.watch()
+    assert at.only().status == "needs_human"
+    do(at, "retry", {})
+    return row
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_undo_finds_the_change_behind_a_later_decision(at_work: Bench, settled: bool) -> None:
+    """Airflow's note promises it, whatever was approved after it."""
+    row = interrupted_then_retried(at_work)
+    if settled:
+        at_work.finish(row)
+        at_work.watch()
+        assert at_work.only().status == "resolved"
+    case = undo(at_work.desk, at_work.only())
+    assert at_work.server.connections["orders_db"]["host"] == "db1.example.com"
+    assert case.status == "rejected"
+    assert case.decision
+    assert case.decision.action == "update_connection"
+    assert case.claim is None or case.claim.state == "done"
+    with pytest.raises(Refused, match="nothing was changed"):
+        undo(at_work.desk, case)
+
+
+def test_undo_goes_back_change_by_change(at_work: Bench) -> None:
+    interrupted_then_retried(at_work)
+    at_work.clock.advance(days=2)
+    at_work.watch()
+    assert at_work.only().status == "needs_human"
+    row = at_work.server.instances["orders", RUN, "load", -1]
+    row |= {"state": "failed", "id": at_work.only().incident.ti_id, "try_number": 1}
+    at_work.server.add_variable("batch", "500")
+    do(at_work, "set_variable", {"key": "batch", "value": "100"})
+    assert undo_of(at_work) == "set_variable"
+    assert at_work.server.variables["batch"]["value"] == "500"
+    assert at_work.server.connections["orders_db"]["host"] == "db2.example.com"
+    assert undo_of(at_work) == "update_connection"
+    assert at_work.server.connections["orders_db"]["host"] == "db1.example.com"
+
+
+def undo_of(at: Bench) -> str | None:
+    decision = undo(at.desk, at.only()).decision
+    return decision.action if decision else None
+
+
+def test_what_can_be_put_back_is_though_what_came_after_cannot() -> None:
+    def made(seq: int, no_undo: str | None) -> Decision:
+        plan: dict[str, Any] = {"changes": [{}], "no_undo": no_undo}
+        return Decision("one", "approve", now, "ana", "x", plan=plan, seq=seq)
+
+    now = datetime.now(timezone.utc)
+    back, gone = made(2, None), made(3, "the XCom is not kept")
+    assert open_change(Story(decisions=(back, gone))) == back
+    assert open_change(Story(decisions=(gone,))) == gone
+    assert open_change(Story(decisions=(back,), voided=(Voided(2, now),))) is None
+
+
+def test_undo_waits_for_whoever_is_about_to_act(at_work: Bench) -> None:
+    row = fail(at_work)
+    stored = orders_db(at_work)
+    do(at_work, "update_connection", MOVE)
+    at_work.finish(row)
+    at_work.watch()
+    case = at_work.only()
+    at_work.store._claims.clear()  # as if it were pending once more
+    at_work.store.claim(case.incident.id, None, "ben", timedelta(minutes=1))
+    with pytest.raises(Refused, match="ben is acting"):
+        undo(at_work.desk, case)
+    assert stored["host"] == "db2.example.com"
 
 
 def test_undo_while_the_task_runs_again(at_work: Bench) -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiops_cli.actions import CATALOGUE
+from aiops_cli.actions import CATALOGUE, retry
 from aiops_cli.commands import typed
-from aiops_cli.errors import UsageError
+from aiops_cli.errors import Refused, UsageError
 from tests.airflow_server import RUN
 from tests.cli import Cli
 from tests.desk import REFUSED
@@ -69,6 +69,115 @@ def test_done_shown_settled_and_undone(cli: Cli) -> None:
     assert "nothing was done" not in again.err  # it was, and is undone
 
 
+def test_what_was_undone_says_so(cli: Cli) -> None:
+    one = failed(cli)
+    cli.ok("approve", one, *MOVE, "--yes")
+    cli.ok("undo", one, "--yes", "--reason", "the old one is back")
+    shown = cli.ok("incidents", "show", one).text
+    assert "undone · ana put back what update_connection had changed · the old one is back" in shown
+    assert "undone" in cli.ok("incidents").out
+    assert "(undone)" in cli.ok("handover", "--markdown").out
+    document = cli.ok("incidents", "show", one, "--json").json
+    assert (document["status"], document["decided"]["undone"]) == ("rejected", True)
+    assert document["decided"]["plan"] is None
+
+
+def test_a_change_behind_a_wait_is_put_back_by_a_second_undo(cli: Cli) -> None:
+    one = failed(cli)
+    with cli.monkeypatch.context() as patch:
+        patch.setattr(retry, "apply", overtaken)
+        cli.run("approve", one, *MOVE, "--yes").refused(5, "aiops undo")
+    cli.ok("approve", one, "--action=retry_later", "--yes")
+    said = cli.ok("undo", one, "--yes")
+    assert "retry_later is called off" in said.text
+    assert (
+        f"what update_connection changed stays so; to put that back: aiops undo {one}" in said.text
+    )
+    assert cli.server.connections["orders_db"]["host"] == "db2.example.com"
+    said = cli.ok("undo", one, "--yes")
+    assert f"{one}: what update_connection changed is as it was before" in said.text
+    assert cli.server.connections["orders_db"]["host"] == "db1.example.com"
+
+
+def overtaken(*_: object) -> None:
+    raise Refused("not now", "later")
+
+
+def test_what_ran_again_cannot_be_undone(cli: Cli) -> None:
+    one = cli.capture("orders", events=[REFUSED])
+    cli.ok("approve", one, "--action=retry", "--yes")
+    cli.run("undo", one, "--yes").refused(5, "retry cannot be undone", f"aiops wrong {one}")
+
+
+# ---- several that share what is changed ----
+
+
+def three_failed(cli: Cli) -> list[str]:
+    failed(cli)
+    for dag in ("sales", "stock"):
+        cli.capture(dag, events=[REFUSED])
+    found = cli.ok("incidents", "--json").json["incidents"]
+    (group,) = {one["group"] for one in found}
+    return [group, *(one["incident"] for one in found)]
+
+
+def test_one_of_a_group_changes_it_and_all_run_again(cli: Cli) -> None:
+    group, first, *others = three_failed(cli)
+    plans = cli.ok("approve", group, *MOVE, "--dry-run", "--json").json["incidents"]
+    assert [bool(plan["changes"]) for plan in plans] == [True, False, False]
+    assert [plan["after"] for plan in plans] == [None, first, first]
+    said = cli.ok("approve", group, *MOVE, "--yes")
+    told = f"connection orders_db is changed for {first}; after that this runs again"
+    assert said.text.count(told) == 2
+    assert sum("/connections/" in one.path for one in cli.server.sent("PATCH")) == 1
+    assert cli.cleared() == [["load"]] * 3
+    assert {cli.status(one) for one in (first, *others)} == {"acting"}
+    kept = cli.ok("incidents", "show", others[0], "--json").json["decided"]
+    assert (kept["action"], kept["plan"]["changes"]) == ("update_connection", [])
+    for row in cli.server.instances.values():
+        cli.server.finish(row)
+    cli.ok("watch", "--once")
+    assert {cli.status(one) for one in (first, *others)} == {"resolved"}
+    cli.run("undo", others[0], "--yes").refused(5, f"aiops undo {first}")
+    assert "is as it was before" in cli.ok("undo", group, "--yes").err
+    assert cli.server.connections["orders_db"]["host"] == "db1.example.com"
+
+
+def test_who_says_no_to_the_first_is_asked_for_the_change_by_the_next(cli: Cli) -> None:
+    group, first, *_ = three_failed(cli)
+    said = cli.type("approve", group, *MOVE, keys="n\ny\ny\n")
+    assert said.err.count("host db1.example.com → db2.example.com") == 2
+    assert said.err.count("after that this runs again") == 1
+    assert cli.cleared() == [["load"]] * 2
+    assert cli.status(first) == "pending"
+
+
+def test_nothing_runs_on_a_change_that_was_not_made(cli: Cli) -> None:
+    """Shown together and said yes to once; then the change itself is refused."""
+    three_failed(cli)
+    cli.server.fault("PATCH .*/connections/.*", status=403, body=b'{"detail":"no"}')
+    with_entry(cli)
+    said = cli.type("triage", keys="a\ny\nq\n")
+    assert said.err.count("after that this runs again") == 2
+    assert said.text.count("was to be changed first, and is not so: nothing was done") == 2
+    assert cli.cleared() == []
+    assert {one["status"] for one in cli.ok("incidents", "--json").json["incidents"]} == {"pending"}
+    cli.type("triage", keys="a\ny\nq\n")
+    assert cli.cleared() == [["load"]] * 3
+
+
+def with_entry(cli: Cli) -> None:
+    """A runbook proposes the change."""
+    book = cli.home / "book.yaml"
+    book.write_text(
+        "- title: t\n  error: 'ConnectionRefusedError: [Errno 111] Connection refused'\n"
+        "  cause: c\n  action: update_connection\n"
+        "  params: {connection_id: orders_db, host: db2.example.com}\n"
+    )
+    cli.ok("kb", "seed", str(book))
+    cli.ok("watch", "--once")
+
+
 def test_undo_of_a_group_that_holds_one_change(cli: Cli) -> None:
     one = failed(cli)
     cli.ok("approve", one, *MOVE, "--yes")
@@ -109,7 +218,7 @@ def test_newer_code_is_offered_in_the_card(cli: Cli) -> None:
 def test_what_failed_on_older_code_is_not_run_on_the_new_one_alone(cli: Cli) -> None:
     cli.mended()
     cli.ok("auto", "grant", "--actions=retry", "--dags=*")
-    new = cli.capture("orders", run_id="second", events=[REFUSED])
+    new = cli.capture("orders", run_id="second", events=[REFUSED], ended=cli.clock.now())
     dag = cli.server.dags["orders"]
     dag["latest_dag_version"] = {**dag["latest_dag_version"], "version_number": 99}
     before = len(cli.cleared())

@@ -75,6 +75,7 @@ DECIDED = {
     "cause": OPTIONAL_TEXT,
     "reason": OPTIONAL_TEXT,
     "plan": (dict, NoneType),
+    "undone": bool,
 }
 INCIDENT = {
     "incident": str,
@@ -170,6 +171,7 @@ PLAN = {
             "new": (str, int, dict, NoneType),
         }
     ],
+    "after": OPTIONAL_TEXT,
     "no_undo": OPTIONAL_TEXT,
     "told": [str],
 }

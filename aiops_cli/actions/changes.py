@@ -31,6 +31,13 @@ from aiops_cli.incidents import MASK, Change, TaskRef
 from aiops_cli.seams import Airflow
 from knowledge.redact import redact
 
+# What they change is there for all that fail of it, so that one act of several makes the change:
+# what it is, and the param that names it.
+SHARED: Mapping[str, tuple[str, str]] = {
+    "update_connection": ("connection", "connection_id"),
+    "set_variable": ("variable", "key"),
+    "resize_pool": ("pool", "pool"),
+}
 EXTRA = "extra."  # begins the name of a field of a connection's extra
 THERE = "there"  # what stands for an XCom: what it holds is neither read nor kept
 
@@ -133,6 +140,28 @@ def _came_through(airflow: Airflow, ref: TaskRef, changes: Sequence[Change]) -> 
         return standing(airflow, ref, changes) == "new"
     except AirflowError:
         return False
+
+
+class SoAlready(Refused):
+    """There is nothing to change."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} is so already: there is nothing to change",
+            "to run the task again: --action retry",
+        )
+
+
+def check_made(airflow: Airflow, ref: TaskRef, action: str, params: Mapping[str, Any]) -> None:
+    """Raises Refused where what another act was to change is not so: nothing is run again then."""
+    try:
+        left = proposed(airflow, "", ref, action, params)
+    except SoAlready:
+        return
+    raise Refused(
+        f"{told_name(left[0])} was to be changed first, and is not so: nothing was done",
+        "look at the new plan and decide again",
+    )
 
 
 class Changed(Refused):
@@ -263,10 +292,7 @@ def _news(changes: Iterable[Change], what: str) -> tuple[Change, ...]:
     """Those that change anything; an old value that is somebody's secret is not kept."""
     news = tuple(one for one in changes if not _same(one.old, one.new))
     if not news:
-        raise Refused(
-            f"{what} is so already: there is nothing to change",
-            "to run the task again: --action retry",
-        )
+        raise SoAlready(what)
     return tuple(replace(one, old=_kept(one)) for one in news)
 
 

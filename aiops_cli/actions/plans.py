@@ -31,13 +31,15 @@ def preview(
     *,
     alone: bool = False,
     max_tasks: int = MAX_TASKS,
+    after: str = "",
 ) -> Plan:
-    """What doing `action` for the failed task instance `live` would do now. Raises Refused where
+    """What doing `action` for the failed task instance `live` would do now, or with `after` as soon
+    as the act on that incident has made the changes, which are the same. Raises Refused where
     there is nothing to do, where it cannot be done safely or would run more than `max_tasks`
     anew; UsageError for params that cannot be; AirflowError."""
     ref = live.ref
     own_run = RUN_ID.format(incident=incident_id)
-    made = changes.proposed(airflow, own_run, ref, action, params)
+    made = () if after else changes.proposed(airflow, own_run, ref, action, params)
     told: tuple[str, ...] = ()
     if action in changes.MARKS:
         plan = _marked(airflow, live, action, params, alone)
@@ -60,7 +62,15 @@ def preview(
             f"it would run {len(anew)} task instances anew above {ref}, more than {max_tasks}",
             "if that is right: --max-tasks, or name the task: --set task_ids=…",
         )
-    return replace(plan, changes=made, no_undo=changes.no_undo(made), told=told)
+    plan = replace(plan, changes=made, no_undo=changes.no_undo(made), told=told)
+    return following(plan, after) if after else plan
+
+
+def following(plan: Plan, first: str) -> Plan:
+    """What is left of it where the act on the incident `first` makes the same change."""
+    kind, named_by = changes.SHARED[plan.action]
+    told = f"{kind} {plan.params[named_by]} is changed for {first}; after that this runs again"
+    return replace(plan, changes=(), no_undo="", told=(*plan.told, told), after=first)
 
 
 def _marked(

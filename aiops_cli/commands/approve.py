@@ -45,12 +45,15 @@ def approve(
     params = typed.of_pairs(set_ or [])
     documents = []
     refusals: list[AiopsError] = []
+    changed: dict[str, str] = {}  # by what several may share: who of them changes it
     with services.desk(settings(ctx)) as desk:
         cases = decide.meant(desk.knowledge.store, ids)
         for id_, case in cases.items():
             try:
                 proposed = decide.proposal(case, action, params, cause)
-                done = _one(desk, case, proposed, rerun_safe, max_tasks, dry_run, yes, json)
+                shared = decide.shared_change(proposed)
+                after = changed.get(shared, "")
+                done = _one(desk, case, proposed, rerun_safe, max_tasks, after, dry_run, yes, json)
             except (AiopsError, DoorClosed) as error:
                 if len(cases) == 1:
                     raise
@@ -62,6 +65,8 @@ def approve(
                 refusals.append(error)
             else:
                 if done is not None:
+                    if shared:
+                        changed.setdefault(shared, id_)
                     documents.append(done if dry_run else incident_document(done))
     if json:
         one = len(cases) == 1 and documents
@@ -78,13 +83,15 @@ def _one(
     proposed: Proposal,
     rerun_safe: bool | None,
     max_tasks: int | None,
+    after: str,
     dry_run: bool,
     yes: bool,
     json: bool,
 ) -> Any:
-    """Show the plan, ask, act. Returns the case, the plan's document for a dry run, or None where
-    the person said no."""
+    """Show the plan, ask, act; `after` is the incident whose act makes the change for this one
+    too. Returns the case, the plan's document for a dry run, or None where the person said no."""
     from aiops_cli import decide, respond
+    from aiops_cli.actions.plans import MAX_TASKS
     from aiops_cli.published import plan_document
     from aiops_cli.render_plan import plan_text, rerun_text
 
@@ -99,9 +106,14 @@ def _one(
         if not json:
             talk.print(f"{case.incident.id}: noted; {said}")
         return noted
-    most = {} if max_tasks is None else {"max_tasks": max_tasks}
     plan = respond.preview(
-        desk, case.incident, proposed.action, proposed.params, dry_run=dry_run, **most
+        desk,
+        case.incident,
+        proposed.action,
+        proposed.params,
+        dry_run=dry_run,
+        max_tasks=MAX_TASKS if max_tasks is None else max_tasks,
+        after=after,
     )
     document = plan_document(plan)
     warning = decide.warning(case)

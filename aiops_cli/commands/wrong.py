@@ -11,7 +11,7 @@ from aiops_cli.commands.output import confirm, console, print_json
 from aiops_cli.errors import Refused
 
 if TYPE_CHECKING:
-    from knowledge.records import Case
+    from knowledge.records import Case, Decision
     from knowledge.stores import Store
 
 
@@ -85,7 +85,7 @@ def undo(
     """Put back what a state-changing action changed, or call off what waits for its time."""
     from aiops_cli import decide, services
     from aiops_cli.published import incident_document
-    from aiops_cli.undo import changed
+    from aiops_cli.undo import open_change
     from aiops_cli.undo import undo as put_back
     from knowledge.redact import clean, redact
 
@@ -94,31 +94,35 @@ def undo(
         store = desk.knowledge.store
         cases = [store.case(full) for full in store.find_ids(id_)]
         called_off = [case for case in cases if decide.call_off(store, case)]
-        made = [case for case in cases if changed(case)] if not called_off else []
+        acts = {case.incident.id: open_change(store.story(case.incident.id)) for case in cases}
+        made = [(case, act) for case in cases if (act := acts[case.incident.id]) is not None]
         if not called_off and not made:
             _refuse(cases)
-        if made and not yes and not _sure(made):
+        if not called_off and not yes and not _sure([act for _, act in made]):
             talk.print("nothing was done")
             return
-        for case in made:
-            put_back(desk, case, redact(clean(reason)))
-        undone = called_off or made
+        for case in called_off:
+            if not json:
+                waits = f"{_done(case)} is called off; it waits for a person again"
+                talk.print(f"{case.incident.id}: {waits}")
+        for case, act in made:
+            how = f"stays so; to put that back: aiops undo {case.incident.id}"
+            if not called_off:
+                put_back(desk, case, redact(clean(reason)))
+                how = "is as it was before"
+            if not json:  # at once: the next one may be refused
+                talk.print(f"{case.incident.id}: what {act.action} changed {how}")
+        undone = called_off or [case for case, _ in made]
         documents = [incident_document(store.case(case.incident.id)) for case in undone]
     if json:
         print_json(documents[0] if len(documents) == 1 else {"incidents": documents})
-        return
-    for case in called_off:
-        talk.print(f"{case.incident.id}: {_done(case)} is called off; it waits for a person again")
-    for case in made:
-        talk.print(f"{case.incident.id}: what {_done(case)} changed is as it was before")
 
 
-def _sure(cases: list[Case]) -> bool:
+def _sure(acts: list[Decision]) -> bool:
     from aiops_cli.render_plan import changes_text
 
-    for case in cases:
-        plan = case.decision.plan if case.decision else {}
-        console(stderr=True).print(changes_text(plan["changes"], back=True))
+    for act in acts:
+        console(stderr=True).print(changes_text(act.plan["changes"], back=True))
     return confirm("put this back?")
 
 
@@ -129,7 +133,13 @@ def _refuse(cases: list[Case]) -> None:
             f"no act on {cases[0].incident.id} stands: nothing to put back",
             f"what was done and undone: aiops incidents show {cases[0].incident.id}",
         )
+    first = case.decision.plan.get("after") if case.decision else None
+    if first:
+        raise Refused(
+            f"{_done(case)} ran {case.incident.id} again on what was changed for {first}",
+            f"to put that back: aiops undo {first}",
+        )
     raise Refused(
         f"{_done(case)} cannot be undone: the task has run again, and nothing else was changed",
-        "if that did harm, say so: aiops wrong ID --reason …",
+        f"if that did harm, say so: aiops wrong {case.incident.id} --reason …",
     )

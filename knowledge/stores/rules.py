@@ -343,9 +343,11 @@ def nothing_done(incident_id: str) -> NotFound:
 
 
 def takes_back(decision: Decision | None) -> bool:
-    """Whether a person decided it and nothing was done under it."""
+    """Whether a person decided it and nothing was done under it: a rejection with a plan put
+    something back."""
     return decision is not None and (
-        decision.kind == "reject" or (decision.kind == "approve" and decision.action == "none")
+        (decision.kind == "reject" and not decision.plan)
+        or (decision.kind == "approve" and decision.action == "none")
     )
 
 
