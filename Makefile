@@ -23,10 +23,11 @@ test: .envs/dev .envs/pgbouncer ## lint, types, import contracts and every test 
 e2e: .envs/dev .envs/chromium $(AIRFLOWS:%=.envs/airflow-%) ## the tests against real Airflows, and in a real browser
 	AIOPS_E2E_VERSIONS="$(AIRFLOWS)" $(BIN)/pytest -m e2e -rs tests/e2e
 
-bench: .envs/dev ## measure matching, models, start-up, a storm and both stores with up to 100,000 entries
+bench: .envs/dev ## measure matching, models, a backtest, start-up, a storm and both stores with up to 100,000 entries
 	$(BIN)/python -m bench.retrieval
 	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.stream --halves
+	$(BIN)/python -m bench.backtest
 	$(BIN)/python -m bench.startup
 	$(BIN)/python -m bench.storm
 	$(BIN)/python -m bench.scale

@@ -30,9 +30,9 @@ SHORT = 5  # so many times shorter is the other record
 MINUTE = timedelta(minutes=1)
 
 # Of five times as many incidents each may take so many times as long, and each further one hold so
-# much: its brief, its events and what is counted of it. Its log alone is larger.
+# much: its brief, its entry, its events and what is counted of it, and what is cached of both files.
 MOST_TIMES = 3.0
-MOST_EACH = 20  # KB
+MOST_EACH = 30  # KB
 
 
 def fill(file: Path, incidents: int) -> None:
