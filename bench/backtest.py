@@ -30,7 +30,7 @@ SHORT = 5  # so many times shorter is the other record
 MINUTE = timedelta(minutes=1)
 
 # Of five times as many incidents each may take so many times as long, and each further one hold so
-# much: its brief, its entry, its events and what is counted of it, and what is cached of both files.
+# much: its brief, its entry, its events, what is counted of it and cached of both files.
 MOST_TIMES = 3.0
 MOST_EACH = 30  # KB
 
