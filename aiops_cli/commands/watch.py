@@ -173,6 +173,7 @@ def _forever(report: Report, warn: Warn) -> None:
 
     desk = report.desks[0]
     chosen, clock = desk.settings, desk.clock
+    interval = chosen.interval.total_seconds()
     mode: Mode = chosen.mode
     leave: dict[str, Grant] | None = None
     spool = Spool(chosen.spool, desk.instance, warn) if chosen.spool else None
@@ -185,8 +186,8 @@ def _forever(report: Report, warn: Warn) -> None:
             if spool:
                 spool.begin(clock.now())
             resting = [name for name, one in outages.items() if one.again > clock.now()]
-            failed = report.one_pass(mode, left_out=resting)
-            if spool and not (resting or any(failed.values())):
+            failed = report.one_pass(mode, resting, patience=interval)
+            if spool and not (resting or report.late or any(failed.values())):
                 spool.end(desk.knowledge.store.known_incidents)
             services.keep_head(desk.knowledge)
         except StoreUnusable as error:
@@ -206,9 +207,11 @@ def _forever(report: Report, warn: Warn) -> None:
         if away:
             warn("the knowledge base can be used again")
             away = 0
+        if report.late:  # it was waited for, as long as the others have to rest
+            continue
         # While Airflow is away no file helps.
         woken = spool.due if spool and not outages else None
-        report.sleep(chosen.interval.total_seconds(), woken)
+        report.sleep(interval, woken)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiops_cli.commands import watch_ops
 from aiops_cli.commands.output import console, print_json
+from aiops_cli.commands.watch_turns import Turns, at_once
 from aiops_cli.errors import AirflowError
 from aiops_cli.published import incident_document
 from aiops_cli.tally import Lately, Result, Tally, prometheus, told
@@ -22,6 +23,7 @@ from knowledge.errors import StoreUnusable
 
 if TYPE_CHECKING:
     from aiops_cli.commands.watch_ops import Ending, Figures, JsonLog
+    from aiops_cli.commands.watch_turns import Tell
     from aiops_cli.examine import Desk
     from aiops_cli.live import Line
     from aiops_cli.respond import Warn
@@ -54,34 +56,69 @@ class Report:
     draw: Callable[[], None] | None = None
     drawn: float = 0.0
     unwritable: set[Path] = field(default_factory=set)  # told of once, until they can be written
+    came: dict[str, list[Document]] = field(default_factory=dict)  # by instance, to be printed
+    turns: Turns = field(default_factory=Turns)
 
     def one_pass(
-        self, mode: Mode, left_out: Collection[str] = ()
+        self, mode: Mode, left_out: Collection[str] = (), patience: float | None = None
     ) -> Mapping[str, AirflowError | None]:
-        """A pass over each Airflow but those `left_out`, and people told of what is due. What kept
-        each from being whole, by instance. Raises StoreUnusable."""
+        """A pass over each Airflow but those `left_out`, side by side, and people told of what is
+        due. One that is not over after `patience` seconds goes on by itself, and is told of by a
+        later call. What kept each from being whole, by instance. Raises StoreUnusable."""
         result = {}
-        for desk in self.desks:
-            tally = self.tallies[desk.instance]
-            failed = None
-            if desk.instance not in left_out:
-                tally.begun(mode, desk.clock.now())
-                self._shown()
-                failed = result[desk.instance] = self._look(desk, mode)
-            if self.teller is not None:  # also of what is known already, while Airflow is away
-                tally.unheard += self.teller.tell(desk)
-            tally.counts = desk.knowledge.store.counts(desk.instance)
-            if desk.instance not in left_out:
-                self._over(desk, "airflow" if failed else "whole", failed.message if failed else "")
+        for desk, failed in self._passes(mode, left_out, patience):
+            result[desk.instance] = failed
+            self._print(desk)
+            self._tell(desk)
+            self._over(desk, "airflow" if failed else "whole", failed.message if failed else "")
+        for desk in self.desks:  # of what is known already, while Airflow is away or slow
+            if desk.instance not in result:
+                self._tell(desk)
         self._name()
         self._written_down()
-        if self.heartbeat_file is not None and not any(t.trouble for t in self.tallies.values()):
+        trouble = self.late or any(tally.trouble for tally in self.tallies.values())
+        if self.heartbeat_file is not None and not trouble:
             self._written(self.heartbeat_file, self.heartbeat_file.touch)
         return result
+
+    @property
+    def late(self) -> Collection[str]:
+        """The Airflows of which a pass is still under way."""
+        return self.turns.under_way
+
+    def _passes(
+        self, mode: Mode, left_out: Collection[str], patience: float | None
+    ) -> Iterator[tuple[Desk, AirflowError | None]]:
+        begun = [desk for desk in self.desks if desk.instance not in {*left_out, *self.late}]
+        for desk in begun:
+            self.tallies[desk.instance].begun(mode, desk.clock.now())
+        self._shown()
+        if len(self.desks) == 1:  # no need for a thread
+            for desk in begun:
+                yield desk, _failed(partial(self._look, desk, mode, at_once))
+            return
+        desks = {desk.instance: desk for desk in self.desks}
+        for desk in begun:
+            self.turns.begin(desk.instance, partial(self._look, desk, mode))
+        for name, outcome in self.turns.over(patience, self.ending.check):
+            yield desks[name], _failed(outcome.result)
+
+    def _tell(self, desk: Desk) -> None:
+        tally = self.tallies[desk.instance]
+        if self.teller is not None:
+            tally.unheard += self.teller.tell(desk)
+        tally.counts = desk.knowledge.store.counts(desk.instance)
+
+    def end(self) -> None:
+        """What is under way comes to its end, and what it brought is told."""
+        self.turns.end()
+        for desk in self.desks:
+            self._print(desk)
 
     def without_knowledge(self, trouble: str) -> None:
         """A pass ended at a knowledge base that cannot be used."""
         for desk in self.desks:
+            self._print(desk)
             self._over(desk, "knowledge_base", trouble)
         self._written_down()
 
@@ -103,22 +140,16 @@ class Report:
         """What is said of one Airflow; with its name where there are several."""
         return f"{desk.instance}: {text}" if len(self.desks) > 1 else text
 
-    def _look(self, desk: Desk, mode: Mode) -> AirflowError | None:
-        changed: list[Document] = []
-        try:
-            for case in one_pass(
-                desk,
-                mode,
-                lambda text: self.warn(self.of(desk, text)),
-                partial(self._read, self.tallies[desk.instance]),
-            ):
-                changed.append(self._incident(desk, case))
-        except AirflowError as error:
-            return error
-        finally:  # also of a pass that was ended
-            if not self.json and self.draw is None:
-                self._print(changed)
-        return None
+    def _look(self, desk: Desk, mode: Mode, tell: Tell) -> None:
+        """A pass over one Airflow; `tell` has done what it tells. Raises AirflowError."""
+        tally = self.tallies[desk.instance]
+        for case in one_pass(
+            desk,
+            mode,
+            lambda text: tell(partial(self.warn, self.of(desk, text))),
+            lambda done, of: tell(partial(self._read, tally, done, of)),
+        ):
+            tell(partial(self._incident, desk, case))
 
     def _over(self, desk: Desk, result: Result, trouble: str) -> None:
         tally = self.tallies[desk.instance]
@@ -140,7 +171,7 @@ class Report:
         tally.reading = done, of
         self._shown(soon=True)
 
-    def _incident(self, desk: Desk, case: Case) -> Document:
+    def _incident(self, desk: Desk, case: Case) -> None:
         document = incident_document(case)
         self.tallies[desk.instance].changes[case.status] += 1
         if self.log is not None:
@@ -153,10 +184,12 @@ class Report:
             print_json(document)
         brief = told(document)
         self.lately.add(brief)
-        return brief
+        if not self.json and self.draw is None:
+            self.came.setdefault(desk.instance, []).append(brief)
 
-    def _print(self, changed: Sequence[Document]) -> None:
+    def _print(self, desk: Desk) -> None:
         """What a pass brought, a line for each storm."""
+        changed = self.came.pop(desk.instance, None)
         if not changed:
             return
         from aiops_cli.listings import told_together  # Rich: not for --json
@@ -200,6 +233,14 @@ class Report:
             self.unwritable.add(file)
 
 
+def _failed(ask: Callable[[], None]) -> AirflowError | None:
+    try:
+        ask()
+    except AirflowError as error:
+        return error
+    return None
+
+
 @contextmanager
 def reporting(
     desks: Sequence[Desk],
@@ -218,12 +259,12 @@ def reporting(
     figures = watch_ops.Figures()
     tallies = {desk.instance: Tally(desk.instance, desk.settings.mode) for desk in desks}
     report = Report(desks, warn, log, json, teller, figures, *files, tallies, ending)
-    with watch_ops.served(figures, port):
+    with ExitStack() as stack:
+        stack.enter_context(watch_ops.served(figures, port))
+        stack.callback(report.end)
         if live and (out := console()).is_terminal and not out.is_dumb_terminal:
-            with _live(report):
-                yield report
-        else:
-            yield report
+            stack.enter_context(_live(report))
+        yield report
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """A model's opinions: asked at most once for the same failure, kept, and never waited for by those
 who have other things to do.
 
-An opinion belongs to (signature, matched entry, action, model, prompt version). Only the thread
-that owns the advisor touches the store.
+An opinion belongs to (signature, matched entry, action, model, prompt version). The thread that
+asks the model never touches the store.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ Waiting = Callable[[], AbstractContextManager[Callable[[int], None] | None]]
 
 
 class Advisor:
-    """Asks one model on behalf of one thread. `ask` turns a question into an answer: it never
-    raises but for KeyboardInterrupt, and may run in a thread of the advisor's own."""
+    """Asks one model, for one thread after the other. `ask` turns a question into an answer: it
+    never raises but for KeyboardInterrupt, and may run in a thread of the advisor's own."""
 
     def __init__(
         self,
@@ -74,11 +74,16 @@ class Advisor:
         self._answers: queue.SimpleQueue[tuple[str, Answer]] = queue.SimpleQueue()
         self._questions: queue.SimpleQueue[tuple[str, Question]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._turn = threading.RLock()  # several Airflows may be looked at side by side
         self._came = False  # since `wait` was called last
 
     def opinion(self, about: Iterable[str], question: Callable[[], Question]) -> Opinion:
         """The opinion on a failure: a kept one, or one that is asked for as `when` says. `about`
         names what it belongs to beside the model and its prompt."""
+        with self._turn:
+            return self._opinion_on(about, question)
+
+    def _opinion_on(self, about: Iterable[str], question: Callable[[], Question]) -> Opinion:
         self._collect()
         key = f"model {short_hash(self.model, self._version, *about)}"
         kept = self._store.mark(key)
