@@ -127,6 +127,7 @@ def test_what_is_known_is_found_listed_and_explained(cli: Cli, incident: str) ->
         plan = await assistant.ask("propose_plan", incident=incident)
         assert [one["task_id"] for one in plan["does"]["clears"]] == ["load"]
         assert plan["not_alone_because"]
+        assert plan["takes_a_person"] is None
 
     talk(cli, look)
     assert (cli.counts(), cli.cleared()) == (before, cleared)
@@ -212,12 +213,83 @@ def test_two_people_are_people(cli: Cli, incident: str) -> None:
     cleared = cli.cleared()
 
     async def act(assistant: Assistant) -> None:
-        plan = (await assistant.ask("propose_plan", incident=incident))["plan"]
+        plan = await assistant.ask("propose_plan", incident=incident)
+        assert "two people" in plan["takes_a_person"]
         with pytest.raises(ToolFailed, match="two people"):
-            await assistant.ask("approve_incident", incident=incident, plan=plan)
+            await assistant.ask("approve_incident", incident=incident, plan=plan["plan"])
 
     talk(cli, act, acting=True)
     assert cli.cleared() == cleared
+    assert cli.status(incident) == "pending"
+
+
+def held(cli: Cli) -> None:
+    cli.ok("hold", "orders", "30m")
+
+
+def protected(cli: Cli) -> None:
+    Path(cli.environ["AIOPS_CONFIG"]).write_text("protected: [orders]\n")
+
+
+def paused(cli: Cli) -> None:
+    cli.ok("pause")
+
+
+def called_wrong(cli: Cli) -> None:
+    """The answer of the first time, which turned green."""
+    listed = cli.ok("incidents", "--status", "resolved", "--json").json["incidents"]
+    cli.ok("wrong", listed[0]["incident"], "--reason", "it paid twice")
+
+
+@pytest.mark.parametrize(
+    ("happens", "why"),
+    [
+        (held, "held by ana"),
+        (protected, "protected by orders"),
+        (paused, "paused by ana"),
+        (called_wrong, "it paid twice"),
+    ],
+)
+def test_what_speaks_against_it_takes_a_person(
+    cli: Cli, incident: str, happens: Callable[[Cli], None], why: str
+) -> None:
+    """It came after the incident was judged; the plan is what it was."""
+    cleared = cli.cleared()
+    happens(cli)
+
+    async def act(assistant: Assistant) -> None:
+        plan = await assistant.ask("propose_plan", incident=incident)
+        assert why in plan["takes_a_person"]
+        assert why in " ".join(plan["not_alone_because"])
+        with pytest.raises(ToolFailed, match="nothing was done") as refused:
+            await assistant.ask("approve_incident", incident=incident, plan=plan["plan"])
+        assert why in str(refused.value)
+
+    talk(cli, act, acting=True)
+    assert cli.cleared() == cleared
+    assert cli.status(incident) == "pending"
+    cli.ok("approve", incident, "--yes")  # a person may
+
+
+def test_a_task_that_was_killed_takes_a_person(cli: Cli) -> None:
+    """Its job may still run elsewhere, though a re-run of this failure was approved before."""
+    killed = {**BUG, "event": "Task exited with return code -9", "error_detail": []}
+    row = cli.server.add_failure("orders", "load", run_id="first", events=[killed])
+    (new,) = cli.ok("watch", "--once", "--json").lines
+    cli.ok("approve", new["incident"], "--action", "retry", "--yes")
+    cli.server.finish(row)
+    cli.ok("watch", "--once")
+    cli.clock.advance(hours=25)
+    incident = cli.capture("orders", run_id="second", events=[killed])
+
+    async def act(assistant: Assistant) -> None:
+        plan = await assistant.ask("propose_plan", incident=incident)
+        assert "may still run" in plan["takes_a_person"]
+        with pytest.raises(ToolFailed, match="may still run"):
+            await assistant.ask("approve_incident", incident=incident, plan=plan["plan"])
+
+    talk(cli, act, acting=True)
+    assert cli.cleared() == [["load"]]
     assert cli.status(incident) == "pending"
 
 

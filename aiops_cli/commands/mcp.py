@@ -2,7 +2,8 @@
 
 Stdout is the protocol's. What a language model asks for here is carried out with the same words,
 claims and log as a person's; what it may not do is vouch for a task, choose another action than
-the proposed one, or approve what it has not been shown.
+the proposed one, approve what it has not been shown, or overrule the gate where that says more than
+that nobody has proved or allowed it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from aiops_cli import __version__
 from aiops_cli.commands import settings
 from aiops_cli.errors import AiopsError, ConfigError, Refused, UsageError
 from knowledge.errors import KnowledgeError, ModelUnavailable
-from knowledge.records import STATUSES, short_hash
+from knowledge.records import STATUSES, Judgement, short_hash
+from knowledge.signature import KILLED, LOST
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -152,7 +154,8 @@ class Tools:
 
     def propose_plan(self, incident: str) -> Document:
         """Show exactly what carrying out the diagnosis of one incident would do in Airflow now,
-        without doing it. `plan` names this very plan; `careful` is what speaks against it."""
+        without doing it. `plan` names this very plan; `careful` is what speaks against it, and
+        `takes_a_person` why approve_incident would refuse it."""
         from aiops_cli import decide, respond
 
         with self._desk_of(incident) as (desk, case):
@@ -162,24 +165,29 @@ class Tools:
                 plan = respond.preview(
                     desk, case.incident, proposed.action, proposed.params, dry_run=True
                 )
+            case = _judged_now(desk, case, proposed)
+            person = _takes_a_person(desk, case, proposed) or None
         told = _plan_document(proposed, plan)
-        return {"incident": case.incident.id, "plan": _name(told), "does": told, **_words(case)}
+        words = {"takes_a_person": person, **_words(case)}
+        return {"incident": case.incident.id, "plan": _name(told), "does": told, **words}
 
     def approve_incident(self, incident: str, plan: str) -> Document:
         """Carry out the proposed plan of one incident. `plan` is the name that propose_plan gave
-        it; where the plan is another one by now, nothing is done. Only on a person's word."""
+        it; where the plan is another one by now, nothing is done, nor where it takes a person.
+        Only on a person's word."""
         from aiops_cli import decide, respond
 
         with self._desk_of(incident) as (desk, case):
             proposed = decide.proposal(case, None, {}, None)
-            if proposed.action in desk.settings.two_people:
-                raise Refused(
-                    f"{proposed.action} takes two people: nothing was done",
-                    f"aiops approve {case.incident.id}",
-                )
             shown = None
             if proposed.action != "none":
                 shown = respond.preview(desk, case.incident, proposed.action, proposed.params)
+            person = _takes_a_person(desk, _judged_now(desk, case, proposed), proposed)
+            if person:
+                raise Refused(
+                    f"{person}: nothing was done",
+                    f"a person may: aiops approve {case.incident.id}",
+                )
             if _name(_plan_document(proposed, shown)) != plan:
                 raise Refused(
                     f"this is not what would be done to {case.incident.id} now: nothing was done",
@@ -256,6 +264,45 @@ def _plan_document(proposed: Proposal, plan: Any) -> Document:
 def _name(plan: Document) -> str:
     """Of this plan and no other."""
     return short_hash(json.dumps(plan, sort_keys=True))
+
+
+def _judged_now(desk: Desk, case: Case, proposed: Proposal) -> Case:
+    """The case as the gate sees it now: DAG, holds, pause and record may have changed since it was
+    last written down. Nothing is written here, and no model is asked."""
+    from aiops_cli import examine, respond
+    from aiops_cli.context import Snapshot
+
+    if proposed.action == "none":  # touches nothing
+        return case
+    incident, now = case.incident, desk.clock.now()
+    live = respond.unchanged(desk, incident)
+    snapshot = Snapshot(desk.airflow, now)
+    document = examine.weigh_up(replace(desk, advisor=None), snapshot, incident, live)
+    return replace(case, judgement=Judgement(incident.id, now, document))
+
+
+def _takes_a_person(desk: Desk, case: Case, proposed: Proposal) -> str:
+    """Why a program may not approve it, or "". Its word stands for a grant and for proof that is
+    not there yet; not for what somebody has said against it, nor for a guess."""
+    from aiops_cli import examine
+
+    if proposed.action in desk.settings.two_people:
+        return f"{proposed.action} takes two people"
+    if proposed.action == "none" or case.judgement is None:
+        return ""
+    judged = case.judgement.document
+    if judged["diagnosis"]["action"] != proposed.action:
+        return "another answer is known by now"
+    failed = {check["name"] for check in judged["gate"]["checks"] if not check["passed"]}
+    lost = case.incident.signature.error_class in (KILLED, LOST) and "rerun_safe" in failed
+    if (
+        judged["decision"] not in ("auto", "ask")
+        or "protected" in failed
+        or lost
+        or examine.stopped(desk).paused
+    ):
+        return "; ".join(judged["gate"]["reasons"])
+    return ""
 
 
 def _words(case: Case) -> Document:
