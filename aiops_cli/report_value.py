@@ -220,7 +220,7 @@ def what_came_of(
     failed: int,
     relapsed: int,
     wrong: int,
-    undone: int = 0,
+    undone: int,
 ) -> str:
     """A Fix in words."""
     if action == "none":

@@ -339,7 +339,7 @@ def test_a_row_seen_on_two_pages_is_told_once(server: AirflowServer, airflow: Ai
     ],
 )
 def test_failures_are_narrowed(
-    server: AirflowServer, airflow: Airflow, wanted: dict[str, str], expected: list[str]
+    server: AirflowServer, airflow: Airflow, wanted: dict[str, Any], expected: list[str]
 ) -> None:
     server.add_failure("orders", "load", ended=NOW)
     server.add_failure("orders", "part", map_index=2, ended=NOW - timedelta(minutes=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -256,17 +256,7 @@ def clusters(failures: Sequence[Failure]) -> list[dict[str, object]]:
             "times": one.count,
             "what": one.headline or NO_ERROR,
             "where": one.task if one.tasks == 1 else f"{one.task} and {one.tasks - 1} more",
-            "what was done": "; ".join(
-                what_came_of(
-                    fix.action,
-                    done=fix.done,
-                    fixed=fix.fixed,
-                    failed=fix.failed,
-                    relapsed=fix.relapsed,
-                    wrong=fix.wrong,
-                )
-                for fix in one.fixes
-            )
+            "what was done": "; ".join(what_came_of(**asdict(fix)) for fix in one.fixes)
             or "nothing yet",
             "last seen": local(utc(one.last_seen)),
             "newest": one.incident,
