@@ -327,6 +327,9 @@ class Verdict:
         return tuple(dict.fromkeys(check.reason for check in self.checks if not check.passed))
 
 
+NOTE_LENGTH = 1000  # characters of a task instance's note that Airflow keeps
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedClear:
     """One task instance that a plan would run again. `try_number` and `id` are those of now. What

@@ -21,14 +21,16 @@ from aiops_cli.errors import (
     AirflowUnreachable,
 )
 from aiops_cli.examine import Desk, note_relapse_of, ref_of
-from aiops_cli.incidents import TaskInstance
+from aiops_cli.incidents import NOTE_LENGTH, TaskInstance
 from aiops_cli.respond import Warn, close, renewed, stamp
 from aiops_cli.unfinished import go_on, may_go_on
 from knowledge.errors import DoorClosed, ModelUnavailable
 from knowledge.records import Case, Claim, Decision, Incident
 
-Whose = Literal["untouched", "ours", "theirs", "run once more"]
+Whose = Literal["untouched", "ours", "theirs", "run once more", "nobody can tell"]
 
+# Where the act was cut off before it was written down, and its stamp found no place.
+NO_ROOM = "and nobody can tell by whom: its note had no room for the act's word"
 # How Airflow's audit log names a person's word on a task instance's state.
 MARK_EVENTS = ("patch_task_instance",)
 
@@ -82,9 +84,12 @@ def _look(desk: Desk, case: Case, claim: Claim, mode: str) -> None:
         return
     whose = whose_try(incident, decision, claim, live, stamp(desk, incident, decision))
     if decision.action in changes.MARKS and whose != "untouched":
-        _marked(desk, incident, claim, decision, live, mode, ours=whose == "ours")
+        _marked(desk, incident, claim, decision, live, mode, whose)
     elif whose == "untouched":
         go_on(desk, incident, claim, decision, live, mode)
+    elif whose == "nobody can tell":
+        why = f"it was run again, {NO_ROOM} (now {live.state or 'cleared'})"
+        close(desk, incident, claim.token, decision, "unknown", why, live.try_number)
     elif whose == "theirs":
         why = f"somebody else has run it again (now {live.state or 'cleared'})"
         close(desk, incident, claim.token, decision, "superseded", why, live.try_number)
@@ -106,8 +111,12 @@ def whose_try(
     own = claim.progress.get("new_id") or (
         decision.action in changes.MARKS and claim.progress.get("changed")
     )
-    if not own and stamped not in (live.note or "").splitlines():
-        return "theirs"
+    note = live.note or ""
+    if not own and stamped not in note.splitlines():
+        # A clear makes a new id, a mark none: the other one was not what was decided here.
+        ours_alike = (live.id == incident.ti_id) == (decision.action in changes.MARKS)
+        full = len(note) + len("\n") + len(stamped) > NOTE_LENGTH
+        return "nobody can tell" if full and ours_alike else "theirs"
     granted = decision.plan.get("extra_tries")
     if granted and live.max_tries > incident.try_number + granted - 1:
         return "run once more"
@@ -121,12 +130,11 @@ def _marked(
     decision: Decision,
     live: TaskInstance,
     mode: str,
-    *,
-    ours: bool,
+    whose: Whose,
 ) -> None:
     """A task instance that was to be marked: it is, or somebody else has acted."""
     state = changes.MARKS[str(decision.action)]
-    if not ours or live.state != state:
+    if whose not in ("ours", "nobody can tell") or live.state != state:
         why = f"somebody else has acted on it (now {live.state or 'cleared'})"
         close(desk, incident, claim.token, decision, "superseded", why, live.try_number)
         return
@@ -134,6 +142,10 @@ def _marked(
     if not claim.progress.get("requeued") and may_go_on(desk, decision, mode):
         token = renewed(desk, incident, token)
         desk.airflow.requeue(incident.dag_id, incident.run_id)
+    if whose == "nobody can tell":
+        why = f"it is marked as {state}, {NO_ROOM}; its run goes on"
+        close(desk, incident, token, decision, "unknown", why, live.try_number)
+        return
     close(desk, incident, token, decision, "fixed", f"marked as {state}", live.try_number)
     _learn(desk, incident, decision)
 

@@ -520,6 +520,43 @@ def test_a_mark(at_work: Bench, state: str) -> None:
         undo(at_work.desk, case)
 
 
+@pytest.mark.parametrize("action", ["mark_success", "retry"])
+def test_cut_off_with_a_full_note_it_is_nobodys_and_a_person_looks(
+    at_work: Bench, action: str
+) -> None:
+    row = fail(at_work)
+    row["note"] = "n" * 990
+    killed_after(at_work, "mark" if action == "mark_success" else "clear")
+    with pytest.raises(Killed):
+        do(at_work, action, {})
+    at_work.clock.advance(minutes=10)
+    at_work.watch()
+    case = at_work.only()
+    assert (case.status, case.outcome) == ("needs_human", "unknown")
+    assert "nobody can tell by whom" in case.outcomes[-1].detail
+    if action == "mark_success":
+        assert at_work.server.runs["orders", RUN]["state"] == "queued"
+    assert row["note"] == "n" * 990
+
+
+@pytest.mark.parametrize("action", ["mark_success", "retry"])
+def test_with_a_full_note_what_the_act_cannot_have_done_is_somebody_elses(
+    at_work: Bench, action: str
+) -> None:
+    """A mark makes no new id, and a clear always one."""
+    row = fail(at_work)
+    row["note"] = "n" * 990
+    killed_after(at_work, "mark" if action == "mark_success" else "clear", before=True)
+    with pytest.raises(Killed):
+        do(at_work, action, {})
+    row["state"] = "success"
+    if action == "mark_success":
+        row["id"] = "another"
+    at_work.clock.advance(minutes=10)
+    at_work.watch()
+    assert at_work.only().status == "superseded"
+
+
 def test_a_mark_that_is_cut_off_is_seen_by_its_note(at_work: Bench) -> None:
     fail(at_work)
     killed_after(at_work, "mark")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiops_cli.actions import CATALOGUE, retry
-from aiops_cli.commands import typed
-from aiops_cli.errors import Refused, UsageError
+from aiops_cli.commands import deeds, typed
+from aiops_cli.errors import AirflowUnreachable, Refused, UsageError
 from tests.airflow_server import RUN
 from tests.cli import Cli
 from tests.desk import REFUSED
@@ -176,6 +176,40 @@ def with_entry(cli: Cli) -> None:
     )
     cli.ok("kb", "seed", str(book))
     cli.ok("watch", "--once")
+
+
+def test_what_triage_could_not_put_back_can_be_tried_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of three changes one was changed once more since: the others are put back all the same."""
+    done: list[str] = []
+    refuses = [Refused("pool etl: slots was changed once more since", "look at it")]
+
+    def second() -> None:
+        if refuses:
+            raise refuses.pop()
+        done.append("second")
+
+    steps = [lambda: done.append("first"), second, lambda: done.append("third")]
+    kept = [deeds.Deed("resize_pool of orders.load", ["a", "b", "c"], [*steps])]
+    assert deeds.undo(kept) == ["a", "b", "c"]
+    assert done == ["third", "first"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "pool etl: slots was changed once more since (look at it)" in said
+    assert "1 of resize_pool of orders.load could not be put back; u tries again" in said
+    assert deeds.undo(kept) == ["a", "b", "c"]
+    assert (done, kept) == (["third", "first", "second"], [])
+
+
+def test_an_airflow_that_is_away_leaves_all_of_it_to_be_tried_again() -> None:
+    def away() -> None:
+        raise AirflowUnreachable("no answer", "is it up?")
+
+    deed = deeds.Deed("resize_pool of orders.load", ["a", "b"], [away, away])
+    kept = [deed]
+    with pytest.raises(AirflowUnreachable):
+        deeds.undo(kept)
+    assert (kept, len(deed.put_back)) == ([deed], 2)
 
 
 def test_undo_of_a_group_that_holds_one_change(cli: Cli) -> None:

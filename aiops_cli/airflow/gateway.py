@@ -17,11 +17,10 @@ from aiops_cli.airflow.questions import RUN, address, checked_ids, release
 from aiops_cli.airflow.rights import Right, tried
 from aiops_cli.airflow.transport import CLEAR_PATH
 from aiops_cli.errors import AirflowConflict
-from aiops_cli.incidents import UNMAPPED, DagRun, TaskInstance, TaskRef
+from aiops_cli.incidents import NOTE_LENGTH, UNMAPPED, DagRun, TaskInstance, TaskRef
 
 # Where clearTaskInstances knows `prevent_running_task`; 3.1 refuses the whole call for it.
 PREVENTS_RUNNING = (3, 3)
-NOTE_LENGTH = 1000
 
 
 class Gateway(Objects):

@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Any
 from aiops_cli.commands import typed
 from aiops_cli.commands.keys import Ended, Interrupted, ask_line, ask_yes
 from aiops_cli.commands.output import console, page, progress
-from aiops_cli.errors import AirflowAuth, AirflowError, AirflowUnreachable, Refused, UsageError
-from knowledge.errors import DoorClosed
+from aiops_cli.errors import (
+    AiopsError,
+    AirflowAuth,
+    AirflowError,
+    AirflowUnreachable,
+    Refused,
+    UsageError,
+)
+from knowledge.errors import DoorClosed, KnowledgeError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -375,13 +382,30 @@ def snooze(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
 
 def undo(deeds: Deeds) -> list[str]:
     """Put back what was done last in this session; the ids it was done to, [] where nothing
-    could be put back."""
+    could be put back. What is refused of several is told and kept, to be tried again."""
     out = console(stderr=True)
     if not deeds:
         out.print("nothing was decided in this session")
         return []
-    deed = deeds.pop()
-    ran = [step is None or step() is False for step in reversed(deed.put_back)]
+    deed = deeds[-1]
+    ran, kept = [], []
+    try:
+        while deed.put_back:
+            step = deed.put_back[-1]
+            try:
+                ran.append(step is None or step() is False)
+            except (AirflowUnreachable, AirflowAuth):
+                raise  # the same for all: they are kept as they are
+            except (AiopsError, KnowledgeError) as error:
+                out.print(f"{error.message} ({error.hint})")
+                kept.append(step)
+            deed.put_back.pop()
+    finally:
+        deed.put_back += reversed(kept)
+        if not deed.put_back:
+            deeds.pop()
+    if kept:
+        out.print(f"{len(kept)} of {deed.what} could not be put back; u tries again")
     if any(ran):
         out.print(
             f"{deed.what} ran in Airflow and cannot be undone; if it did harm: aiops wrong "
