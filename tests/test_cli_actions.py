@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiops_cli.actions import CATALOGUE, retry
-from aiops_cli.commands import deeds, typed
+from aiops_cli.commands import put_back, typed
 from aiops_cli.errors import AirflowUnreachable, Refused, UsageError
 from tests.airflow_server import RUN
 from tests.cli import Cli
@@ -191,13 +191,13 @@ def test_what_triage_could_not_put_back_can_be_tried_again(
         done.append("second")
 
     steps = [lambda: done.append("first"), second, lambda: done.append("third")]
-    kept = [deeds.Deed("resize_pool of orders.load", ["a", "b", "c"], [*steps])]
-    assert deeds.undo(kept) == ["a", "b", "c"]
+    kept = [put_back.Deed("resize_pool of orders.load", ["a", "b", "c"], [*steps])]
+    assert put_back.undo(kept) == ["a", "b", "c"]
     assert done == ["third", "first"]
     said = " ".join(capsys.readouterr().err.split())
     assert "pool etl: slots was changed once more since (look at it)" in said
     assert "1 of resize_pool of orders.load could not be put back; u tries again" in said
-    assert deeds.undo(kept) == ["a", "b", "c"]
+    assert put_back.undo(kept) == ["a", "b", "c"]
     assert (done, kept) == (["third", "first", "second"], [])
 
 
@@ -205,10 +205,10 @@ def test_an_airflow_that_is_away_leaves_all_of_it_to_be_tried_again() -> None:
     def away() -> None:
         raise AirflowUnreachable("no answer", "is it up?")
 
-    deed = deeds.Deed("resize_pool of orders.load", ["a", "b"], [away, away])
+    deed = put_back.Deed("resize_pool of orders.load", ["a", "b"], [away, away])
     kept = [deed]
     with pytest.raises(AirflowUnreachable):
-        deeds.undo(kept)
+        put_back.undo(kept)
     assert (kept, len(deed.put_back)) == ([deed], 2)
 
 

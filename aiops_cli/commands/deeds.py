@@ -1,29 +1,27 @@
 """What the keys of `aiops triage` do to one incident or to all that wait of a group.
 
 What a person types is kept in `Item.typed` until it is stored, so that it is offered again when
-something comes between, and told to who leaves before. What was done is a Deed, which knows how
-to put it back.
+something comes between, and told to who leaves before. What was done is kept as put_back tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from aiops_cli.commands import typed
+from aiops_cli.commands import put_back, typed
 from aiops_cli.commands.keys import Ended, Interrupted, ask_line, ask_yes
 from aiops_cli.commands.output import console, page, progress
+from aiops_cli.commands.put_back import Deeds
 from aiops_cli.errors import (
-    AiopsError,
     AirflowAuth,
     AirflowError,
     AirflowUnreachable,
     Refused,
     UsageError,
 )
-from knowledge.errors import DoorClosed, KnowledgeError
+from knowledge.errors import DoorClosed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from aiops_cli.decide import Proposal
     from aiops_cli.examine import Desk
     from aiops_cli.incidents import Plan
-    from knowledge.records import Case, Entry
+    from knowledge.records import Case
 
 AT_ONCE = 100  # of a group are approved with one yes: so many plans can still be looked through
 NOTHING = "-"  # typed for "leave it empty" where Enter means what is shown
@@ -79,19 +77,6 @@ class Item:
         for name, text in self.typed.items():
             told = f"typed for {self.ids[0]} and not stored: {name}: {clean(text)}"
             console(stderr=True).print(told, soft_wrap=True)
-
-
-@dataclass
-class Deed:
-    """What was done, to which incidents, and how each step of it is put back; `None` where it
-    ran in Airflow, and False is what a step gives that has run meanwhile."""
-
-    what: str
-    ids: list[str]
-    put_back: list[Callable[[], object] | None] = field(default_factory=list)
-
-
-Deeds = list[Deed]
 
 
 def approve(desk: Desk, _item: Item, cases: list[Case], deeds: Deeds) -> bool:
@@ -190,10 +175,10 @@ def _act(
         if sum(decide.no_to_own_yes(desk, case) for case, _, _ in plans):  # each of them
             out.print("your yes is withdrawn")
         return False
-    deed, halves = Deed("", []), 0  # of those that a second person has to approve too
+    deed, halves = put_back.Deed("", []), 0  # of those that a second person has to approve too
     for case, proposed, plan in plans:
         with _Telling(case, alone=len(cases) == 1):
-            learned = _Learned(desk)
+            learned = put_back.Learned(desk)
             done = decide.approve(desk, case, proposed, plan, None)
             out.print(typed.begun(done))
             if done.status in ("pending", "needs_human"):
@@ -202,21 +187,15 @@ def _act(
             deed.ids.append(case.incident.id)
             deed.what = f"{proposed.action} of {_named(case)}"
             if plan is None:
-                deed.put_back += [*learned.put_back(), _taken_back(desk, case)]
+                deed.put_back += [*learned.put_back(), put_back.taken_back(desk, case)]
             elif proposed.action == "retry_later":
-                deed.put_back.append(_called_off(desk, case, learned.put_back()))
+                deed.put_back.append(put_back.called_off(desk, case, learned.put_back()))
             elif plan.changes and not plan.no_undo:
-                deed.put_back.append(_changed_back(desk, case))
+                deed.put_back.append(put_back.changed_back(desk, case))
             else:
                 deed.put_back.append(None)
-            _note(deeds, deed)
+            put_back.note(deeds, deed)
     return bool(deed.ids or halves)
-
-
-def _note(deeds: Deeds, deed: Deed) -> None:
-    """After the first step of it: whatever comes then, that step can be put back."""
-    if not deeds or deeds[-1] is not deed:
-        deeds.append(deed)
 
 
 class _Telling:
@@ -244,15 +223,15 @@ def reject(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
     reason = item.need("reason", "why not?")
     if not reason:
         return False
-    deed = Deed(f"the rejection of {_names(cases)}", [])
+    deed = put_back.Deed(f"the rejection of {_names(cases)}", [])
     for case in cases:
         with _Telling(case, alone=len(cases) == 1):
             decide.reject(
                 desk.knowledge, case, by=desk.settings.user, at=desk.clock.now(), reason=reason
             )
             deed.ids.append(case.incident.id)
-            deed.put_back.append(_taken_back(desk, case))
-            _note(deeds, deed)
+            deed.put_back.append(put_back.taken_back(desk, case))
+            put_back.note(deeds, deed)
     console(stderr=True).print("rejected")
     return True
 
@@ -269,77 +248,15 @@ def remember(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
         return False
     action = _ask_action(item, "what is right: none, retry, retry_later", "none")
     params = _ask_params(item, action, {})
-    learned = _Learned(desk)
+    learned = put_back.Learned(desk)
     decide.remember(
         desk.knowledge, case, cause=cause, action=action, params=params, at=desk.clock.now()
     )
     what = f"what was remembered of {_named(case)}"
-    deeds.append(Deed(what, [case.incident.id], learned.put_back()))
+    deeds.append(put_back.Deed(what, [case.incident.id], learned.put_back()))
     item.stored("cause", "action", "params")
     console(stderr=True).print("remembered")
     return True
-
-
-class _Learned:
-    """What is learned from here on, and how to forget it."""
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.before = self._entries()
-
-    def _entries(self) -> dict[str, Entry]:
-        return {entry.id: entry for entry in self.desk.knowledge.store.entries(kind="incident")}
-
-    def put_back(self) -> list[Callable[[], object] | None]:
-        changed = [one for id_, one in self._entries().items() if self.before.get(id_) != one]
-        return [self._forget(entry) for entry in changed]
-
-    def _forget(self, entry: Entry) -> Callable[[], object]:
-        knowledge, by, now = self.desk.knowledge, self.desk.settings.user, self.desk.clock.now
-        earlier = self.before.get(entry.id)
-        if earlier is not None:
-            return lambda: knowledge.put([earlier], now())
-        return lambda: knowledge.store.retire_entries([entry.id], by, now(), "taken back")
-
-
-def _called_off(
-    desk: Desk, case: Case, forget: list[Callable[[], object] | None]
-) -> Callable[[], bool]:
-    """Gives up what waits for its time, and what was learned by it; False where it has begun."""
-    from aiops_cli import decide
-
-    store = desk.knowledge.store
-
-    def call_off() -> bool:
-        off = decide.call_off(store, store.case(case.incident.id))
-        for step in filter(None, forget if off else ()):
-            step()
-        return off
-
-    return call_off
-
-
-def _changed_back(desk: Desk, case: Case) -> Callable[[], object]:
-    from aiops_cli.undo import undo as put_back
-
-    store = desk.knowledge.store
-    return lambda: put_back(desk, store.case(case.incident.id))
-
-
-def _taken_back(desk: Desk, case: Case) -> Callable[[], object]:
-    store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
-    return lambda: store.take_back(case.incident.id, by, now())
-
-
-def _release(desk: Desk, hold_id: str) -> Callable[[], object]:
-    store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
-    return lambda: store.end_hold(hold_id, by, now())
-
-
-def _wake(desk: Desk, id_: str) -> Callable[[], object]:
-    """A time that is over ends a snooze, and is over by any clock of those who share the base."""
-    store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
-    return lambda: store.snooze(id_, now() - timedelta(days=1), by, now())
 
 
 def hold(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
@@ -352,11 +269,11 @@ def hold(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
         raise UsageError("a file that cannot be imported has no DAG to hold", "snooze it instead")
     length = typed_duration(item.ask("hold", f"hold {', '.join(dags)} for", "30m"))
     store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
-    deed = Deed(f"the hold on {', '.join(dags)}", [case.incident.id for case in cases])
+    deed = put_back.Deed(f"the hold on {', '.join(dags)}", [case.incident.id for case in cases])
     for dag in dags:
         one = made(store, desk.instance, dag, by, now(), now() + length, "")
-        deed.put_back.append(_release(desk, one.id))
-        _note(deeds, deed)
+        deed.put_back.append(put_back.released(desk, one.id))
+        put_back.note(deeds, deed)
     item.stored("hold")
     console(stderr=True).print(f"held: {', '.join(dags)}")
     return True
@@ -369,52 +286,15 @@ def snooze(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
 
     store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
     wake = wake_time(item.ask("snooze", "until (05:00), or for how long (2h)", "1h"), now())
-    deed = Deed(f"the snooze of {_names(cases)}", [])
+    deed = put_back.Deed(f"the snooze of {_names(cases)}", [])
     for case in cases:
         id_ = case.incident.id
         store.snooze(id_, wake, by, now())
         deed.ids.append(id_)
-        deed.put_back.append(_wake(desk, id_))
-        _note(deeds, deed)
+        deed.put_back.append(put_back.woken(desk, id_))
+        put_back.note(deeds, deed)
     console(stderr=True).print(f"left until {local(utc(wake))}")
     return True
-
-
-def undo(deeds: Deeds) -> list[str]:
-    """Put back what was done last in this session; the ids it was done to, [] where nothing
-    could be put back. What is refused of several is told and kept, to be tried again."""
-    out = console(stderr=True)
-    if not deeds:
-        out.print("nothing was decided in this session")
-        return []
-    deed = deeds[-1]
-    ran, kept = [], []
-    try:
-        while deed.put_back:
-            step = deed.put_back[-1]
-            try:
-                ran.append(step is None or step() is False)
-            except (AirflowUnreachable, AirflowAuth):
-                raise  # the same for all: they are kept as they are
-            except (AiopsError, KnowledgeError) as error:
-                out.print(f"{error.message} ({error.hint})")
-                kept.append(step)
-            deed.put_back.pop()
-    finally:
-        deed.put_back += reversed(kept)
-        if not deed.put_back:
-            deeds.pop()
-    if kept:
-        out.print(f"{len(kept)} of {deed.what} could not be put back; u tries again")
-    if any(ran):
-        out.print(
-            f"{deed.what} ran in Airflow and cannot be undone; if it did harm: aiops wrong "
-            f"{deed.ids[-1]} --reason …"
-        )
-    if all(ran):
-        return []
-    out.print(f"taken back: {deed.what}")
-    return deed.ids
 
 
 def _names(cases: list[Case]) -> str:

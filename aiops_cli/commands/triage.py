@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiops_cli.commands import deeds, settings
-from aiops_cli.commands.deeds import Deeds, Item
+from aiops_cli.commands import deeds, put_back, settings
+from aiops_cli.commands.deeds import Item
 from aiops_cli.commands.keys import Ended, ask_key
 from aiops_cli.commands.output import (
     console,
@@ -23,6 +23,7 @@ from aiops_cli.commands.output import (
     tell_where,
     thinking,
 )
+from aiops_cli.commands.put_back import Deeds
 from aiops_cli.errors import AiopsError, UsageError
 from knowledge.errors import KnowledgeError
 
@@ -141,7 +142,7 @@ def _walk(desk: Desk, queue: deque[Item], done: Deeds) -> None:
                     _judge_again(desk, cases[0])
                     show = True
             elif key == "u":
-                _put_back(queue, deeds.undo(done))
+                _put_back(queue, put_back.undo(done))
                 show = True
             elif key == "x" and len(cases) > 1:
                 queue.popleft()
@@ -167,7 +168,7 @@ def _walk(desk: Desk, queue: deque[Item], done: Deeds) -> None:
 def _on_second_thought(queue: deque[Item], done: Deeds) -> bool:
     """At the end, the last chance to take back what was done last. Raises Ended."""
     while done and not queue and ask_key("all seen  [u undo · Enter ends] ") == "u":
-        _put_back(queue, deeds.undo(done))
+        _put_back(queue, put_back.undo(done))
     return bool(queue)
 
 
