@@ -16,6 +16,8 @@ from mcp.types import TextContent
 
 from aiops_cli import config
 from aiops_cli.commands import mcp
+from knowledge.base import KnowledgeBase
+from knowledge.errors import ModelUnavailable
 from tests.airflow_server import AirflowServer
 from tests.cli import BUG, REPO, Cli
 from tests.desk import REFUSED
@@ -132,6 +134,31 @@ def test_what_is_known_is_found_listed_and_explained(cli: Cli, incident: str) ->
     talk(cli, look)
     assert (cli.counts(), cli.cleared()) == (before, cleared)
     assert cli.status(incident) == "pending"
+
+
+def test_a_search_without_its_embedder_says_what_it_lacks(
+    cli: Cli, incident: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing found would be taken for nothing known."""
+
+    def away(*_: object, **__: object) -> None:
+        raise ModelUnavailable("Ollama at 127.0.0.1:11434 does not answer", "start it")
+
+    async def look(assistant: Assistant) -> None:
+        text = "ConnectionRefusedError: [Errno 111] Connection refused"
+        whole = await assistant.ask("search_knowledge", text=text)
+        assert whole["told"] is None
+        with monkeypatch.context() as patch:
+            patch.setattr(KnowledgeBase, "find", away)
+            same = await assistant.ask("search_knowledge", text=text)
+            other = await assistant.ask("search_knowledge", text="KeyError: 'unit_price'")
+        assert [one["found"] for one in same["entries"]] == ["exact"]
+        assert other["entries"] == []
+        for one in (same, other):
+            assert "only the very same" in one["told"]
+            assert "does not answer" in one["told"]
+
+    talk(cli, look)
 
 
 def test_a_plan_is_carried_out_once_as_shown_and_signed(cli: Cli, incident: str) -> None:

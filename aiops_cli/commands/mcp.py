@@ -99,24 +99,27 @@ class Tools:
 
     def search_knowledge(self, text: str, limit: int = 5) -> Document:
         """Find what is known about an error text: runbook entries and past incidents, the most
-        similar first, each with its cause, its action and its similarity (0 to 1)."""
+        similar first, each with its cause, its action and its similarity (0 to 1). `told` is why
+        similar ones could not be looked for."""
         from aiops_cli import services
         from aiops_cli.published import entry_document
         from knowledge.base import symptom
 
         _check_limit(limit)
-        signature = symptom(text).signature
+        signature, told = symptom(text).signature, None
         with services.knowledge_base(self.settings) as knowledge:
             try:
                 matches = knowledge.find(signature)
-            except ModelUnavailable:  # the very same failures are found without an embedder
+            except ModelUnavailable as error:
                 matches = knowledge.exact(signature)
+                told = f"{error.message}: only the very same failures were looked for"
         return {
             "entries": [
                 entry_document(match.entry)
                 | {"similarity": round(match.similarity, 4), "found": match.found}
                 for match in matches[:limit]
-            ]
+            ],
+            "told": told,
         }
 
     def list_incidents(
