@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from statistics import median
 from typing import Any
 
-from knowledge.records import Entry, Incident, Lesson, Symptom, Trial, short_hash, trial_of
+from knowledge.records import Brief, Entry, Incident, Lesson, Symptom, Trial, short_hash, trial_of
 
 SOURCE = "Airflow"  # of the entries, beside their kind
 
@@ -64,6 +64,18 @@ def told_apart(lessons: Iterable[Lesson], machines: Collection[str]) -> tuple[Le
         replace(one, mode="machine") if one.mode == "person" and by_one(one.by) else one
         for one in lessons
     )
+
+
+def briefs_apart(briefs: Iterable[Brief], machines: Collection[str]) -> tuple[Brief, ...]:
+    """The briefs, with what machines did afterwards told apart."""
+
+    def one(brief: Brief) -> Brief:
+        if brief.lesson is None:
+            return brief
+        (lesson,) = told_apart([brief.lesson], machines)
+        return replace(brief, lesson=lesson)
+
+    return tuple(map(one, briefs))
 
 
 def place_of(one: Incident | Lesson | Trial) -> Place:

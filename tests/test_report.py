@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiops_cli.report import by_signature, ending, worst_dags
+from aiops_cli.report import by_signature, done_elsewhere, ending, worst_dags
 from aiops_cli.report_value import (
     LISTED,
     SHOWN,
@@ -24,7 +24,7 @@ from aiops_cli.report_value import (
     Span,
     document,
 )
-from knowledge.lessons import PROMPT
+from knowledge.lessons import PROMPT, briefs_apart
 from knowledge.records import Decision
 from tests.desk import bench
 from tests.reports import (
@@ -480,3 +480,11 @@ def test_the_parts_add_up_whatever_happened(briefs: list[Any]) -> None:
     assert sum(one.count for one in by_signature(briefs)) == len(briefs)
     assert all(row.failed_runs <= row.count for row in told.dags)
     assert abs(told.lost - told.lost_in_tries - told.lost_until_fixed) <= 1
+
+
+def test_what_a_machine_ran_again_is_no_persons() -> None:
+    briefs = [in_airflow(), approved()]
+    assert briefs_apart(briefs, []) == tuple(briefs)
+    told = briefs_apart(briefs, ["db*"])
+    assert [done_elsewhere(one) for one in told] == [None, None]
+    assert done_elsewhere(briefs[0]) is not None

@@ -43,6 +43,7 @@ def report(
     """Say what keeps failing, what it costs, what fixed it, and who did: for a weekly review."""
     from aiops_cli import services
     from aiops_cli.config import typed_duration
+    from knowledge.lessons import briefs_apart
 
     if sum((markdown, html is not None, draft_runbook, json)) > 1:
         raise UsageError(
@@ -54,7 +55,8 @@ def report(
     now = services.SystemClock().now()
     start = now - typed_duration(since)
     with services.store(chosen) as store:
-        briefs = store.briefs(since=start, instance=ctx.obj.instance)
+        found = store.briefs(since=start, instance=ctx.obj.instance)
+        briefs = briefs_apart(found, chosen.machine_logins)
         unwritten = _unwritten(store, briefs)
         if draft_runbook:
             _draft(_seen(store, briefs, unwritten), now, file)

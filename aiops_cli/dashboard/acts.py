@@ -22,6 +22,7 @@ from aiops_cli.incidents import Plan
 from aiops_cli.pace import ahead
 from knowledge.base import symptom
 from knowledge.errors import DoorClosed, KnowledgeError, ModelUnavailable, StoreUnusable
+from knowledge.lessons import briefs_apart
 from knowledge.records import Brief, Case, Entry, Line, Match, Status, Story
 
 PAGE = 20  # incidents or entries
@@ -140,7 +141,8 @@ def storm(settings: Settings, group: str) -> Listed:
 
 def briefs(settings: Settings, since: timedelta, instance: str | None) -> tuple[Brief, ...]:
     with services.store(settings) as store:
-        return store.briefs(since=services.SystemClock().now() - since, instance=instance)
+        found = store.briefs(since=services.SystemClock().now() - since, instance=instance)
+    return briefs_apart(found, settings.machine_logins)
 
 
 def search(settings: Settings, text: str) -> Known:
