@@ -67,7 +67,34 @@ def test_it_fits_the_compose_specification() -> None:
 
 def test_it_has_everything(services: dict[str, Any]) -> None:
     airflow = {"airflow-api", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"}
-    assert set(services) >= {"postgres", "ollama", "watch", *airflow, *ONCE}
+    assert set(services) == {"postgres", "ollama", "watch", "dashboard", *airflow, *ONCE}
+    assert not [name for name, one in services.items() if "profiles" in one]  # one command
+
+
+def test_each_image_is_built_once(services: dict[str, Any]) -> None:
+    """Two builds of one name at the same time end in "already exists" on a machine that is new to
+    them. And none of them is looked for in a registry, where anybody may own its name."""
+    built = [one["image"] for one in services.values() if "build" in one]
+    assert len(built) == len(set(built))
+    for name, service in services.items():
+        ours = service["image"].startswith("aiops-example-")
+        assert ours == (service["image"] in built), name
+        if ours:
+            assert ("build" in service) == (service.get("pull_policy") != "never"), name
+
+
+def test_code_of_dags_reaches_nothing_of_ours(services: dict[str, Any]) -> None:
+    """The dashboard asks for no login, the metrics and the model neither: where DAGs' code runs
+    there is no way to them."""
+    code = ("airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
+    reachable = {network for name in code for network in services[name]["networks"]}
+    for name in ("dashboard", "watch", "ollama"):
+        assert services[name]["networks"]
+        assert not reachable & set(services[name]["networks"]), name
+    for name, service in services.items():
+        for needed in service.get("depends_on", {}):
+            if needed not in ONCE:
+                assert set(service["networks"]) & set(services[needed]["networks"]), (name, needed)
 
 
 def test_what_stays_up_is_healthy_and_what_ends_is_waited_for(services: dict[str, Any]) -> None:
@@ -144,7 +171,8 @@ def test_the_plugin_and_the_watch_share_the_spool(services: dict[str, Any]) -> N
     for name in ("airflow-api", "airflow-scheduler", "airflow-dag-processor"):
         assert services[name]["environment"]["AIOPS_SPOOL"] == settings["spool"]
         assert f"spool:{settings['spool']}" in services[name]["volumes"]
-        inline = services[name]["build"]["dockerfile_inline"]
+        assert services[name]["image"] == services["airflow-migrate"]["image"]
+        inline = services["airflow-migrate"]["build"]["dockerfile_inline"]
         assert f"COPY {SHIPPED.relative_to(ROOT)} /opt/airflow/plugins/" in inline
         assert f"-g 0 -m 2770 {settings['spool']}" in inline  # the watch is another user
     assert f"spool:{settings['spool']}" in services["watch"]["volumes"]
@@ -162,13 +190,15 @@ def test_aiops_takes_its_commands_and_settings(services: dict[str, Any], made: P
         path = " ".join(words[:2]) if len(words) > 1 and not words[1].startswith("-") else words[0]
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert given <= options[path], name
-    environ = {
-        key: value.replace("/run/secrets", str(made / "secrets"))
-        for key, value in services["watch"]["environment"].items()
-    }
-    environ["AIOPS_CONFIG"] = str(made / "aiops.yaml")
-    settings = config.load(cwd=made / "secrets", environ=environ)
-    assert settings.warnings == ()
+    for name in ("watch", "dashboard"):
+        environ = {
+            key: value.replace("/run/secrets", str(made / "secrets"))
+            for key, value in services[name]["environment"].items()
+        }
+        environ["AIOPS_CONFIG"] = str(made / "aiops.yaml")
+        settings = config.load(cwd=made / "secrets", environ=environ)
+        assert settings.warnings == ()
+        assert settings.user == environ["AIOPS_USER"]  # a container's user has no name
     airflow = settings.airflow()
     logins = json.loads((made / "secrets" / "airflow_logins").read_text())
     assert airflow.username
