@@ -15,7 +15,8 @@ from typing import Any
 
 from aiops_cli import gate, respond, two_people
 from aiops_cli.actions import checked
-from aiops_cli.actions.changes import MARKS, SHARED
+from aiops_cli.actions.changes import MARKS
+from aiops_cli.actions.proposed import SHARED
 from aiops_cli.diagnosis.delay import LOG, as_setting, retry_after
 from aiops_cli.errors import Refused, UsageError
 from aiops_cli.examine import Desk

@@ -17,6 +17,7 @@ from typing import Any
 
 from aiops_cli import gate
 from aiops_cli.actions import DEFAULT_DELAY, changes, checked, plans, retry, who_may
+from aiops_cli.actions.proposed import check_made
 from aiops_cli.config import parse_duration
 from aiops_cli.errors import AiopsError, AirflowError, AirflowForbidden, Refused
 from aiops_cli.examine import Desk, of_this_airflow, ref_of, still_allowed, stopped
@@ -127,7 +128,7 @@ def act(
         most = plans.MAX_TASKS if shown is None else len(shown.clears)
         after = "" if shown is None else shown.after
         if after:
-            changes.check_made(desk.airflow, live.ref, action, params)
+            check_made(desk.airflow, live.ref, action, params)
         plan = plans.preview(
             desk.airflow,
             incident.id,

@@ -453,6 +453,67 @@ def test_xcom_is_deleted_where_the_server_can(at_work: Bench) -> None:
     assert at_work.cleared() == [["clean", "extract", "load"], ["publish"]]
 
 
+def mapped_writer(at: Bench) -> None:
+    """extract has three instances, of which the last wrote nothing."""
+    fail(at)
+    del at.server.instances[EXTRACT]
+    for index in range(3):
+        at.server.add_instance("orders", "extract", "success", map_index=index)
+        at.server.add_xcom(("orders", RUN, "extract", index), "other", index)
+    for index in range(2):
+        at.server.add_xcom(("orders", RUN, "extract", index), "rows", index)
+    at.server.runs["orders", RUN]["state"] = "failed"
+
+
+def test_of_a_mapped_writer_the_xcom_of_each_index_is_deleted() -> None:
+    with bench() as at:
+        mapped_writer(at)
+        params = {"task_id": "extract", "keys": "rows"}
+        plan = plan_of(at, "clear_xcom", params)
+        assert [(one.name, one.field) for one in plan.changes] == [
+            ("extract[0]", "rows"),
+            ("extract[1]", "rows"),
+        ]
+        anew = [str(one.ref) for one in plan.clears if one.role == "upstream"]
+        assert sum("extract[" in one for one in anew) == 3
+        do(at, "clear_xcom", params, plan)
+        left = {key[3]: values for key, values in at.server.xcoms.items() if key[2] == "extract"}
+        assert left == {index: {"other": index} for index in range(3)}
+        assert at.cleared() == [["clean", "extract", "load"], ["publish"]]
+
+
+def test_more_mapped_writers_than_may_run_anew_are_not_even_asked() -> None:
+    with bench() as at:
+        mapped_writer(at)
+        params = {"task_id": "extract", "keys": "rows"}
+        with pytest.raises(Refused, match="3 instances of orders"):
+            respond.preview(at.desk, at.only().incident, "clear_xcom", params, max_tasks=2)
+        assert not [one for one in at.server.sent("GET") if "xcomEntries" in one.path]
+
+
+def test_of_the_xcoms_of_several_indexes_the_second_is_refused() -> None:
+    """Then the first is gone, and it is no act that was never done."""
+    with bench() as at:
+        mapped_writer(at)
+        params = {"task_id": "extract", "keys": "rows"}
+        plan = plan_of(at, "clear_xcom", params)
+        original, calls = at.desk.airflow.delete_xcom, list[None]()
+
+        def delete(*args: Any) -> None:
+            calls.append(None)
+            if len(calls) == 2:
+                raise AirflowForbidden("may not delete")
+            original(*args)
+
+        at.desk.airflow.delete_xcom = delete  # type: ignore[method-assign,assignment]
+        with pytest.raises(AirflowForbidden):
+            do(at, "clear_xcom", params, plan)
+        assert at.only().status == "acting"
+        at.clock.advance(minutes=10)
+        at.watch()
+        assert (at.only().status, at.cleared()) == ("needs_human", [])
+
+
 def test_xcom_that_is_not_there_or_is_the_tasks_own(at_work: Bench) -> None:
     fail(at_work)
     with pytest.raises(UsageError, match="own XCom"):

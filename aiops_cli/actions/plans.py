@@ -9,6 +9,7 @@ from typing import Any
 
 from aiops_cli.actions import changes, retry
 from aiops_cli.actions.graph import between, downstream_ids
+from aiops_cli.actions.proposed import SHARED, proposed
 from aiops_cli.actions.upstream import Source, stale
 from aiops_cli.actions.values import names
 from aiops_cli.errors import AirflowForbidden, AirflowNotFound, Refused
@@ -39,7 +40,7 @@ def preview(
     anew; UsageError for params that cannot be; AirflowError."""
     ref = live.ref
     own_run = RUN_ID.format(incident=incident_id)
-    made = () if after else changes.proposed(airflow, own_run, ref, action, params)
+    made = () if after else proposed(airflow, own_run, ref, action, params, max_tasks)
     told: tuple[str, ...] = ()
     if action in changes.MARKS:
         plan = _marked(airflow, live, action, params, alone)
@@ -51,7 +52,7 @@ def preview(
         plan = retry.preview(airflow, live, action, params, alone=alone, again=found.names)
     elif action == "clear_xcom":
         # Whoever wrote it writes it anew, and what lies between has read what was wrong.
-        writer = made[0].name
+        writer = str(params["task_id"]).strip()
         again = {writer, *between(airflow.tasks(ref.dag_id), writer, ref.task_id)}
         plan = retry.preview(airflow, live, action, params, alone=alone, again=again)
     else:
@@ -68,7 +69,7 @@ def preview(
 
 def following(plan: Plan, first: str) -> Plan:
     """What is left of it where the act on the incident `first` makes the same change."""
-    kind, named_by = changes.SHARED[plan.action]
+    kind, named_by = SHARED[plan.action]
     told = f"{kind} {plan.params[named_by]} is changed for {first}; after that this runs again"
     return replace(plan, changes=(), no_undo="", told=(*plan.told, told), after=first)
 
