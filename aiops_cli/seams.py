@@ -238,20 +238,12 @@ class Airflow(Protocol):
     def xcoms(self, ref: TaskRef) -> tuple[str, ...]:
         """The keys that this task instance has written."""
 
-    def xcom_value(self, ref: TaskRef, key: str) -> Any:
-        """The value as Airflow stores it, as JSON. Raises AirflowNotFound."""
-
     @property
     def deletes_xcoms(self) -> bool:
-        """Whether this server can delete an XCom (3.2 on); `set_xcom` puts one back only there,
-        as older ones store a value in another shape than tasks do."""
+        """Whether this server can delete an XCom (3.2 on)."""
 
     def delete_xcom(self, ref: TaskRef, key: str) -> None:
         """One that is gone already is no error. Raises AirflowAnswer where the server cannot."""
-
-    def set_xcom(self, ref: TaskRef, key: str, value: Any) -> None:
-        """Write an XCom that is not there. Raises AirflowConflict where it is: the task has
-        written it anew."""
 
     def append_note(self, ref: TaskRef, text: str) -> None:
         """Append to the task instance's note (at most 1,000 characters in all; what was there is

@@ -182,30 +182,6 @@ class Objects(Beside):
         ]
         return self.page(request, "xcom_entries", [{**row, "task_id": task} for row in rows])
 
-    def show_xcom(self, request: Asked, dag: str, run: str, task: str, name: str) -> Json:
-        key = (dag, run, task, int(request.query.get("map_index", ["-1"])[0]))
-        if name not in self.xcoms.get(key, {}):
-            raise Problem(404, f"XCom entry with key: `{name}` not found")
-        sample = self.object_samples["xcom"]["answer"]
-        ids = {"key": name, "dag_id": dag, "run_id": run, "task_id": task, "map_index": key[3]}
-        return {**sample, **ids, "value": self.xcoms[key][name]}
-
-    def set_xcom(self, request: Asked, dag: str, run: str, task: str) -> Json:
-        body = request.body
-        key = (dag, run, task, body.get("map_index", -1))
-        if (dag, run) not in self.runs:
-            raise Problem(404, f"Dag Run with ID: `{run}` not found for dag: `{dag}`")
-        if body["key"] in self.xcoms.get(key, {}):
-            raise Problem(
-                409,
-                f"The XCom with key: `{body['key']}` with mentioned task instance already exists.",
-            )
-        # 3.1 stores another shape than a task does: JSON text.
-        value = body["value"] if self.modern else json.dumps(body["value"])
-        self.add_xcom(key, body["key"], value)
-        sample: Json = self.object_samples["xcom_set"]["answer"]
-        return {**sample, **body, "value": value}
-
     def delete_xcom(self, request: Asked, dag: str, run: str, task: str, name: str) -> None:
         key = (dag, run, task, int(request.query.get("map_index", ["-1"])[0]))
         if name not in self.xcoms.get(key, {}):
@@ -302,8 +278,6 @@ OBJECT_ROUTES = cast(
         ("GET", f"{_POOLS}/(.+)", Objects.show_pool),
         ("PATCH", f"{_POOLS}/(.+)", Objects.change_pool),
         ("GET", _XCOMS, Objects.list_xcoms),
-        ("POST", _XCOMS, Objects.set_xcom),
-        ("GET", f"{_XCOMS}/(.+)", Objects.show_xcom),
         ("DELETE", f"{_XCOMS}/(.+)", Objects.delete_xcom),
         ("POST", _RUNS, Objects.trigger),
         ("PATCH", _RUN, Objects.change_run),

@@ -126,12 +126,6 @@ class Objects(Questions):
         rows = self._rows(path, "xcom_entries", f"list the XComs of {ref}", ids, query)
         return tuple(row.need("key") for row in rows if row.whole("map_index") == ref.map_index)
 
-    def xcom_value(self, ref: TaskRef, key: str) -> Any:
-        path, ids = _entry(ref, key)
-        query = [("map_index", str(ref.map_index))]
-        answer = self._get(path, f"show XCom {key} of {ref}", ids, query)
-        return answer.get("value") if isinstance(answer, dict) else None
-
     def delete_xcom(self, ref: TaskRef, key: str) -> None:
         path, ids = _entry(ref, key)
         what, query = f"delete XCom {key} of {ref}", [("map_index", str(ref.map_index))]
@@ -140,12 +134,6 @@ class Objects(Questions):
             self._transport.change("DELETE", path, what, ids, None, query)
         except AirflowNotFound:
             return  # it is gone already
-
-    def set_xcom(self, ref: TaskRef, key: str, value: Any) -> None:
-        path, ids = _entries(ref)
-        body = {"key": key, "value": value, "map_index": ref.map_index}
-        self.version()
-        self._transport.change("POST", path, f"set XCom {key} of {ref}", ids, body)
 
 
 def _refuse_mask(what: str, value: Any) -> None:
