@@ -19,6 +19,7 @@ from tests.e2e.proxy import Proxy
 from tests.e2e.test_aiops import DAGS, OnCall
 
 SAMPLES = 6
+KNOWN = 2  # verified outcomes of other DAGs: what a re-run alone takes
 INTERVAL = 5  # seconds
 AIM = 10  # seconds, in the mean; told, and not tested: a busy machine is no defect
 
@@ -26,7 +27,7 @@ AIM = 10  # seconds, in the mean; told, and not tested: a busy machine is no def
 @pytest.fixture(scope="module", autouse=True)
 def _own_dags(airflow: AirflowBox) -> None:
     shutil.copy(DAGS / "e2e_pace.py", airflow.dags / "e2e_pace.py")
-    wanted = {f"e2e_pace_{number}" for number in range(SAMPLES + 1)}
+    wanted = {f"e2e_pace_{number}" for number in range(SAMPLES + KNOWN)}
 
     def parsed() -> bool:
         listed = airflow.request("GET", "/api/v2/dags?limit=100&dag_id_pattern=e2e_pace")["dags"]
@@ -60,9 +61,10 @@ def test_time_to_retry(airflow: AirflowBox, tmp_path: Path, figure: Callable[[st
     with Proxy(airflow.url) as proxy:
         ana = OnCall(airflow, tmp_path, environ={"AIOPS_AIRFLOW_URL": proxy.url})
         ana.allow(max_per_hour=100, max_per_dag_hour=100)
-        _, known = ana.failure("e2e_pace_0", "load")
-        ana.run("approve", known["incident"], "--action", "retry", "--yes")
-        assert ana.settled(known["incident"])["outcome"] == "fixed"
+        for number in range(KNOWN):
+            _, known = ana.failure(f"e2e_pace_{number}", "load")
+            ana.run("approve", known["incident"], "--action", "retry", "--yes")
+            assert ana.settled(known["incident"])["outcome"] == "fixed"
         ana.run(
             *("auto", "grant", "--actions", "retry", "--dags", "e2e_pace_*"),
             *("--max-per-hour", "100", "--max-per-dag-hour", "100"),
@@ -70,7 +72,7 @@ def test_time_to_retry(airflow: AirflowBox, tmp_path: Path, figure: Callable[[st
         waits = []
         with watching(ana):
             # Each a task of its own: what fails again so soon after a fix is left to a person.
-            for number in range(1, SAMPLES + 1):
+            for number in range(KNOWN, SAMPLES + KNOWN):
                 dag_id = f"e2e_pace_{number}"
                 run_id = airflow.trigger(dag_id)
                 airflow.wait(dag_id, run_id, {"success"})
