@@ -76,8 +76,11 @@ def ana(airflow: AirflowBox, tmp_path: Path) -> OnCall:
 def incidents(ana: OnCall, runs: dict[str, str]) -> dict[str, Any]:
     """The first try's of each of these runs, by DAG."""
     listed = ana.json("incidents", "list", "--limit", "1000")["incidents"]
-    listed.sort(key=lambda one: one["try_number"], reverse=True)
-    return {one["dag_id"]: one for one in listed if runs.get(one["dag_id"]) == one["run_id"]}
+    own = [
+        one for one in listed if one["kind"] == "task" and runs.get(one["dag_id"]) == one["run_id"]
+    ]
+    own.sort(key=lambda one: one["try_number"], reverse=True)
+    return {one["dag_id"]: one for one in own}
 
 
 def watch(ana: OnCall, runs: dict[str, str]) -> dict[str, Any]:
