@@ -21,13 +21,17 @@ from PIL import Image
 
 from scripts.airflow_box import AirflowBox, free_port
 from tests.e2e.browser import ROOT, SECONDS, Browser, browser, programs
+from tests.e2e.conftest import VERSIONS
 from tests.e2e.forwarded import Named
 from tests.e2e.test_aiops import DAGS, OnCall, parsed
 
-pytestmark = pytest.mark.skipif(
-    programs() is None,
-    reason="not run: there is no Chromium, and scripts/chromium.sh could not get it",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        programs() is None,
+        reason="not run: there is no Chromium, and scripts/chromium.sh could not get it",
+    ),
+    pytest.mark.parametrize("airflow", VERSIONS[:1], indirect=True),
+]
 
 WIDE, PHONE = (1280, 900), (390, 844)
 

@@ -12,8 +12,12 @@ import pytest
 
 from bench.storm import CALLS, calls_each, kind_of
 from scripts.airflow_box import AirflowBox
+from tests.e2e.conftest import VERSIONS
 from tests.e2e.proxy import Proxy
 from tests.e2e.test_aiops import DAGS, OnCall
+
+# Of minutes, and what is special in it is ours: once is enough.
+pytestmark = pytest.mark.parametrize("airflow", VERSIONS[:1], indirect=True)
 
 SIZE = 64
 AT_ONCE = 16  # of a storm, once its canary is fixed: AirflowBox runs six at a time
