@@ -12,6 +12,7 @@ from aiops_cli.actions.changes import MARKS, told_name
 from aiops_cli.actions.values import (
     MOST_SLOTS,
     connection_fields,
+    json_object,
     names,
     plain_value,
     whole_number,
@@ -177,14 +178,7 @@ def _index(ref: TaskRef) -> int:
 
 def _of_dag(airflow: Airflow, own_run: str, params: Mapping[str, Any]) -> tuple[Change, ...]:
     name = _needed(params, "dag_id")
-    conf = params.get("conf") or {}
-    if isinstance(conf, str):
-        try:
-            conf = json.loads(conf)
-        except ValueError:
-            conf = None
-    if not isinstance(conf, Mapping):
-        raise UsageError("conf is no JSON object", """such as --set 'conf={"day": "2026-01-31"}'""")
+    conf = json_object("conf", params.get("conf") or {}, '{"day": "2026-01-31"}')
     plain_value("conf", conf)
     if airflow.dag(name).is_paused:
         raise Refused(f"{name} is paused in Airflow: a run of it would wait", "unpause it first")

@@ -25,7 +25,9 @@ def connection_fields(params: Mapping[str, Any]) -> dict[str, Any]:
     for name in CONNECTION_FIELDS:
         if name in params:
             fields[name] = _field(name, params[name])
-    for name, value in _extra(params.get("extra", {})).items():
+    for name, value in json_object(
+        "extra", params.get("extra", {}), '{"sslmode": "require"}'
+    ).items():
         fields[f"extra.{name}"] = plain_value(f"extra.{name}", value)
     if not fields:
         raise UsageError(
@@ -54,16 +56,15 @@ def _is_ipv6(text: str) -> bool:
         return False
 
 
-def _extra(value: Any) -> Mapping[str, Any]:
+def json_object(name: str, value: Any, example: str) -> Mapping[str, Any]:
+    """The value, or what its text says. Raises UsageError, with an `example`, for all else."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except ValueError:
             value = None
     if not isinstance(value, Mapping):
-        raise UsageError(
-            "extra is no JSON object", """such as --set 'extra={"sslmode": "require"}'"""
-        )
+        raise UsageError(f"{name} is no JSON object", f"such as --set '{name}={example}'")
     return value
 
 

@@ -16,6 +16,7 @@ from aiops_cli.dashboard.parts import (
     Visitor,
     code,
     flash,
+    go_to,
     guarded,
     labelled,
     plain_text,
@@ -43,10 +44,7 @@ _SAFE = {
 
 def look_at(id_: str) -> None:
     """Go to an incident; its plan is made anew."""
-    st.session_state.pop(_SHOWN, None)
-    st.query_params.clear()
-    st.query_params["incident"] = id_
-    st.rerun()
+    go_to("incident", id_, anew=_SHOWN)
 
 
 def show(visitor: Visitor, id_: str) -> None:

@@ -111,6 +111,14 @@ def page_turn(key: str, more: bool) -> None:
             st.rerun()
 
 
+def go_to(name: str, id_: str, *, anew: str) -> None:
+    """To the page `?name=id_`, which forgets what it kept under `anew`."""
+    st.session_state.pop(anew, None)
+    st.query_params.clear()
+    st.query_params[name] = id_
+    st.rerun()
+
+
 def pressed_unseen() -> None:
     """A second click, struck before the page was made anew, is no yes to what it shows now."""
     st.warning("This plan has just been made: nothing was done. Look at it, then say yes.")

@@ -13,6 +13,7 @@ from aiops_cli.dashboard.parts import (
     Visitor,
     code,
     flash,
+    go_to,
     guarded,
     labelled,
     opened,
@@ -31,10 +32,7 @@ _SHOWN = "shown-storm"  # the group, its members' states and the plans that were
 
 def look_at(group: str) -> None:
     """Go to a group; its plans are made anew."""
-    st.session_state.pop(_SHOWN, None)
-    st.query_params.clear()
-    st.query_params["group"] = group
-    st.rerun()
+    go_to("group", group, anew=_SHOWN)
 
 
 def show(visitor: Visitor, group: str) -> None:
