@@ -107,6 +107,40 @@ def test_a_persons_word_opens_it_whatever_airflow_says(store: Store) -> None:
     assert of_signature(store) == Breaker("open", NOW + DAY)
 
 
+def test_an_undo_opens_it_whatever_airflow_says(store: Store, store_clock: SetClock) -> None:
+    act(store, OTHERS[0], NOW, "fixed", "set_variable")
+    store_clock.advance(HOUR)
+    no = decision(OTHERS[0], "reject", action="set_variable", at=NOW + HOUR)
+    store.record(no)
+    assert of_signature(store) == Breaker("open", NOW + HOUR + DAY)
+    assert store.acts_alone(ME.id).breaker == CLOSED
+
+
+def test_an_act_that_failed_and_was_undone_went_wrong_once(store: Store) -> None:
+    several = [incident(20 + n, signature=signature(f"E{n}: x")) for n in range(3)]
+    added(store, *several)
+    for one in several[:2]:
+        act(store, one, NOW, "failed")
+        store.record(decision(one, "reject", action="retry", at=NOW))
+    assert store.acts_alone(ME.id).breaker == CLOSED
+    act(store, several[2], NOW, "failed")
+    assert store.acts_alone(ME.id).breaker == Breaker("open", NOW + DAY)
+
+
+def test_a_no_to_another_action_opens_none(store: Store) -> None:
+    act(store, OTHERS[0], NOW, "fixed")
+    store.record(decision(OTHERS[0], "reject", action="set_variable", at=NOW))
+    assert of_signature(store) == CLOSED
+
+
+def test_a_canary_that_was_undone_closes_nothing(store: Store, store_clock: SetClock) -> None:
+    now = half_open(store, store_clock)
+    act(store, OTHERS[1], now, "fixed")
+    assert of_signature(store) == CLOSED
+    store.record(decision(OTHERS[1], "reject", action="retry", at=now))
+    assert of_signature(store) == Breaker("open", now + DAY)
+
+
 def test_another_signature_has_a_breaker_of_its_own(store: Store) -> None:
     another = incident(20, signature=signature("Other: x"))
     added(store, another)

@@ -203,8 +203,10 @@ def test_the_others_of_its_storm_are_counted(store: Store, store_clock: SetClock
     assert storm() == (1, 1, 0), "a storm has no end of its day"
     store.release(four.id, token)
     assert storm() == (0, 1, 0)
+    store.record(decision(three, "reject", action="retry"))
+    assert storm() == (0, 1, 1), "a person undid it"
     store.add_outcome(Outcome(two.id, made.seq, NOW, "relapsed"))
-    assert storm() == (0, 0, 1)
+    assert storm() == (0, 0, 2)
     assert store.acts_alone(alone.id).storm_failed == 0
 
 

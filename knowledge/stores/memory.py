@@ -372,7 +372,7 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
         ]
         hour = [one for one, this_hour in day if this_hour]
         storm = [
-            (self._newest_outcome(one), self._called_wrong(one))
+            (self._newest_outcome(one), self._called_wrong(one) or self._undone(one))
             for one in self._not_voided()
             if one.kind == "auto"
             and one.incident_id != me.id
@@ -430,8 +430,10 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
         return breaker.breaker(ends, threshold, now, fixed=fixed, running=running)
 
     def _end(self, decision: Decision) -> breaker.End | None:
-        """How an act ended as far as is known; a person's word that it did harm goes first."""
+        """How an act ended as far as is known; a person's word that it did harm, or their no to
+        it afterwards, goes first."""
         harms = [harm.at for harm in self._harms if harm.decision == decision.seq]
+        harms += [one.at for one in self._noes(decision)]
         if harms:
             return breaker.End(min(harms), "wrong")
         newest = self._newest_outcome(decision)
@@ -569,12 +571,18 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
         )
 
     def _undone(self, decision: Decision) -> bool:
-        """Whether a person said no to the act afterwards."""
-        return any(
-            one.kind == "reject" and one.seq > decision.seq and one.action == decision.action
+        return bool(self._noes(decision))
+
+    def _noes(self, decision: Decision) -> list[Decision]:
+        """What people said against the act after it was done."""
+        return [
+            one
             for one in self._not_voided()
             if one.incident_id == decision.incident_id
-        )
+            and one.kind == "reject"
+            and one.action == decision.action
+            and one.seq > decision.seq
+        ]
 
     def vouches(
         self, instance: str, dag_id: str, task_id: str, before: datetime | None = None

@@ -29,14 +29,22 @@ from knowledge.stores import breaker, rows, rules
 from knowledge.stores.rows import json_text, optional_time_text, parse_time, time_text
 from knowledge.stores.sql_leave import LeaveTables
 
+# Whether a person called the act d wrong, or said no to it after it was done (an undo is one): then
+# it went wrong, whatever Airflow says.
+TAKEN_BACK = """EXISTS (
+    SELECT 1 FROM standing_decisions AS n
+    WHERE n.incident_id = d.incident_id AND n.kind || '' = 'reject'
+      AND n.action = d.action AND n.seq > d.seq)"""
+HARMED = f"(EXISTS (SELECT 1 FROM harms AS h WHERE h.decision = d.seq) OR {TAKEN_BACK})"
+
 # Asked before every act, so made for days of thousands: of most acts neither the incident nor more
 # than an index is read. SQLite keeps to the order in which CROSS JOINs are written, and the "||"
 # keeps it to the incident's own decisions; it would rather go through the whole day for each.
-ACTS_ALONE = """
+ACTS_ALONE = f"""
 WITH storm AS (
     SELECT (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
             ORDER BY o.seq DESC LIMIT 1) AS outcome,
-        d.seq IN (SELECT decision FROM harms) AS harmed
+        {HARMED} AS harmed
     FROM incidents AS me
     CROSS JOIN incidents AS i
     CROSS JOIN standing_decisions AS d
@@ -72,15 +80,23 @@ FROM told
 # What the breakers rest on; of few acts, so that those of a month can be read each time. The first
 # condition is the one of the index outcomes_not_well.
 NOT_WELL = """
-WITH ended AS (
+WITH said AS (
+    SELECT h.decision, h.at FROM harms AS h
+    UNION ALL
+    SELECT d.seq, n.at FROM standing_decisions AS n
+    CROSS JOIN decisions AS d
+    WHERE n.kind = 'reject' AND n.recorded_at > :since
+      AND d.incident_id = n.incident_id AND d.action = n.action AND d.seq < n.seq
+),
+ended AS (
     SELECT o.decision, o.outcome, o.at AS known FROM outcomes AS o
     WHERE o.outcome IN ('failed', 'relapsed', 'unknown') AND o.at > :since
       AND NOT EXISTS (
           SELECT 1 FROM outcomes AS n WHERE n.decision = o.decision AND n.seq > o.seq)
-      AND NOT EXISTS (SELECT 1 FROM harms AS h WHERE h.decision = o.decision)
+      AND NOT EXISTS (SELECT 1 FROM said WHERE said.decision = o.decision)
     UNION ALL
-    SELECT h.decision, 'wrong' AS outcome, min(h.at) AS known FROM harms AS h
-    GROUP BY h.decision HAVING min(h.at) > :since
+    SELECT said.decision, 'wrong' AS outcome, min(said.at) AS known FROM said
+    GROUP BY said.decision HAVING min(said.at) > :since
 )
 SELECT ended.outcome, ended.known, i.fingerprint = me.fingerprint AS same_signature
 FROM ended
@@ -100,14 +116,14 @@ WHERE d.kind = 'auto' AND d.recorded_at >= :since AND d.incident_id <> :id
   AND i.id = d.incident_id AND (:fingerprint IS NULL OR i.fingerprint = :fingerprint)
 """
 FIXED = f"""
-SELECT 1 {CANARIES} AND NOT EXISTS (SELECT 1 FROM harms AS h WHERE h.decision = d.seq)
+SELECT 1 {CANARIES} AND NOT {HARMED}
   AND EXISTS (
       SELECT 1 FROM outcomes AS o WHERE o.decision = d.seq AND o.outcome = 'fixed' AND o.at <= :by
         AND NOT EXISTS (SELECT 1 FROM outcomes AS n WHERE n.decision = d.seq AND n.seq > o.seq))
 LIMIT 1
 """
 RUNNING = f"""
-SELECT 1 {CANARIES} AND NOT EXISTS (SELECT 1 FROM harms AS h WHERE h.decision = d.seq)
+SELECT 1 {CANARIES} AND NOT {HARMED}
   AND NOT EXISTS (SELECT 1 FROM outcomes AS o WHERE o.decision = d.seq)
 LIMIT 1
 """
@@ -424,9 +440,7 @@ class ActingTables(LeaveTables):
                     (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
                         ORDER BY o.seq DESC LIMIT 1) AS outcome,
                     EXISTS (SELECT 1 FROM harms AS h WHERE h.decision = d.seq) AS wrong,
-                    EXISTS (SELECT 1 FROM standing_decisions AS n
-                        WHERE n.incident_id = d.incident_id AND n.kind = 'reject'
-                          AND n.action = d.action AND n.seq > d.seq) AS undone
+                    {TAKEN_BACK} AS undone
                 FROM standing_decisions AS d JOIN incidents AS i ON i.id = d.incident_id
                 WHERE d.kind IN ('approve', 'auto', 'reject') AND d.action <> 'none'
                   AND (:fingerprints IS NULL
