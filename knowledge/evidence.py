@@ -57,6 +57,12 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return {k: str(v) for k, v in one.items()} == {k: str(v) for k, v in other.items()}
 
 
+def _confirms(trial: Trial, params: Mapping[str, Any]) -> bool:
+    """Whether a change that helped speaks for these values. One made for several incidents at once
+    is one experience: that of the incident it was made for."""
+    return not trial.after and _same(trial.params, params)
+
+
 def bound_object(params: Mapping[str, Any]) -> str:
     """The object that params name, as comparable text; "" where they name none."""
     return json.dumps({name: params[name] for name in _OBJECT_PARAMS if name in params})
@@ -92,7 +98,7 @@ def weigh(
         trial
         for trial in about
         if trial.action == action
-        and (action in RERUN_ACTIONS or trial.outcome not in _GOOD or _same(trial.params, params))
+        and (action in RERUN_ACTIONS or trial.outcome not in _GOOD or _confirms(trial, params))
     ]
     here = (instance, dag_id, task_id)
     harm = _harm(about)

@@ -205,6 +205,15 @@ def test_what_one_value_fixed_says_nothing_about_another_but_its_harm_does() -> 
     assert weighed(failed, action="set_variable", params=other).contradicted
 
 
+def test_one_change_for_several_incidents_is_one_experience() -> None:
+    value = {"key": "batch", "value": "100"}
+    made = trial(action="set_variable", params=value)
+    followed = [replace(trial(action="set_variable", params=value), after="a1b2") for _ in "123"]
+    assert weighed(made, *followed, action="set_variable", params=value).value == 1
+    worse = replace(followed[0], outcome="failed")
+    assert weighed(made, worse, action="set_variable", params=value).contradicted
+
+
 def test_the_bar_is_higher_for_changes() -> None:
     for action in ("retry", "retry_later"):
         assert (needed(action, "task"), needed(action, "dag")) == (1, 1)

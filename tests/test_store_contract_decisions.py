@@ -161,6 +161,15 @@ def test_trials_are_acts_and_rejections(store: Store) -> None:
     )  # fmt: skip
 
 
+def test_a_trial_names_the_incident_whose_change_it_followed(store: Store) -> None:
+    one, other = incident(0), incident(1)
+    added(store, one, other)
+    for each, plan in ((one, {"after": None}), (other, {"after": one.id, "told": "\x00\\"})):
+        made = decision(each, action="set_variable", plan=plan)
+        store.open_door(each.id, claimed(store, each), made)
+    assert [trial.after for trial in store.trials()] == ["", one.id]
+
+
 def test_a_trial_has_the_newest_outcome(store: Store) -> None:
     added(store, incident())
     made = acted(store, incident(), "fixed")

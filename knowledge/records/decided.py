@@ -262,7 +262,8 @@ class Trial:
     `outcome` is the newest one known, None while it is not settled. A rejection of a proposed
     action is a trial with outcome "rejected"; an act called wrong has "wrong". Mode history is a
     person's act without this tool, seen in Airflow. `version` is the DAG version of the failed
-    try, None where it is not known, `failed_at` when it failed.
+    try, None where it is not known, `failed_at` when it failed. `after` is the incident whose act
+    made the change for this one too, or "".
     """
 
     incident_id: str
@@ -280,6 +281,7 @@ class Trial:
     version: int | None = None
     signature_version: int = 1
     failed_at: datetime | None = None
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)

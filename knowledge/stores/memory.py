@@ -568,6 +568,7 @@ class MemoryStore(MemoryEntries, MemoryLeave, MemoryLessons):
             version=rows.version_of(incident.context.get("version")),
             signature_version=incident.signature.version,
             failed_at=incident.failed_at,
+            after=decision.plan.get("after") or "",
         )
 
     def _undone(self, decision: Decision) -> bool:

@@ -324,6 +324,7 @@ def read_trial(row: Row) -> Trial:
         version=version_of(row["version"]),
         signature_version=version_of(row["signature_version"]) or 0,
         failed_at=parse_time(row["failed_at"]),
+        after=row["after"] or "",
     )
 
 

@@ -437,6 +437,7 @@ class ActingTables(LeaveTables):
                     i.failed_at,
                     {self._db.json_at("i.context", "version")} AS version,
                     {self._db.json_at("i.signature", "version")} AS signature_version,
+                    {self._db.json_at("d.plan", "after")} AS after,
                     (SELECT o.outcome FROM outcomes AS o WHERE o.decision = d.seq
                         ORDER BY o.seq DESC LIMIT 1) AS outcome,
                     EXISTS (SELECT 1 FROM harms AS h WHERE h.decision = d.seq) AS wrong,
