@@ -72,6 +72,24 @@ def test_whatever_says_more_or_less_is_advice(text: str) -> None:
         "Ne jamais relancer sans accord",
         "No reintentar",
         "It is not safe to re-run",
+        "Rerunning the task is forbidden.",
+        "Reruns are prohibited",
+        "Under no circumstances may the task be rerun.",
+        "It must **never** be run again.",
+        "Do not\nclear this task",
+        "Month end\nNO RERUN\nAsk finance",
+        "This job is not idempotent.",
+        "Avoid re-running this.",
+        "Der Task darf auf keinen Fall neu gestartet werden.",
+        "Ein Neustart ist verboten.",
+        "Il ne faut pas relancer la tâche.",
+        "Ne relancez jamais la tâche",
+        "Está prohibido reintentar.",
+        "Nunca volver a lanzar la tarea",
+        "Nunca execute novamente.",
+        "Non rieseguire mai il task.",
+        "Niet opnieuw uitvoeren!",
+        "Nie uruchamiaj ponownie.",
     ],
 )
 def test_a_word_against_running_again_is_heard(text: str) -> None:
@@ -87,10 +105,35 @@ def test_a_word_against_running_again_is_heard(text: str) -> None:
         "Airflow did not retry it.",
         "Do not call the vendor; rerun the task.",
         "Nicht vergessen: Task neu starten",
+        "Do not restart the scheduler.",
+        "Clear the cache; do not clear the bucket.",
+        "Never repeat the password in a ticket.",
+        "It does not matter how often it is rerun.",
+        "There is no retry configured.",
     ],
 )
 def test_a_no_to_something_else_is_none(text: str) -> None:
     assert not forbids(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Only rerun after finance has confirmed.",
+        "Re-running it pays the suppliers twice.",
+        "The second retry makes it worse",
+        "Erst nach Rücksprache neu starten",
+        "Relancer seulement après 6 h",
+    ],
+)
+def test_what_may_limit_running_again_leaves_advice(text: str) -> None:
+    assert not forbids(text)
+    assert understood("Rerun the task", f"It happens.\n{text}\nCall us.") is None
+
+
+@pytest.mark.parametrize("text", ["It is safe to rerun.", "Do not panic; rerun the task."])
+def test_what_limits_nothing_leaves_the_action(text: str) -> None:
+    assert understood("Rerun the task", text) == ("retry", {})
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
@@ -168,6 +211,13 @@ def test_a_word_at_the_top_of_the_page_holds_for_all_of_it(tmp_path: Path) -> No
     text += "".join(f"## {n}\n`ValueError: {n} is bad`\n\nFix: Rerun the task.\n\n" for n in "ab")
     for entry in read(tmp_path, text):
         assert (entry.action, entry.safe_to_retry, entry.owner) == (None, False, "ana")
+
+
+def test_any_no_outdoes_a_yes_for_the_whole_file(tmp_path: Path) -> None:
+    text = "---\nsafe_to_retry: true\n---\n"
+    text += "# A\n`ValueError: a is bad`\n\nCause: it never ends. Do not run it again.\n\n"
+    text += "# B\n`ValueError: b is bad`\n\nFix: Rerun the task.\n"
+    assert [entry.safe_to_retry for entry in read(tmp_path, text)] == [False, True]
 
 
 def test_a_pages_text_is_kept_within_bounds(tmp_path: Path) -> None:

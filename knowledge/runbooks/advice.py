@@ -27,25 +27,69 @@ _LATER = (
     re.compile(rf"{_AGAIN} (?:after|in) {_DELAY}"),
     re.compile(rf"{_DELAY} warten,? (?:und )?dann {_AGAIN}"),
 )
-# Whatever limits the advice, or speaks of a first step, makes it more than a re-run.
-_LIMITED = re.compile(
-    r"\b(?:unless|only (?:if|when|once|after)|except|before|first|make sure|ensure|but|not|never|"
-    r"don't|until|nicht|nur|zuerst|vorher|kein|erst|sauf|seulement|avant|ne|solo|antes|no|não)\b",
-    re.IGNORECASE,
+
+# How people name the task at hand; "clear" and "restart" speak of anything else too.
+_OBJECT = r"(?:it|this|that|(?:(?:the|this|these) )?(?:failed )?(?:task|job|run)s?)(?!['’\w])"
+_ALONE = r"(?=\W*$|[.!,;])"
+# A person's ways of saying no, and of saying "run it again" behind it, in the languages of `words`.
+_NO = (
+    r"(?:do not|don't|never|(?:must|should|shall|may) not|mustn't|shouldn't|not(?: safe)? to|"
+    r"unsafe to|(?:cannot|can't|can not)(?= be)|under no circumstances|avoid|refrain from|"
+    r"nicht|niemals|nie|kein(?:e|en)?|keinesfalls|auf keinen fall|ne|jamais|nunca|jamás|não|non|"
+    r"mai|niet|nooit|geen|nigdy)"
+)
+_BETWEEN = (
+    r"(?:(?:ever|be|just|simply|blindly|automatically|please|may|must|should|the|failed|task|job|"
+    r"einfach|automatisch|blind|den|zu|pas|jamais|faut|doit|surtout|la|le|a|o|il|mai|de|nie|wolno|"
+    r"należy) )*"
+)
+_ROMANCE = (
+    r"reintent\w*|relan[zc]\w*|reejecut\w*|(?:volver|vuelvas?|vuelve) a (?:ejecutar|lanzar)|"
+    r"reexecut\w*|execut\w+ novamente|réexécut\w*|rejou\w*|rilanci\w*|riesegu\w*"
+)
+_REPEATED = (
+    r"(?:re-?run(?:ning)?|re-?tr(?:y|ied|ying)|re-?trigger\w*|re-?process\w*|re-?launch\w*|"
+    rf"(?:re-?start|clear|repeat)(?:ed|ing)?(?: {_OBJECT}|{_ALONE})|"
+    rf"(?:run|start|trigger|execut)\w*(?: {_OBJECT})? (?:again|once more|twice|a second time)|"
+    r"(?:neu|erneut|noch ?mals?|noch ?einmal|wieder) ?"
+    r"(?:starten|ausführen|laufen lassen|anstoßen|(?:gestartet|ausgeführt) werden)|"
+    r"wiederhol(?:en|t werden)|clearen|gecleart werden|"
+    rf"{_ROMANCE}|opnieuw (?:starten|uitvoeren|draaien)|herstarten|"
+    r"ponawia\w*|ponowi\w*|uruchamia\w* ponownie|ponownie uruch\w*)"
+)
+_RUNNING_AGAIN = (
+    rf"(?:re-?runs?|re-?running|retr(?:y|ies|ying)|(?:clearing|restarting|repeating) {_OBJECT}|"
+    r"neustarts?|wiederholung(?:en)?|relance|reintentos?|riesecuzione|herstart)"
+    r"(?: (?:it|this|the|task|job|here|is|are|ist|sind|est|es|está|é|strictly|streng))*"
+)
+_FORBIDDEN = (
+    r"(?:forbidden|prohibited|not allowed|not safe|unsafe|dangerous|harmful|verboten|untersagt|"
+    r"gefährlich|interdite?s?|prohibid[oa]s?|proibid[oa]s?|vietat[oaie]|verboden|zabronion\w+)"
 )
 _FORBIDS = re.compile(
-    r"\b(?:do not|don't|never|must not|mustn't|should not|shouldn't|cannot be|not safe to|unsafe"
-    r" to)"
-    r" (?:simply |just |blindly |ever |be |automatically )*"
-    r"(?:re-?run|re-?try|re-?trigger|re-?process|re-?start (?:it|the (?:task|job))|"
-    r"clear(?:ed)?(?: (?:it|the (?:failed )?task)))"
-    r"|\bno (?:re-?runs?|re-?tries|retry)(?: please)?[.!]"
-    r"|\b(?:nicht|niemals|nie|kein(?:en)?) (?:einfach |automatisch |blind )*"
-    r"(?:neu ?start\w*|erneut start\w*|wiederhol\w*|clearen|rerun\w*|retry\w*)"
-    r"|\bne (?:jamais|pas) (?:relancer|réexécuter)"
-    r"|\b(?:no|nunca|não) (?:reintentar|relanzar|volver a ejecutar|reexecutar|executar novamente)",
+    rf"\b{_NO} {_BETWEEN}{_REPEATED}\b"
+    rf"|\bno {_BETWEEN}(?:{_ROMANCE})\b"
+    rf"|\b(?:no|avoid) (?:re-?runs?|re-?tries|re-?try)(?: please)?{_ALONE}"
+    rf"|\b{_RUNNING_AGAIN} {_FORBIDDEN}\b|\b{_FORBIDDEN} (?:to )?{_REPEATED}\b"
+    r"|\b(?:not|isn't|nicht|pas|no es|não é|non è|niet) (?:idempot\w+|safe to repeat|rerun-safe)",
     re.IGNORECASE,
 )
+# A sentence that speaks of running again and holds a word of the second kind may limit the advice.
+_AGAIN_AT_ALL = re.compile(
+    r"\bre-?(?:r[au]n|tr[yi]|start|trigger|process|peat|launch)|\bclear|\b(?:again|twice)\b|"
+    r"idempot|neu ?(?:ge)?start|erneut|noch ?mal|noch einmal|wiederhol|relan[zc]|réexéc|rejou|"
+    r"reint|reejec|reexec|novamente|vuelv|volver|rilanc|riesegu|opnieuw|herstart|herha|ponow|ponaw",
+    re.IGNORECASE,
+)
+_LIMITS = re.compile(
+    r"\b(?:unless|only|except|before|first|make sure|ensure|but|not|\w+n't|cannot|never|no|avoid|"
+    r"refrain|twice|double|worse|forbidden|prohibited|until|nicht|nie|nur|zuerst|vorher|kein\w*|"
+    r"erst|doppelt|verboten|sauf|seulement|avant|ne|jamais|deux fois|interdit\w*|solo|antes|nunca|"
+    r"jamás|dos veces|não|duas vezes|proibid\w*|prohibid\w*|non|mai|prima|due volte|niet|nooit|"
+    r"geen|eerst|dubbel|nigdy|tylko|dopiero|dwa razy)\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?;]\s|\n")
 
 
 def structured(text: str) -> tuple[str, dict[str, str]] | None:
@@ -60,18 +104,28 @@ def structured(text: str) -> tuple[str, dict[str, str]] | None:
 def understood(advice: str, around: str) -> tuple[str, dict[str, str]] | None:
     """(action, params) where the advice is one plain sentence that asks for nothing but a re-run,
     now or after a while, and nothing in the text `around` it limits that. A suggestion."""
-    said = _POLITE.sub("", " ".join(advice.lower().replace("’", "'").split())).rstrip(" .!")
-    if _LIMITED.search(said) or forbids(around):
+    said = _POLITE.sub("", _flat(advice).lower()).rstrip(" .!")
+    delayed = next((found for one in _LATER if (found := one.fullmatch(said))), None)
+    if not (delayed or _NOW.fullmatch(said)) or forbids(around) or _limited(around):
         return None
-    if _NOW.fullmatch(said):
+    if delayed is None:
         return "retry", {}
-    for pattern in _LATER:
-        if found := pattern.fullmatch(said):
-            amount, unit = (group for group in found.groups() if group)
-            return "retry_later", {"delay": f"{amount}{'m' if unit[0] == 'm' else 'h'}"}
-    return None
+    amount, unit = (group for group in delayed.groups() if group)
+    return "retry_later", {"delay": f"{amount}{'m' if unit[0] == 'm' else 'h'}"}
 
 
 def forbids(text: str) -> bool:
     """Whether it says outright not to run the task again."""
-    return bool(_FORBIDS.search(" ".join(text.replace("’", "'").split())))
+    # As a whole, for sentences may be wrapped, and by line, for a line may be a sentence.
+    return any(_FORBIDS.search(_flat(one)) for one in (text, *text.split("\n")))
+
+
+def _limited(text: str) -> bool:
+    """Whether a sentence of it may limit running again. In doubt it does: a person reads it."""
+    sentences = _SENTENCE_END.split(text.replace("’", "'"))
+    return any(_AGAIN_AT_ALL.search(each) and _LIMITS.search(each) for each in sentences)
+
+
+def _flat(text: str) -> str:
+    """In one line and without emphasis, for "do **not** rerun" is no less."""
+    return " ".join(re.sub(r"[*_~`]+", " ", text.replace("’", "'")).split())

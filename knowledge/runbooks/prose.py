@@ -212,7 +212,7 @@ def _fields(file: RunbookFile, failure: _Failure) -> Fields:
     }
     if unclear or not (parts.get("cause") or parts.get("action")):
         fields["prose"] = (line, None)
-    if fields.get("safe_to_retry", (0, None))[1] is None and forbids(everything):
+    if forbids(everything):  # whatever stands at the head of the file
         fields["safe_to_retry"] = (line, "false")
     return fields
 

@@ -107,7 +107,7 @@ def _ticket(file: RunbookFile, line: int, text: str) -> Fields:
         "owner": said["owner"],
         "tags": said["tags"] or None,
         "dags": said["dags"] or None,
-        "safe_to_retry": said["safe_to_retry"] or ("false" if forbids(around) else None),
+        "safe_to_retry": "false" if forbids(around) else said["safe_to_retry"],
         **action,
     }
     if "params" in document:
