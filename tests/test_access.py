@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from aiops_cli.airflow.answers import Unreached
 from aiops_cli.airflow.client import Access, proxy_for
 from aiops_cli.airflow.login import Login, Token
 from aiops_cli.airflow.transport import Transport
@@ -21,7 +22,7 @@ from aiops_cli.errors import (
 )
 from tests.airflow_server import RUN, AirflowServer
 from tests.desk import SetClock
-from tests.network import CA, CLIENT, CLIENT_KEY, STRANGER, TlsServer, proxy
+from tests.network import CA, CLIENT, CLIENT_KEY, STRANGER, TLS, TlsServer, proxy
 
 VERSION = "/api/v2/version"
 
@@ -107,6 +108,25 @@ def test_a_file_that_is_no_certificate_is_told(tmp_path: Path, part: str) -> Non
         with pytest.raises(AirflowUnreachable, match="no secure connection") as caught:
             transport(server, **given).get(VERSION, "tell its version")
         assert caught.value.hint
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("key", "told", "todo"),
+    [
+        ("encrypted.key", "the key of the client certificate is encrypted", "openssl pkey"),
+        ("server.key", "the key is not that of the client certificate", "airflow.cert_file"),
+        ("ca.pem", "a certificate file holds nothing that can be read", "airflow.cert_file"),
+    ],
+)
+def test_a_key_that_does_not_fit_is_told_at_once(key: str, told: str, todo: str) -> None:
+    """Nobody is asked for a passphrase, and nothing is tried again."""
+    with TlsServer(wants_client=True) as server:
+        client = transport(server, ca_file=CA, cert_file=CLIENT, key_file=TLS / key)
+        with pytest.raises(AirflowUnreachable, match=told) as caught:
+            client.get(VERSION, "tell its version")
+        assert not isinstance(caught.value, Unreached)
+        assert todo in caught.value.hint
         assert server.requests == []
 
 
@@ -228,6 +248,17 @@ def test_a_sign_in_page_is_told_with_where_it_is_and_what_to_do(
     for word in ("airflow.token_command", "docs/access.md"):
         assert word in caught.value.hint
     assert len([r for r in server.requests if pattern in r.path]) == 1  # asked once
+
+
+def test_a_sign_in_page_is_no_log(server: AirflowServer) -> None:
+    """A log is kept and looked up as it comes: a page in its place must not be."""
+    server.fault("/logs/1", status=200, body=b"\n \n" + PAGE, times=9)
+    came: list[bytes] = []
+    path = "/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1"
+    ids = {"dag_id": "orders", "run_id": RUN, "task_id": "load"}
+    with pytest.raises(AirflowAuth, match="could not send the log: .*Sign in to Corp"):
+        transport(server).stream(path, "send the log", ids, (), came.extend)
+    assert PAGE not in b"".join(came)
 
 
 @pytest.mark.parametrize("location", ["/airflow/api/v2/version", "https://127.0.0.1/api", ""])

@@ -143,6 +143,24 @@ def test_a_short_life_or_a_wrong_clock_does_not_run_the_command_for_each_request
     assert len(made) == fetched
 
 
+@pytest.mark.parametrize(
+    ("login", "todo"),
+    [
+        (Login(fetch_token=lambda: Token("of-another-airflow")), "run airflow.token_command by"),
+        (Login("oncall", "oncall-password"), "clocks"),
+    ],
+)
+def test_a_new_token_that_is_refused_too_is_not_asked_for_again(
+    server: AirflowServer, login: Login, todo: str
+) -> None:
+    body = b'{"detail":"Invalid JWT token"}'
+    server.fault("details", status=403, body=body, times=9)
+    with pytest.raises(AirflowAuth, match="refused the login: Invalid JWT token") as caught:
+        read(Transport(server.url, login, clock=SetClock()))
+    assert todo in caught.value.hint
+    assert len(server.sent("GET")) == 2
+
+
 def test_client_credentials_are_exchanged_for_a_token(server: AirflowServer) -> None:
     server.client = ("robot", "robot-secret")
     login = Login(client_id="robot", client_secret="robot-secret")

@@ -28,7 +28,8 @@ _SIGN_IN = re.compile(
 )
 # A TLS failure of the handshake: nothing was sent, and another attempt would end alike.
 _HANDSHAKE = re.compile(
-    "CERTIFICATE|VERSION|HTTP_REQUEST|ALERT|RECORD_LAYER|ENCRYPTED|PEM|ASN1", re.IGNORECASE
+    "CERTIFICATE|VERSION|HTTP_REQUEST|ALERT|RECORD_LAYER|ENCRYPTED|KEY_VALUES|PEM|ASN1",
+    re.IGNORECASE,
 )
 _SIGN_IN_HINT = (
     "a browser can pass it, aiops cannot: set airflow.token_command to what prints a token for "
@@ -54,7 +55,8 @@ class Call(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer outside 2xx, its text clean. `who` names the login, for messages."""
+    """An answer outside 2xx, its text clean. `who` names the login, for messages; `anew` says what
+    to do where the token that it gave is refused."""
 
     url: str  # Airflow's, fit to be shown
     status: int
@@ -63,6 +65,7 @@ class Answer(NamedTuple):
     body: bytes
     detail: str
     who: str
+    anew: str
 
 
 class Unreached(AirflowUnreachable):
@@ -123,7 +126,7 @@ def refusal(call: Call, answer: Answer) -> AirflowError:
     if call.path in PUBLIC_PATHS and status in (401, 403):
         return SignIn(f"something before {where} wants a login of its own: {detail}", _SIGN_IN_HINT)
     if status == 401 or (status == 403 and "Invalid JWT token" in detail):
-        return TokenRefused(f"{where} refused the login: {detail}", "log in anew")
+        return TokenRefused(f"{where} refused the login: {detail}", answer.anew)
     if status == 403:
         return AirflowForbidden(
             f"the login may not {call.what}: {where} said {detail}",
@@ -203,11 +206,15 @@ def reason(error: BaseException) -> str:
         (r"Hostname mismatch|doesn't match|not valid for", "its certificate is for another name"),
         (r"has expired", "its certificate has expired"),
         (r"CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted"),
+        (r"key is encrypted", "the key of the client certificate is encrypted"),
+        (r"KEY_VALUES_MISMATCH", "the key is not that of the client certificate"),
+        (r"NO_CERTIFICATE|\bPEM\b|ASN1", "a certificate file holds nothing that can be read"),
         (r"WRONG_VERSION_NUMBER|HTTP_REQUEST|RECORD_LAYER", "it does not speak TLS there"),
         (
             r"RemoteDisconnected|reset by peer|IncompleteRead|Broken pipe|EOF occurred",
             "the connection broke off",
         ),
+        (r"DecodeError|failed to decode", "its answer cannot be unpacked"),
     ):
         if re.search(pattern, text):
             return word
@@ -220,10 +227,13 @@ def insecure(call: Call, url: str, error: BaseException, why: str) -> AirflowErr
     if not _HANDSHAKE.search(str(error)):  # lost on the way: a read may be tried again
         hint = "try again; if it stays so, it may want a client certificate (airflow.cert_file)"
         return Unreached(said, hint, unclear=call.changing)
-    if "client certificate" in why:
+    if "wants a client certificate" in why:
         hint = "set airflow.cert_file and airflow.key_file"
     elif "not trusted" in why:
         hint = "set airflow.ca_file to your company's CA certificates (PEM)"
+    elif "is encrypted" in why:
+        hint = "nobody is here to type its passphrase: openssl pkey -in OLD -out NEW writes it "
+        hint += "without one; keep that file to yourself"
     else:
         hint = "check the server's certificate, airflow.ca_file and airflow.cert_file, and the "
         hint += "address (https or http?)"

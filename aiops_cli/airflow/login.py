@@ -46,6 +46,13 @@ class Login:
         return f"client {self.client_id}" if self.client_id else str(self.username)
 
     @property
+    def anew(self) -> str:
+        """What to do where the token that it gave is refused."""
+        if self.fetch_token:
+            return "run airflow.token_command by hand: does it print a token of this Airflow?"
+        return "it gave this token itself: do the clocks and secrets of its servers differ?"
+
+    @property
     def needs_airflow(self) -> bool:
         """Whether Airflow's own /auth/token must be asked first."""
         return not (self.token or self.fetch_token or self.tokenless)

@@ -132,7 +132,7 @@ class Transport:
         """What `consume` makes of an ndjson answer's unpacked bytes, in bounded memory. It starts
         anew when the connection breaks, and the connection ends when it raises or stops early."""
         call = Call("GET", path, what, ids, query, accept="application/x-ndjson")
-        return self._repeat(call, lambda response: consume(_pieces(response)))
+        return self._repeat(call, lambda response: consume(_no_page(_pieces(response))))
 
     # ---- attempts ----
 
@@ -269,6 +269,7 @@ class Transport:
                 body=body,
                 detail=self._clean(error_detail(body)),
                 who=self._tokens.login.who,
+                anew=self._tokens.login.anew,
             ),
         )
 
@@ -296,3 +297,15 @@ def _read(response: Any, limit: int) -> bytes:
 
 def _pieces(response: Any) -> Iterator[bytes]:
     yield from response.stream(PIECE_BYTES, decode_content=True)
+
+
+def _no_page(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces of an ndjson answer. A web page, which whatever stands before Airflow has sent
+    instead, would pass for a log. Raises Unreadable."""
+    head = b""
+    for piece in pieces:
+        if not head.strip():
+            head += piece
+            if answers.is_page(head):
+                raise answers.not_the_api(head)
+        yield piece

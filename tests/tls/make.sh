@@ -26,4 +26,5 @@ extendedKeyUsage=serverAuth
 subjectAltName=DNS:airflow.test,DNS:localhost"
 new client oncall "$leaf
 extendedKeyUsage=clientAuth"
+openssl pkey -in client.key -aes256 -passout pass:nobody-knows -out encrypted.key
 rm -f ca.key ca.srl stranger.key
