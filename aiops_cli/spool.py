@@ -2,25 +2,33 @@
 
 A file only wakes the watch: what has failed is asked of Airflow, as in every pass. So whatever
 lies there, and whoever put it there, can make nobody believe or do anything; and where it is
-deleted or full, the next pass finds everything all the same.
+deleted or full, or on a mount that hangs, the next pass finds everything all the same.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
+from aiops_cli.pace import begun
 from knowledge.records import incident_id
+
+T = TypeVar("T")
 
 MOST = 2_000  # names looked at; the plugin keeps 500
 LARGEST = 8_192  # bytes of a file that may be the plugin's
+PATIENCE = 1.0  # seconds for a folder that hangs, such as one on a network, once in each hang
 # Only such names are ever deleted: the folder may be somebody's home by mistake.
 _NAME = re.compile(r"aiops-[0-9]{20}-[0-9a-f]{8}\.json")
 
@@ -50,6 +58,7 @@ class Spool:
     instance: str
     warn: Callable[[str], None]
     _held: dict[str, _Held] = field(default_factory=dict)
+    _hung: Future[Any] | None = None  # that was waited for in vain
     _unreadable: bool = False
 
     def due(self, now: datetime) -> bool:
@@ -69,21 +78,24 @@ class Spool:
     def end(self, known: Callable[[Collection[str]], Collection[str]]) -> None:
         """Delete the files that were there when the pass began and whose incidents are `known`
         now, those that are nothing, and those that were waited for long enough."""
-        ids = {name: self._id(name) for name, held in self._held.items() if not held.stuck}
-        there = known({id_ for id_ in ids.values() if id_})
-        for name, id_ in ids.items():
-            held = self._held[name]
-            # A clock that was set back would keep it for ever.
-            if id_ is None or id_ in there or not 0 <= held.looked < LAST:
-                try:
-                    (self.folder / name).unlink(missing_ok=True)
-                except OSError:
-                    held.stuck = True
+        names = [name for name, held in self._held.items() if not held.stuck]
+        try:
+            ids = self._in_time(partial(_ids, names, self.instance))
+            there = known({id_ for id_ in ids.values() if id_})
+            # A clock that was set back would keep a file for ever.
+            over = [
+                name
+                for name, id_ in ids.items()
+                if id_ is None or id_ in there or not 0 <= self._held[name].looked < LAST
+            ]
+            for name in self._in_time(partial(_removed, over)):
+                self._held[name].stuck = True
+        except TimeoutError:  # told of at the next look at the folder; the files stay held
+            return
 
     def _names(self) -> list[str]:
         try:
-            with os.scandir(self.folder) as entries:
-                names = [one.name for one in islice(entries, MOST) if _NAME.fullmatch(one.name)]
+            names = self._in_time(_names)
         except FileNotFoundError:  # the plugin makes it
             return []
         except OSError as error:
@@ -94,28 +106,60 @@ class Spool:
         self._unreadable = False
         return names
 
-    def _id(self, name: str) -> str | None:
-        """The id of the incident that a file is about, "" where that cannot be said, None for
-        something that is not the plugin's."""
+    def _in_time(self, work: Callable[[Path], T]) -> T:
+        """What `work` on the folder comes to. It is done in another thread: a folder that hangs is
+        waited for a moment, and then left alone until it answers. Raises what `work` does, and
+        TimeoutError."""
+        if self._hung is None or self._hung.done():
+            future = begun(work, self.folder)
+            if wait([future], PATIENCE).done:
+                return future.result()
+            self._hung = future
+        raise TimeoutError(errno.ETIMEDOUT, "it does not answer")
+
+
+def _names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [one.name for one in islice(entries, MOST) if _NAME.fullmatch(one.name)]
+
+
+def _removed(names: Collection[str], folder: Path) -> list[str]:
+    """Those of the files that cannot be removed."""
+    stuck = []
+    for name in names:
         try:
-            said = _document(self.folder / name)
+            (folder / name).unlink(missing_ok=True)
         except OSError:
-            return ""
-        except (ValueError, RecursionError):
-            return None
-        match said:
-            case {"kind": "run" | "import"}:
-                return ""
-            case {
-                "kind": "task",
-                "dag_id": str(dag_id),
-                "run_id": str(run_id),
-                "task_id": str(task_id),
-                "map_index": int(index),
-                "try_number": int(number),
-            }:
-                return incident_id(self.instance, dag_id, run_id, task_id, index, number)
+            stuck.append(name)
+    return stuck
+
+
+def _ids(names: Collection[str], instance: str, folder: Path) -> Mapping[str, str | None]:
+    return {name: _id(folder / name, instance) for name in names}
+
+
+def _id(file: Path, instance: str) -> str | None:
+    """The id of the incident that a file is about, "" where that cannot be said, None for
+    something that is not the plugin's."""
+    try:
+        said = _document(file)
+    except OSError:
+        return ""
+    except (ValueError, RecursionError):
         return None
+    match said:
+        case {"kind": "run" | "import"}:
+            return ""
+        case {
+            "kind": "task",
+            "dag_id": str(dag_id),
+            "run_id": str(run_id),
+            "task_id": str(task_id),
+            "map_index": int(index),
+            "try_number": int(number),
+        }:
+            return incident_id(instance, dag_id, run_id, task_id, index, number)
+    return None
 
 
 def _document(path: Path) -> object:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -232,6 +235,49 @@ def test_a_file_that_cannot_be_removed_wakes_once(
     assert not spool.due(NOW + timedelta(seconds=60))
 
 
+@contextmanager
+def hanging(monkeypatch: pytest.MonkeyPatch, folder: Path, call: str) -> Iterator[list[str]]:
+    """The folder is on a mount whose server is gone, for `call`: how often it was asked."""
+    answers, asked = threading.Event(), list[str]()
+    really = getattr(os, call)
+
+    def hang(path: Any, *args: Any, **options: Any) -> Any:
+        if Path(path) == folder or folder in Path(path).parents:
+            asked.append(call)
+            assert answers.wait(30)
+        return really(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spools, "PATIENCE", 0.02)
+        patch.setattr(os, call, hang)
+        yield asked
+        answers.set()
+
+
+@pytest.mark.parametrize("call", ["scandir", "open", "unlink"])
+def test_a_folder_that_hangs_is_waited_for_once_and_told_of(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    told: list[str] = []
+    spool = Spool(folder, "default", told.append)
+    leave(folder)
+    with hanging(monkeypatch, folder, call) as asked:
+        for second in range(0, 100, 5):  # returns, or the test would time out
+            spool.due(NOW + timedelta(seconds=second))
+            pass_(spool, second, ID)
+        assert len(asked) == 1
+        (only,) = told
+        assert f"{folder} cannot be read: it does not answer; polling only" in only
+        hung = spool._hung
+    assert hung
+    wait([hung], 30)
+    leave(folder, number=2)
+    assert spool.due(NOW)
+    pass_(spool, 100, ID)
+    assert not list(folder.iterdir())
+    assert len(told) == 1
+
+
 @given(
     st.binary(max_size=300)
     | st.recursive(
@@ -291,6 +337,43 @@ def test_while_airflow_is_away_no_file_hurries(cli: Cli, folder: Path) -> None:
     assert waits.count(30) >= 1
     assert LOOK not in waits
     assert len(list(folder.iterdir())) == 1
+
+
+def test_another_airflow_that_is_away_delays_no_file(cli: Cli, folder: Path) -> None:
+    """The spool is that of the Airflow that is named first."""
+    cli.environ["AIOPS_SPOOL"] = str(folder)
+    away = "{url: 'http://127.0.0.1:9', username: oncall, password: oncall-password}"
+    (cli.home / "config.yaml").write_text(f"instances:\n  staging: {away}\n")
+
+    def fails() -> None:
+        row = cli.server.add_failure("orders", "load", events=[REFUSED], ended=cli.clock.now())
+        ids = {"dag_id": "orders", "run_id": row["dag_run_id"], "task_id": "load"}
+        leave(folder, {"kind": "task", **ids, "map_index": -1, "try_number": row["try_number"]})
+
+    waits = watching(cli, {5: fails, 20: stop})
+    said = cli.run("watch", "--instance", "default,staging", "--interval", "30s", "--json")
+    assert said.code == 130
+    assert [one["dag_id"] for one in said.lines[:-1]] == ["orders"]
+    assert sum(waits) < 30
+    assert not list(folder.iterdir())
+
+
+def test_a_spool_that_hangs_stops_no_watch(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.environ["AIOPS_SPOOL"] = str(folder)
+    leave(folder)
+
+    def fails() -> None:
+        cli.server.add_failure("orders", "load", events=[REFUSED], ended=cli.clock.now())
+
+    watching(cli, {5: fails, 130: stop})
+    with hanging(monkeypatch, folder, "scandir") as asked:
+        said = cli.run("watch", "--interval", "30s", "--json")
+    assert said.code == 130
+    assert [one["dag_id"] for one in said.lines[:-1]] == ["orders"]
+    assert said.err.count("polling only") == 1
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("comes", [True, False])

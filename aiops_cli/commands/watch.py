@@ -187,7 +187,7 @@ def _forever(report: Report, warn: Warn) -> None:
                 spool.begin(clock.now())
             resting = [name for name, one in outages.items() if one.again > clock.now()]
             failed = report.one_pass(mode, resting, patience=interval)
-            if spool and not (resting or report.late or any(failed.values())):
+            if spool and desk.instance in failed and failed[desk.instance] is None:
                 spool.end(desk.knowledge.store.known_incidents)
             services.keep_head(desk.knowledge)
         except StoreUnusable as error:
@@ -209,8 +209,8 @@ def _forever(report: Report, warn: Warn) -> None:
             away = 0
         if report.late:  # it was waited for, as long as the others have to rest
             continue
-        # While Airflow is away no file helps.
-        woken = spool.due if spool and not outages else None
+        # While its Airflow is away no file helps.
+        woken = spool.due if spool and desk.instance not in outages else None
         report.sleep(interval, woken)
 
 
