@@ -329,8 +329,8 @@ def surroundings(snapshot: Snapshot, incident: Incident) -> dict[str, Any]:
                 unread.append(f"{what}: {error.message}")
             return ()
 
-    past = asked("history", lambda: _history(airflow, ref))
-    success = next((one for one in past if one.state == "success" and one.end_date), None)
+    past = asked("history", lambda: _history(airflow, incident, ref))
+    success = next((one for one in past if _had_succeeded(one, incident.failed_at)), None)
     changed = asked("event log", lambda: _changed(airflow, incident, success))
     tries = asked("tries", lambda: airflow.tries(ref)) if incident.try_number > 1 else ()
     deadlines = asked("deadlines", lambda: airflow.deadlines(ref.dag_id, ref.run_id))
@@ -352,9 +352,22 @@ def surroundings(snapshot: Snapshot, incident: Incident) -> dict[str, Any]:
     }
 
 
-def _history(airflow: Airflow, ref: TaskRef) -> tuple[TaskInstance, ...]:
-    rows = airflow.history(ref.dag_id, ref.task_id, map_index=ref.map_index, limit=20)
+def _history(airflow: Airflow, incident: Incident, ref: TaskRef) -> tuple[TaskInstance, ...]:
+    """The task in earlier runs, the newest first: what came after the failure explains nothing."""
+    due = incident.context.get("run_after")
+    rows = airflow.history(
+        ref.dag_id,
+        ref.task_id,
+        map_index=ref.map_index,
+        until=datetime.fromisoformat(due.replace("Z", "+00:00")) if due else None,
+        limit=20,
+    )
     return tuple(row for row in rows if row.ref.run_id != ref.run_id)
+
+
+def _had_succeeded(past: TaskInstance, by: datetime) -> bool:
+    """An earlier run may have been mended after this one failed."""
+    return past.state == "success" and past.end_date is not None and past.end_date < by
 
 
 def _changed(airflow: Airflow, incident: Incident, success: TaskInstance | None) -> list[Change]:

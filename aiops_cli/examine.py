@@ -92,6 +92,16 @@ def ref_of(incident: Incident) -> TaskRef:
     return TaskRef(incident.dag_id, incident.run_id, incident.task_id, incident.map_index)
 
 
+def page_of(airflow: Airflow, incident: Incident) -> str:
+    """Where Airflow's UI shows it. An import error has no page of its own: the first one tells
+    of them."""
+    if incident.kind == "import":
+        return airflow.url
+    if incident.kind == "run":
+        return airflow.run_link(incident.dag_id, incident.run_id)
+    return airflow.link(ref_of(incident), incident.try_number)
+
+
 def examine(desk: Desk, snapshot: Snapshot, failure: capture.Failure) -> Case | None:
     """Read what a new failure says of itself, store it as an incident and judge it. None for a
     run that failed because of a task after all."""

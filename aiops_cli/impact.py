@@ -59,6 +59,14 @@ def _impact(context: Document) -> list[str]:
 
 def _whereabouts(context: Document) -> list[str]:
     place, parts = context.get("place"), []
+    if context.get("run_type"):
+        due = context.get("run_after")
+        of = f" of {local(due, '%m-%d %H:%M')}" if due else ""
+        parts.append(f"{context['run_type']} run{of}")
+    if context.get("version"):
+        parts.append(f"v{context['version']}")
+    if context.get("cut_off"):
+        parts.append(f"cut off while running: {_some(context['cut_off'])}")
     if place and place["role"] != "only":
         sides = (("upstream", "after"), ("downstream", "before"), ("parallel", "beside"))
         near = ", ".join(f"{word} {place[side]}" for side, word in sides if place[side])

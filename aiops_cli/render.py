@@ -58,7 +58,7 @@ def incident_head(doc: Document, short: str) -> RenderableType:
     head = name if doc["incident"] is None else Text.assemble((short, "bold cyan"), "  ", name)
     if doc["incident"] is not None:
         head.append("  FAILED", "bold red")
-        head.append(f" {local(doc['failed_at'])}{_tries(doc)}{_run(doc)}")
+        head.append(f" {local(doc['failed_at'])}{_tries(doc)}")
     return Trimmed(Group(head, _grid(impact.lines(doc["context"]))))
 
 
@@ -73,13 +73,6 @@ def _grid(lines: Sequence[tuple[str, RenderableType]]) -> Table:
     for label, text in lines:
         grid.add_row(label, text)
     return grid
-
-
-def _run(doc: Document) -> str:
-    context = doc["context"]
-    version = f"v{context['version']}" if context.get("version") else ""
-    parts = [part for part in (context.get("run_type"), version) if part]
-    return "".join(f" · {part}" for part in parts)
 
 
 def _tries(doc: Document) -> str:
@@ -123,7 +116,8 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
         lines.append(("NEWER", plain(f"{told} --action retry runs it on that")))
     if doc["status"] in WAITING:
         action = (doc["diagnosis"] or {}).get("action")
-        approve = f"approve {short}" + ("" if action else " --action …")
+        missing = " --action …" if doc["kind"] == "task" else " --action none --cause …"
+        approve = f"approve {short}" + ("" if action else missing)
         keys = f"{approve} | reject {short} --reason … | log {short} | open {short}"
         lines.append(("NEXT", Text(keys, "dim")))
     return lines

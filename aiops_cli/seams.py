@@ -83,9 +83,16 @@ class Airflow(Protocol):
         until it starts."""
 
     def history(
-        self, dag_id: str, task_id: str, *, map_index: int = UNMAPPED, limit: int = 20
+        self,
+        dag_id: str,
+        task_id: str,
+        *,
+        map_index: int = UNMAPPED,
+        until: datetime | None = None,
+        limit: int = 20,
     ) -> tuple[TaskInstance, ...]:
-        """The task's instances of this index in all runs, newest run first."""
+        """The task's instances of this index in all runs, newest run first; with `until` in those
+        that were due by then."""
 
     def run(self, dag_id: str, run_id: str) -> DagRun: ...
 

@@ -254,6 +254,7 @@ class World(Objects):
             and _ended_since(row, query.get("end_date_gte"))
             and _ended_before(row, query.get("end_date_lt"))
             and _changed_since(row, self.changed.get(_key(row)), query.get("updated_at_gte"))
+            and _due_by(row, query.get("run_after_lte"))
             and (not self.modern or _narrowed(row, query))
         ]
         order = query.get("order_by", ["map_index"])[0]
@@ -375,6 +376,10 @@ def _ended_since(row: Json, since: list[str] | None) -> bool:
 
 def _ended_before(row: Json, until: list[str] | None) -> bool:
     return until is None or (row["end_date"] and _when(row["end_date"]) < _when(until[0]))
+
+
+def _due_by(row: Json, until: list[str] | None) -> bool:
+    return until is None or _when(row["run_after"]) <= _when(until[0])
 
 
 def _changed_since(row: Json, changed: datetime | None, since: list[str] | None) -> bool:

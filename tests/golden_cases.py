@@ -55,6 +55,7 @@ HOSTILE = (
 CONTEXT = {
     "max_tries": 3,
     "run_type": "scheduled",
+    "run_after": "2026-03-01T01:00:00.000Z",
     "version": 42,
     "owners": ["payments", "airflow"],
     "blocks": ["audit", "publish"],

@@ -17,7 +17,7 @@ from aiops_cli.changes import CHANGE_EVENTS, changes
 from aiops_cli.context import Snapshot, surroundings
 from aiops_cli.errors import AirflowNotFound, Refused
 from aiops_cli.incidents import Event, Task
-from aiops_cli.published import incident_document
+from aiops_cli.published import incident_document, utc
 from knowledge.records import Incident
 from knowledge.signature import LOST
 from tests.airflow_beside import stamp
@@ -291,6 +291,7 @@ def test_the_whole_picture(at: Bench) -> None:
     at.server.add_failure(
         "orders", "load", run_id="r9", events=[REFUSED], try_number=2, pool="etl", hostname="w-3"
     )["run_after"] = "2026-02-01T00:00:00Z"
+    at.server.runs["orders", "r9"]["run_after"] = "2026-02-01T00:00:00Z"
     row = at.server.instances["orders", "r9", "load", -1]
     at.server.past["orders", "r9", "load", -1] = [{**row, "try_number": 1, "duration": 7.0}]
     at.server.add_asset("prices", ("orders", "publish"), ["reports", "close"])
@@ -310,6 +311,28 @@ def test_the_whole_picture(at: Bench) -> None:
     assert told["deadlines"] == (["2026-02-01T06:00:00.000Z"] if modern else [])
     assert any(r.path.startswith("/ui/") for r in at.server.requests) == modern
     assert told["unread"] == []
+
+
+def test_what_came_after_the_failure_explains_nothing(at: Bench) -> None:
+    """Neither a later run nor an earlier one that was mended meanwhile is its last success."""
+    before = now() - timedelta(hours=3)
+    ended = [before, before, now(), now()]
+    for day, state in enumerate(["success", "failed", "success", "success"], 1):
+        past = at.server.add_failure("orders", "load", run_id=f"r{day}", ended=ended[day - 1])
+        past |= {"state": state, "run_after": f"2026-01-0{day}T00:00:00Z"}
+    late = at.server.add_failure(
+        "orders", "load", run_id="late", ended=now() - timedelta(hours=1), events=[REFUSED]
+    )
+    late["run_after"] = at.server.runs["orders", "late"]["run_after"] = "2026-01-03T12:00:00Z"
+    at.server.add_event(
+        "patch_connection", when=now() - timedelta(minutes=30), owner="ana", extra='"orders_db"'
+    )
+    at.watch()
+    (case,) = [case for case in at.store.cases() if case.incident.run_id == "late"]
+    told = shown(at, case.incident)
+    assert told["earlier"] == ["success", "failed", "success"]
+    assert told["last_success"] == utc(before)
+    assert told["changes"] == []
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])

@@ -12,6 +12,7 @@ import pytest
 from aiops_cli.commands import output
 from aiops_cli.main import COMMANDS, Group
 from knowledge.records import incident_id
+from tests.airflow_beside import stamp
 from tests.airflow_server import exception
 from tests.cli import BUG, Cli
 from tests.desk import REFUSED
@@ -357,3 +358,18 @@ def test_open_prints_the_address(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> N
     assert opened == [said.out.strip()]
     monkeypatch.setattr(webbrowser, "open", lambda url: False)
     assert "by hand" in cli.ok("open", incident).err
+
+
+def test_open_of_what_is_no_task(cli: Cli) -> None:
+    """A run has a page of its own, a file that cannot be imported none."""
+    cli.server.add_dag("close", {"slow": []}, dag_run_timeout="PT2S")
+    begun = stamp(cli.clock.now() - timedelta(seconds=20))
+    cli.server.add_run("close", "night 1", start_date=begun)
+    cli.server.add_instance("close", "slow", "skipped", run_id="night 1", start_date=begun)
+    cli.server.add_import_error("orders.py", "ImportError: no module named x")
+    cli.clock.advance(seconds=1)
+    new = {one["kind"]: one for one in cli.ok("watch", "--once", "--json").lines}
+    url = cli.ok("open", new["run"]["incident"]).out.strip()
+    assert url == new["run"]["context"]["url"] == f"{cli.server.url}/dags/close/runs/night%201"
+    assert "cut off while running: slow" in cli.ok("incidents", "show", new["run"]["incident"]).out
+    assert cli.ok("open", new["import"]["incident"]).out.strip() == cli.server.url

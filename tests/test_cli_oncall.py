@@ -128,6 +128,39 @@ def test_a_note_is_shown_to_whoever_looks_next(cli: Cli) -> None:
     cli.run("note", id_, "  ", "--json").told(2, "usage", "empty")
 
 
+# ---- the whole story ----
+
+
+def test_an_incident_is_shown_with_all_that_was_said_and_done(cli: Cli) -> None:
+    id_ = cli.mended()
+    cli.ok("note", id_, "the vendor was told")
+    cli.ok("wrong", id_, "--reason", "it paid twice")
+    said = cli.ok("incidents", "show", id_)
+    events = cli.ok("incidents", "show", id_, "--json").json["story"]
+    told = [
+        "failed: ConnectionRefusedError",
+        "seen by aiops",
+        "judged: proposes nothing",
+        "ana approved retry",
+        "ana vouched: load may run again",
+        "checked: retry fixed, turned green (try 2)",
+        "note by ana: the vendor was told",
+        "ana says it did harm (retry): it paid twice",
+    ]
+    for start in told:
+        assert [one for one in events if one["what"].startswith(start)], (start, events)
+        assert start in said.text
+    assert [one["at"] for one in events] == sorted(one["at"] for one in events)
+    assert "The plan of retry" in said.out
+
+
+def test_what_the_card_tells_is_not_told_twice(cli: Cli) -> None:
+    waiting = cli.capture("orders", events=[REFUSED])
+    assert "STORY" not in cli.ok("incidents", "show", waiting).out
+    cli.ok("note", waiting, "I look at it")
+    assert "note by ana: I look at it" in cli.ok("incidents", "show", waiting).out
+
+
 # ---- wrong and undo ----
 
 

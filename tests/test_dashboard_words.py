@@ -10,7 +10,7 @@ import pytest
 
 from aiops_cli.dashboard import values
 from aiops_cli.dashboard.guard import HEADERS, Guard, same_origin
-from aiops_cli.dashboard.story import plans, story
+from aiops_cli.story import plans, story
 from knowledge.records import (
     Case,
     Decision,
@@ -67,7 +67,7 @@ def test_the_whole_story_is_told_in_order() -> None:
         snoozes=(Snooze("one", "dan", at[12], at[14]),),
     )
     case = Case(incident(), "superseded")
-    told = [text for _, text in story(case, written)]
+    told = [event["what"] for event in story(case, written)]
     expected = [
         "failed: ConnectionRefusedError: [Errno 111]",
         "seen",
@@ -82,7 +82,7 @@ def test_the_whole_story_is_told_in_order() -> None:
         "note by ben: first yes of two to retry_later",
         "ana approved retry_later (delay=5m): restart",
         "ana vouched: load may run again, after this failure",
-        "dan left it until",
+        "dan left it for 2m",
         "checked: retry_later fixed, turned green (try 2)",
         "checked: retry_later relapsed, came back after it had turned green (try 2): the same",
         "cleo says it did harm (retry_later): loaded twice",

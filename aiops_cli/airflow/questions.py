@@ -168,10 +168,17 @@ class Questions:
         return tuple(tries[number] for number in sorted(tries))
 
     def history(
-        self, dag_id: str, task_id: str, *, map_index: int = UNMAPPED, limit: int = 20
+        self,
+        dag_id: str,
+        task_id: str,
+        *,
+        map_index: int = UNMAPPED,
+        until: datetime | None = None,
+        limit: int = 20,
     ) -> tuple[TaskInstance, ...]:
         ids = checked_ids(dag_id=dag_id) | {"run_id": "~"}
         query = [("task_id", task_id), ("map_index", str(map_index)), ("order_by", "-run_after")]
+        query += [("run_after_lte", until.isoformat())] if until else []
         what = f"list the history of {dag_id}.{task_id}"
         rows = self._rows(f"{RUN}/taskInstances", "task_instances", what, ids, query, limit)
         return tuple(parse.task_instance(row) for row in rows)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
     from knowledge.stores import Store
 
+Document = Mapping[str, Any]
+
+# It failed, it was seen, it was judged: the card tells these.
+UNTOLD = 3
+
 
 def incidents(
     ctx: typer.Context,
@@ -68,7 +73,7 @@ def incidents(
         raise typer.Exit(10)
 
 
-def short_ids(store: Store, documents: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+def short_ids(store: Store, documents: Sequence[Document]) -> Mapping[str, str]:
     """Of the incidents and of their groups."""
     groups = {doc["group"] for doc in documents if doc["group"]}
     return store.shortest_prefixes([*(doc["incident"] for doc in documents), *groups])
@@ -79,26 +84,50 @@ def show(
     id_: Annotated[str, typer.Argument(metavar="ID", help="Incident or group id.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one incident with everything decided on it, or a group with its members."""
+    """Show one incident with everything that was written of it, or a group with its members."""
     from aiops_cli import services
     from aiops_cli.published import incident_document
+    from aiops_cli.story import plans, story
 
     with services.store(settings(ctx)) as store:
-        documents = [incident_document(store.case(one)) for one in store.find_ids(id_)]
+        cases = [store.case(one) for one in store.find_ids(id_)]
+        documents = [incident_document(case) for case in cases]
         short = short_ids(store, documents)
-    if json:
-        print_json(documents[0] if len(documents) == 1 else {"incidents": documents})
-        return
-    page(card(documents, short))
-
-
-def card(documents: Sequence[Mapping[str, Any]], short: Mapping[str, str]) -> RenderableType:
-    """One incident whole, or a group in short."""
+        written = store.story(cases[0].incident.id)
     if len(documents) > 1:
-        from aiops_cli.listings import storm_card
-        from aiops_cli.storms import Storm
+        if json:
+            print_json({"incidents": documents})
+        else:
+            page(_storm(documents, short))
+        return
+    document = documents[0] | {"story": story(cases[0], written)}
+    if json:
+        print_json(document)
+    else:
+        page(_whole(document, short[document["incident"]], plans(written)))
 
-        return storm_card(Storm(tuple(documents)), short)
+
+def _storm(documents: Sequence[Document], short: Mapping[str, str]) -> RenderableType:
+    from aiops_cli.listings import storm_card
+    from aiops_cli.storms import Storm
+
+    return storm_card(Storm(tuple(documents)), short)
+
+
+def _whole(document: Document, short: str, plans: Sequence[tuple[str, Document]]) -> RenderableType:
+    """The card; where more was said or done than it has room for, the story; and each plan that
+    was carried out."""
+    from rich.console import Group  # as `page`: not for --json
+    from rich.text import Text
+
     from aiops_cli.render import incident_card
+    from aiops_cli.render_plan import plan_text
+    from aiops_cli.screen import fields
+    from aiops_cli.story import told
 
-    return incident_card(documents[0], short[documents[0]["incident"]])
+    parts = [incident_card(document, short)]
+    if len(document["story"]) > UNTOLD:
+        parts += [Text("\nSTORY", "bold"), fields(told(document["story"]))]
+    for name, plan in plans:
+        parts += [Text(f"\n{name}", "bold"), plan_text(plan)]
+    return Group(*parts)

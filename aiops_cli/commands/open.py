@@ -15,15 +15,16 @@ def open_(
     id_: Annotated[str, typer.Argument(metavar="ID", help="Incident or group id.")],
     json: Annotated[bool, typer.Option("--json", help="Print the address as JSON.")] = False,
 ) -> None:
-    """Open an incident's task in the browser, of a group the newest one's; prints its address."""
+    """Open an incident's task in the browser, of a group the newest one's; of a failed run the
+    run, of a file that cannot be imported Airflow itself. Prints the address."""
     from aiops_cli import services
     from aiops_cli.commands.output import is_terminal
-    from aiops_cli.examine import ref_of
+    from aiops_cli.examine import page_of
 
     chosen = settings(ctx)
     with services.store(chosen) as store:
         incident = store.case(store.find_ids(id_)[0]).incident
-    link = services.airflow(chosen, incident.instance).link(ref_of(incident), incident.try_number)
+    link = page_of(services.airflow(chosen, incident.instance), incident)
     if json:
         print_json({"incident": incident.id, "url": link})
         return

@@ -277,8 +277,8 @@ def _log(case: Case) -> None:
 def _open(desk: Desk, case: Case) -> None:
     import webbrowser
 
-    from aiops_cli.examine import ref_of
+    from aiops_cli.examine import page_of
 
-    link = desk.airflow.link(ref_of(case.incident), case.incident.try_number)
+    link = page_of(desk.airflow, case.incident)
     console(stderr=True).print(link, soft_wrap=True)
     webbrowser.open(link)

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from aiops_cli import decide
+from aiops_cli import decide, story
 from aiops_cli.actions import CATALOGUE
 from aiops_cli.commands import typed
-from aiops_cli.dashboard import acts, story, values
+from aiops_cli.dashboard import acts, values
 from aiops_cli.dashboard.acts import Edit, Shown
 from aiops_cli.dashboard.parts import (
     Visitor,
@@ -72,7 +72,7 @@ def show(visitor: Visitor, id_: str) -> None:
     if values.waits(doc):
         _decide(visitor, case, doc, None if kept is None else kept[1])
     st.subheader("The story")
-    labelled("story", story.story(case, written))
+    labelled("story", story.told(story.story(case, written)))
     for number, (name, plan) in enumerate(story.plans(written)):
         small(f"done-{number}", name)
         code(values.plan_words(plan))
@@ -106,7 +106,7 @@ def _standing(visitor: Visitor, id_: str, seen: tuple[object, ...]) -> None:
 def _decide(visitor: Visitor, case: Case, doc: Mapping[str, Any], seen: Shown | None) -> None:
     id_ = case.incident.id
     st.subheader("What is proposed")
-    plain_text(values.proposed(doc))
+    plain_text(story.proposed(doc))
     why = values.not_alone_of([doc])
     if why:
         labelled("alone", [("Not done without a person, because", why)])

@@ -132,18 +132,6 @@ def diagnosed(doc: Document) -> list[tuple[str, str]]:
     return [(label, text) for label, text in told if text]
 
 
-def proposed(doc: Document) -> str:
-    """The action, of a judgement's document too."""
-    diagnosis = doc["diagnosis"] or {}
-    action = diagnosis.get("action")
-    if action is None:
-        return "nothing: nobody has answered this before"
-    if action == "none":
-        return "nothing to run again: a person must fix the cause"
-    params = ", ".join(f"{name}={value}" for name, value in diagnosis["params"].items())
-    return f"{action} ({params})" if params else str(action)
-
-
 def not_alone(doc: Document) -> list[str]:
     """Why it is not done without a person."""
     gate = doc["gate"]

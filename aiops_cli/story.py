@@ -1,15 +1,15 @@
-"""What happened to an incident, from the failure to the last word said of it. Pure."""
+"""What happened to an incident, from the failure to the last word said of it: for the terminal,
+for JSON and for the dashboard. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from aiops_cli.dashboard.values import proposed, what
-from aiops_cli.published import incident_document, utc
-from aiops_cli.screen import local
-from knowledge.records import Case, Decision, Judgement, Outcome, Story, Vouch
+from aiops_cli.published import utc
+from aiops_cli.screen import local, plain, span
+from knowledge.records import Case, Decision, Judgement, Outcome, Snooze, Story, Vouch
 
 Event = tuple[datetime, str]
 
@@ -22,15 +22,15 @@ _OUTCOMES = {
 }
 
 
-def story(case: Case, written: Story) -> list[tuple[str, str]]:
-    """(when, what happened) of everything there is, in order."""
+def story(case: Case, written: Story) -> list[dict[str, Any]]:
+    """`at` and `what` of everything that happened, in order, as it is published."""
     incident = case.incident
     happened: list[Event] = [
-        (incident.failed_at, f"failed: {what(incident_document(case))}"),
-        (incident.seen_at, "seen"),
+        (incident.failed_at, f"failed: {incident.signature.headline or 'no error in the log'}"),
+        (incident.seen_at, "seen by aiops"),
         *_judged(written.judgements),
         *((one.at, f"note by {one.by}: {one.text}") for one in written.remarks),
-        *((one.at, f"{one.by} left it until {local(utc(one.until))}") for one in written.snoozes),
+        *((one.at, _left(one)) for one in written.snoozes),
     ]
     acts = {one.seq: one for one in written.decisions}
     happened += [(one.at, _decided(one)) for one in written.decisions]
@@ -46,7 +46,12 @@ def story(case: Case, written: Story) -> list[tuple[str, str]]:
     ]
     # What has the same time stays in this order: sorting is stable.
     happened.sort(key=lambda event: event[0])
-    return [(local(utc(at), "%Y-%m-%d %H:%M:%S %z"), text) for at, text in happened]
+    return [{"at": utc(at), "what": plain(text).plain} for at, text in happened]
+
+
+def told(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(when, what happened) of what `story` has published, on the reader's clock."""
+    return [(local(one["at"], "%Y-%m-%d %H:%M:%S %z"), one["what"]) for one in events]
 
 
 def plans(written: Story) -> list[tuple[str, Mapping[str, Any]]]:
@@ -57,6 +62,18 @@ def plans(written: Story) -> list[tuple[str, Mapping[str, Any]]]:
         for one in written.decisions
         if one.plan and one.kind in ("approve", "auto") and one.seq not in void
     ]
+
+
+def proposed(document: Mapping[str, Any]) -> str:
+    """What is to be done, by an incident's document or a judgement's."""
+    diagnosis = document["diagnosis"] or {}
+    action = diagnosis.get("action")
+    if action is None:
+        return "nothing: nobody has answered this before"
+    if action == "none":
+        return "nothing to run again: a person must fix the cause"
+    params = ", ".join(f"{name}={value}" for name, value in diagnosis["params"].items())
+    return f"{action} ({params})" if params else str(action)
 
 
 def _judged(judgements: tuple[Judgement, ...]) -> Iterator[Event]:
@@ -74,6 +91,12 @@ def _judged(judgements: tuple[Judgement, ...]) -> Iterator[Event]:
         if told != before:
             yield one.at, told
         before = told
+
+
+def _left(one: Snooze) -> str:
+    """A time that was over already is how a snooze is taken back."""
+    length = round((one.until - one.at).total_seconds())
+    return f"{one.by} left it for {span(length)}" if length > 0 else f"{one.by} took it up again"
 
 
 def _decided(one: Decision) -> str:
