@@ -15,7 +15,8 @@ from aiops_cli.atomic import private_file
 from aiops_cli.config_yaml import Raw
 from aiops_cli.errors import ConfigError
 
-Changes = Mapping[tuple[str, ...], str | None]  # by keys from the outside in; None removes
+# By keys from the outside in. Headers are names with texts; None removes.
+Changes = Mapping[tuple[str, ...], str | Mapping[str, str] | None]
 
 
 class Edited(NamedTuple):
@@ -32,7 +33,7 @@ def edited(text: str, changes: Changes, path: Path) -> Edited:
     for keys, value in changes.items():
         wanted.pop(keys, None)
         if value is not None:
-            wanted[keys] = value
+            wanted[keys] = value if isinstance(value, str) else dict(value)
     new = text
     try:
         for keys, value in changes.items():
@@ -72,7 +73,7 @@ def values(text: str, path: Path) -> dict[tuple[str, ...], Raw]:
     return {value.keys: value.raw for value in found if value.raw is not None}
 
 
-def _set(text: str, keys: tuple[str, ...], value: str | None) -> str:
+def _set(text: str, keys: tuple[str, ...], value: str | Mapping[str, str] | None) -> str:
     """The text with one value set or removed. Raises _CannotKeep."""
     node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
     parent, found, depth = node, None, 0
@@ -130,8 +131,11 @@ def _last_line(node: Any) -> int:
     return int(node.end_mark.line)
 
 
-def _scalar(value: str) -> str:
-    """A text as YAML, in quotes where it could be taken for anything else."""
+def _scalar(value: str | Mapping[str, str]) -> str:
+    """A text as YAML, in quotes where it could be taken for anything else; names with texts as
+    JSON, which YAML is too."""
+    if not isinstance(value, str):
+        return json.dumps(dict(value), ensure_ascii=False)
     plain = re.fullmatch(r"[A-Za-z/~][\w./@+-]*(:[\w./@+-]+)*", value, re.ASCII)
     if plain and value.lower() not in ("null", "~", "true", "false", "yes", "no", "on", "off"):
         return value

@@ -256,7 +256,7 @@ def test_a_sign_in_page_is_no_log(server: AirflowServer) -> None:
     came: list[bytes] = []
     path = "/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1"
     ids = {"dag_id": "orders", "run_id": RUN, "task_id": "load"}
-    with pytest.raises(AirflowAuth, match="could not send the log: .*Sign in to Corp"):
+    with pytest.raises(AirflowAuth, match=r"could not send the log: .*Sign in to Corp"):
         transport(server).stream(path, "send the log", ids, (), came.extend)
     assert PAGE not in b"".join(came)
 

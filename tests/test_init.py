@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from aiops_cli.commands import init_models
-from aiops_cli.commands.init import _page_to_address
+from aiops_cli.commands.init_access import page_to_address
+from tests.airflow_server import Fault
+from tests.airflow_world import Request
 from tests.cli import Cli, Said, make
-from tests.network import CA, TlsServer
+from tests.network import CA, CLIENT, CLIENT_KEY, TlsServer, proxy
 from tests.ollama_server import CLOUD_MODEL, Model, OllamaServer
 
 NOBODY = "127.0.0.1:9"  # whoever runs the tests may have an Ollama
@@ -21,12 +23,27 @@ NOBODY = "127.0.0.1:9"  # whoever runs the tests may have an Ollama
 
 @pytest.fixture
 def fresh(cli: Cli) -> Cli:
+    return newcomer(cli)
+
+
+def newcomer(cli: Cli) -> Cli:
     """Somebody who has neither settings nor variables yet."""
     file(cli).unlink()
     for name in ("KB", "AIRFLOW_URL", "AIRFLOW_USERNAME", "AIRFLOW_PASSWORD"):
         del cli.environ[f"AIOPS_{name}"]
     cli.environ["OLLAMA_HOST"] = NOBODY
     return cli
+
+
+def wants(cli: Cli, header: str, value: str) -> None:
+    """A gateway stands before Airflow, and lets nobody pass without this header."""
+    page = Fault("", 1, 302, headers={"Location": "https://sso.test/login"})
+    take_fault = cli.server.take_fault
+
+    def take(request: Request) -> Fault | None:
+        return take_fault(request) if request.headers.get(header) == value else page
+
+    cli.monkeypatch.setattr(cli.server, "take_fault", take)
 
 
 def file(cli: Cli) -> Path:
@@ -200,11 +217,7 @@ def test_an_own_ca_is_asked_for_where_it_is_needed(
 ) -> None:
     with TlsServer() as server:
         server.tokens["t"] = "oncall"
-        cli = make(server, tmp_path, monkeypatch)
-        for name in ("KB", "AIRFLOW_URL", "AIRFLOW_USERNAME", "AIRFLOW_PASSWORD"):
-            del cli.environ[f"AIOPS_{name}"]
-        cli.environ["OLLAMA_HOST"] = NOBODY
-        file(cli).write_text("")
+        cli = newcomer(make(server, tmp_path, monkeypatch))
         said = talk(cli, server.url, str(CA), "1", "echo t", str(cli.kb))
         assert said.code == 0, said
         assert "not trusted" in said.err
@@ -214,9 +227,80 @@ def test_an_own_ca_is_asked_for_where_it_is_needed(
 def test_behind_a_sign_in_page_the_login_is_asked_for_all_the_same(fresh: Cli) -> None:
     fresh.server.tokens["t"] = "oncall"
     fresh.server.fault("version", status=302, headers={"Location": "https://sso.test/login"})
-    said = talk(fresh, fresh.server.url, "1", "echo t", str(fresh.kb))
+    said = talk(fresh, fresh.server.url, "", "1", "echo t", str(fresh.kb))
     assert said.code == 0, said
     assert "sends on to https://sso.test/login" in said.err
+
+
+def test_a_gateways_header_is_asked_for_where_it_is_needed(fresh: Cli) -> None:
+    """It goes with every request, beside Airflow's own login."""
+    wants(fresh, "x-gateway", "key-of-the-gateway")
+    said = talk(
+        fresh, fresh.server.url, "X-Gateway", "2", "oncall", str(fresh.kb),
+        secrets=("key-of-the-gateway", fresh.server.password),
+    )  # fmt: skip
+    assert said.code == 0, said
+    assert 'headers: {"X-Gateway": "key-of-the-gateway"}' in file(fresh).read_text()
+    assert "key-of-the-gateway" not in said.out + said.err
+    assert fresh.ok("failures", "--json").json == {"failures": []}
+
+
+def test_a_header_in_the_place_of_another_and_a_cookie(fresh: Cli) -> None:
+    wants(fresh, "cookie", "session=of-the-gateway")
+    file(fresh).write_text(
+        f"airflow:\n  url: {fresh.server.url}\n  headers: {{X-Old: old-one}}\n  cookie: old-two\n"
+    )
+    said = talk(
+        fresh, "", "cookie", "2", "oncall", str(fresh.kb), "y",
+        secrets=("session=of-the-gateway", fresh.server.password),
+    )  # fmt: skip
+    assert said.code == 0, said
+    assert 'cookie: "session=of-the-gateway"' in file(fresh).read_text()
+    assert "X-Old" in file(fresh).read_text()  # nobody said that it goes
+    wants(fresh, "x-new", "new-one")
+    said = talk(fresh, "", "X-New", "0", "", "y", secrets=("new-one",))
+    assert said.code == 0, said
+    assert "new-one" in file(fresh).read_text()
+    assert "X-Old" not in file(fresh).read_text()
+
+
+def test_a_cookie_or_a_header_may_be_all_of_the_login(fresh: Cli) -> None:
+    fresh.server.tokens["t"] = "oncall"
+    said = talk(fresh, fresh.server.url, "5", "Authorization", str(fresh.kb), secrets=("Bearer t",))
+    assert said.code == 0, said
+    assert 'headers: {"Authorization": "Bearer t"}' in file(fresh).read_text()
+    assert "Bearer t" not in said.out + said.err
+
+
+def test_a_client_certificate_is_asked_for_where_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TlsServer(wants_client=True) as server:
+        server.tokens["t"] = "oncall"
+        cli = newcomer(make(server, tmp_path, monkeypatch))
+        answers = (str(CA), str(CLIENT), str(CLIENT_KEY), "1", "echo t", str(cli.kb))
+        said = talk(cli, server.url, *answers)
+        assert said.code == 0, said
+        for line in (f"ca_file: {CA}", f"cert_file: {CLIENT}", f"key_file: {CLIENT_KEY}"):
+            assert line in file(cli).read_text()
+
+
+def test_a_proxy_is_asked_for_where_nobody_answers(fresh: Cli) -> None:
+    fresh.server.tokens["t"] = "oncall"
+    fresh.monkeypatch.setattr("aiops_cli.airflow.client.proxy_for", lambda url, chosen: chosen)
+    with proxy(fresh.server.url, "me:hunter2pass") as way:
+        with_login = way.url.replace("//", "//me:hunter2pass@")
+        said = talk(
+            fresh,
+            "http://airflow.invalid", "",  # no proxy: another address
+            "http://airflow.invalid", way.url, with_login,
+            "1", "echo t", str(fresh.kb),
+        )  # fmt: skip
+    assert said.code == 0, said
+    assert "its name is not known (DNS)" in said.err
+    assert "wants a login" in said.err
+    assert f"proxy: {with_login}" in file(fresh).read_text().replace('"', "")
+    assert "hunter2pass" not in said.out + said.err
 
 
 def test_a_named_instance_goes_under_its_name(fresh: Cli) -> None:
@@ -397,7 +481,7 @@ def test_what_does_not_work_is_told_and_not_written(
     ],
 )
 def test_a_pages_address_holds_airflows(page: str, address: str) -> None:
-    assert _page_to_address(page) == address
+    assert page_to_address(page) == address
 
 
 @pytest.fixture(autouse=True)
