@@ -11,13 +11,14 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE requirements/dev.txt ./
 COPY aiops_cli/__init__.py aiops_cli/__init__.py
 COPY knowledge/__init__.py knowledge/__init__.py
-# The versions that the tests ran with.
-RUN python -m venv /opt/aiops \
- && /opt/aiops/bin/pip install --no-cache-dir --constraint dev.txt ".[${EXTRAS}]" \
- && /opt/aiops/bin/pip uninstall --yes aiops-cli
+# The versions that the tests ran with; pip itself is not shipped.
+ENV PIP_PYTHON=/opt/aiops/bin/python
+RUN python -m venv --without-pip /opt/aiops \
+ && pip install --no-cache-dir --constraint dev.txt ".[${EXTRAS}]" \
+ && pip uninstall --yes aiops-cli
 COPY aiops_cli aiops_cli
 COPY knowledge knowledge
-RUN /opt/aiops/bin/pip install --no-cache-dir --no-deps .
+RUN pip install --no-cache-dir --no-deps .
 
 FROM python:${PYTHON}
 # tini ends what a token command leaves behind, and hands SIGTERM on.
