@@ -17,39 +17,41 @@ _NOISE = re.compile(
 )
 _ADVICE = re.compile(
     r"\s*(?:\[SQL: |\[parameters: |\[cached since|(?:DETAIL|HINT|CONTEXT):(?: |$)|QUERY: |"
-    r"For more information check:|compiled (?:SQL|code) at )",
+    r"For more information check:|compiled (?:SQL|code) at |Help: https?://|'[A-Z]\w+ \[)",
     re.IGNORECASE,
 )
+_LETTER = re.compile("[A-Za-z]")  # Redshift's own message is a number, and says all in its DETAIL
 # The second is what str() adds to a SyntaxError and a traceback does not show.
 _INLINE_ADVICE = re.compile(
     r" *\(Background on this error at: [^)]{0,200}\)| \([^()]{0,200}, line \d+\)$"
 )
 
 
-# A failed pod is printed whole; these of its fields say why it failed.
-_POD = re.compile(r"(?P<head>.{0,200}?)[.:]? (?:remote_pod: ?)?\{.{0,4000}$", re.DOTALL)
+# A failed pod is printed whole, over a hundred lines and more; these of its fields say why it
+# failed. The reasons left out only say that it did.
 _POD_WHY = re.compile(
     r"['\"]?\b(?P<key>exit_code|reason)['\"]?: ['\"]?"
-    r"(?P<value>(?!None|null|Completed|PodCompleted)\w+)"
+    r"(?P<value>(?!None|null|Completed|PodCompleted|PodFailed|ContainersNot)\w+)"
 )
 
 
 def _pod_words(message: str) -> str:
     """`Pod x returned a failure. reason: OOMKilled, exit_code: 137` out of a whole pod."""
-    why = dict.fromkeys(f"{m['key']}: {m['value']}" for m in _POD_WHY.finditer(message))
-    head = _POD.match(message)
-    if not why or head is None or "returned a failure" not in message:
+    head, _, pod = message.partition("{")
+    why = dict.fromkeys(f"{m['key']}: {m['value']}" for m in _POD_WHY.finditer(pod))
+    if not why or "returned a failure" not in head:
         return message
-    return f"{head['head']}. {', '.join(sorted(why, reverse=True))}"
+    told = head.strip().removesuffix("remote_pod:").rstrip(" .:\n")
+    return f"{told}. {', '.join(sorted(why, reverse=True))}"
 
 
 def clean_message(lines: Sequence[str]) -> str:
     """A message's first telling lines, on one line. The rest of a message is SQL, parameters and
     advice, or output that only happens to follow it."""
     kept: list[str] = []
-    for line in lines:
-        if _ADVICE.match(line) or len(kept) == MESSAGE_LINES:
+    for line in _pod_words("\n".join(lines)).split("\n"):
+        if (_ADVICE.match(line) and _LETTER.search("".join(kept))) or len(kept) == MESSAGE_LINES:
             break
         if line.strip() and not _NOISE.match(line):
             kept.append(_INLINE_ADVICE.sub("", line[:MAX_LINE]))
-    return " ".join(_pod_words(" ".join(kept)).split())[:MAX_MESSAGE]
+    return " ".join(" ".join(kept).split())[:MAX_MESSAGE]

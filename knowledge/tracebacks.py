@@ -7,14 +7,18 @@ Everything is bounded: the frames of a recursion, the lines of a message, chains
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 _MAX_STACKS = 20
 _MAX_FRAMES = 60  # shared by the exceptions of a chain
 _MAX_MESSAGE_LINES = 25
+_TAIL = 5  # of them at the message's end
 _MAX_MEMBERS = 10
 _MAX_DEPTH = 4
+# A failed pod is printed whole, and says why it failed somewhere in its middle.
+_POD_WHY = re.compile(r"['\"](?:exit_code|reason)['\"]: ['\"]?(?!None\b)\w")
 
 
 def render_error_detail(detail: object, depth: int = 0) -> Iterator[str]:
@@ -94,10 +98,10 @@ def _bounded(text: str) -> list[str]:
     lines = text.split("\n")
     if len(lines) <= _MAX_MESSAGE_LINES:
         return lines
-    tail = 5
-    left_out = len(lines) - _MAX_MESSAGE_LINES
-    head = lines[: _MAX_MESSAGE_LINES - tail]
-    return [*head, f"… {left_out:,} lines left out …", *lines[-tail:]]
+    middle = lines[_MAX_MESSAGE_LINES - _TAIL : -_TAIL]
+    why = [line for line in middle if _POD_WHY.search(line)][:_MAX_MEMBERS]
+    left_out = f"… {len(middle) - len(why):,} lines left out …"
+    return [*lines[: _MAX_MESSAGE_LINES - _TAIL], left_out, *why, *lines[-_TAIL:]]
 
 
 def _text(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import pprint
 import sys
 import time
 import traceback
@@ -383,6 +384,54 @@ def test_a_pod_s_reason_is_read_out_of_the_pod() -> None:
     assert "137" in signature.text
     assert "metadata" not in signature.text
     assert not signature.wrapper
+
+
+def a_whole_pod() -> str:
+    """As KubernetesPodOperator prints it: a field a line, the reason after more than a hundred."""
+    variables = [
+        {"name": f"PART_{number}", "value": "x", "value_from": None} for number in range(90)
+    ]
+    ended = {"container_id": "containerd://7", "exit_code": 137, "reason": "OOMKilled"}
+    unready = [{"reason": "PodFailed", "type": "Ready"}, {"reason": "ContainersNotReady"}]
+    pod = {
+        "kind": "Pod",
+        "metadata": {"name": "train-x8k2", "annotations": None},
+        "spec": {"containers": [{"env": variables, "name": "base"}]},
+        "status": {
+            "conditions": unready,
+            "container_statuses": [{"name": "base", "state": {"terminated": ended}}],
+            "init_container_statuses": None,
+            **dict.fromkeys(("message", "pod_ip", "reason", "resize", "start_time")),
+        },
+    }
+    return f"Pod train-x8k2 returned a failure.\nremote_pod: {pprint.pformat(pod, width=60)}"
+
+
+def test_a_pod_s_reason_is_found_deep_inside_the_pod() -> None:
+    pod = a_whole_pod()
+    assert pod.count("\n") > 100
+    plain = (
+        f"{FAILED}Traceback (most recent call last):\nairflow.exceptions.AirflowException: {pod}\n"
+    )
+    raised = {"exc_type": "AirflowException", "exc_value": pod, "frames": []}
+    event = {"timestamp": "2026-01-01T00:00:00Z", "level": "error", "error_detail": [raised]}
+    structured = json.dumps({**event, "event": "Task failed with exception"}) + "\n"
+    expected = "AirflowException: Pod <id> returned a failure. reason: OOMKilled, exit_code: 137"
+    assert sign(plain).text == sign(structured).text == expected
+    for written in (plain, structured):
+        assert sign(read_excerpt([written.encode()]).text).text == expected
+
+
+def test_advice_behind_a_message_is_left_out_but_not_all_there_is() -> None:
+    oracle = "oracledb.exceptions.DatabaseError: ORA-00942: table or view does not exist"
+    assert sign(f"{oracle}\nHelp: https://docs.example.com/ora-00942/").text == sign(oracle).text
+    spark = "pyspark.errors.exceptions.captured.AnalysisException: [PATH_NOT_FOUND] no such path.;"
+    plan = "'Project ['a]\n+- Relation [b#1] parquet"
+    assert sign(f"{spark}\n{plan}").text == sign(spark).text
+    number = "psycopg2.errors.InternalError_: 1023 \nDETAIL:  Serializable isolation violation"
+    assert "Serializable isolation violation" in sign(number).text
+    worded = "psycopg2.errors.UniqueViolation: duplicate key\nDETAIL:  Key (id)=(7) exists."
+    assert "Key" not in sign(worded).text
 
 
 def test_what_is_inside_stands_without_its_wrapper() -> None:
