@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -360,6 +361,78 @@ def test_what_goes_wrong_is_told_in_words(cli: Cli, incident: str) -> None:
         assert (await assistant.ask("list_incidents"))["incidents"]
 
     talk(cli, ask)
+
+
+def test_answers_have_bounds(cli: Cli) -> None:
+    """A model reads all of an answer: what is left out is counted in its place."""
+    wide = {"load": [f"publish_{number}" for number in range(70)]}
+    cli.server.add_dag("orders", wide)
+    cli.server.add_failure("orders", "load", events=[REFUSED], blocks=wide["load"])
+    (new,) = cli.ok("watch", "--once", "--json").lines
+    long = "it restarts at night " * 1_000
+    error = "ConnectionRefusedError: [Errno 111] Connection refused"
+    cli.ok("kb", "add", "--title", "Long", "--cause", long, "--error", error, "--action", "retry")
+    cli.ok("watch", "--once")
+
+    async def look(assistant: Assistant) -> None:
+        plan = await assistant.ask("propose_plan", incident=new["incident"])
+        assert len(plan["does"]["clears"]) == mcp.MOST + 1
+        assert plan["does"]["clears"][-1] == "… 21 more"
+        found = await assistant.ask("search_knowledge", text=error)
+        (listed,) = (await assistant.ask("list_incidents"))["incidents"]
+        whole = await assistant.ask("explain_incident", incident=new["incident"])
+        for cause in (found["entries"][0]["cause"], listed["cause"], whole["diagnosis"]["cause"]):
+            assert cause.startswith("it restarts at night")
+            assert cause.endswith("more characters)")
+            assert len(cause) < mcp.LONGEST + 50
+        with pytest.raises(ToolFailed, match="200,000 at most"):
+            await assistant.ask("search_knowledge", text="x" * 200_001)
+        done = await assistant.ask(
+            "approve_incident", incident=new["incident"], plan=plan["plan"]
+        )  # its name is of all that it does
+        assert done["status"] == "acting"
+
+    talk(cli, look, acting=True)
+    assert len(cli.cleared()[1]) == 70
+
+
+def test_several_questions_at_once(cli: Cli, incident: str) -> None:
+    answers: list[Any] = []
+
+    async def ask(assistant: Assistant) -> None:
+        async def one(tool: str, **arguments: Any) -> None:
+            answers.append(await assistant.ask(tool, **arguments))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(partial(one, "explain_incident", incident=incident))
+                group.start_soon(partial(one, "propose_plan", incident=incident))
+                group.start_soon(partial(one, "list_incidents"))
+
+    talk(cli, ask)
+    assert len(answers) == 9
+    assert len({one["plan"] for one in answers if "plan" in one}) == 1
+
+
+def test_a_program_that_may_only_read_shows_plans_and_acts_on_nothing(
+    cli: Cli, incident: str
+) -> None:
+    """`read_only` is of Airflow: what a person thinks of a diagnosis may be written down."""
+    Path(cli.environ["AIOPS_CONFIG"]).write_text("read_only: true\n")
+    cleared, before = cli.cleared(), cli.server.sent("PATCH")
+
+    async def act(assistant: Assistant) -> None:
+        plan = await assistant.ask("propose_plan", incident=incident)
+        assert plan["does"]["clears"]
+        with pytest.raises(ToolFailed, match="read only: nothing was done"):
+            await assistant.ask("approve_incident", incident=incident, plan=plan["plan"])
+        assert cli.status(incident) == "pending"
+        done = await assistant.ask("reject_incident", incident=incident, reason="the dba says no")
+        assert done["status"] == "rejected"
+
+    talk(cli, act, acting=True)
+    assert cli.cleared() == cleared
+    assert cli.server.sent("PATCH") == before
 
 
 def test_hostile_log_text_stays_text(cli: Cli) -> None:
