@@ -33,7 +33,8 @@ PATIENCE = 1.0  # seconds for a folder that hangs, such as one on a network, onc
 _NAME = re.compile(r"aiops-[0-9]{20}-[0-9a-f]{8}\.json")
 
 # A task says that it has failed before Airflow knows, and a run's failure has no id of its own: a
-# file whose incident is not known is looked after at 0, 1, 3, 7 and 15 seconds, and then no more.
+# file whose incident is not known is looked after again and again, half as long again after each
+# time: at 0, 0.5, 1.5, 3, 5, 8, 12.5 and 19.5 seconds, and then no more.
 LAST = 15.0
 
 
@@ -65,7 +66,7 @@ class Spool:
         """Whether there is a new file, or one whose failure should be known by now."""
         return any(
             (held := self._held.get(name)) is None
-            or (not held.stuck and not 0 <= held.age(now) < 2 * held.looked + 1)
+            or (not held.stuck and not 0 <= held.age(now) < 1.5 * held.looked + 0.5)
             for name in self._names()
         )
 
