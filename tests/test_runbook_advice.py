@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from knowledge.records import ACTIONS, Entry
 from knowledge.runbooks import survey
-from knowledge.runbooks.advice import forbids, structured, understood
+from knowledge.runbooks.advice import Against, against, structured, understood
 from knowledge.runbooks.samples import from_words
 from knowledge.runbooks.words import meta_of, role_of
 
@@ -31,7 +31,7 @@ from knowledge.runbooks.words import meta_of, role_of
     ],
 )
 def test_a_plain_wish_is_understood(text: str, action: str, params: Mapping[str, str]) -> None:
-    assert understood(text, "") == (action, params)
+    assert understood(text, Against.NOTHING) == (action, params)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_plain_wish_is_understood(text: str, action: str, params: Mapping[str,
     ],
 )
 def test_whatever_says_more_or_less_is_advice(text: str) -> None:
-    assert understood(text, text) is None
+    assert understood(text, against(text)) is None
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_whatever_says_more_or_less_is_advice(text: str) -> None:
     ],
 )
 def test_a_word_against_running_again_is_heard(text: str) -> None:
-    assert forbids(text)
-    assert understood("Rerun the task", text) is None
+    assert against(text) is Against.OUTRIGHT
+    assert understood("Rerun the task", against(text)) is None
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_word_against_running_again_is_heard(text: str) -> None:
     ],
 )
 def test_a_no_to_something_else_is_none(text: str) -> None:
-    assert not forbids(text)
+    assert against(text) is not Against.OUTRIGHT
 
 
 @pytest.mark.parametrize(
@@ -127,18 +127,19 @@ def test_a_no_to_something_else_is_none(text: str) -> None:
     ],
 )
 def test_what_may_limit_running_again_leaves_advice(text: str) -> None:
-    assert not forbids(text)
-    assert understood("Rerun the task", f"It happens.\n{text}\nCall us.") is None
+    said = against(f"It happens.\n{text}\nCall us.")
+    assert said is Against.PERHAPS
+    assert understood("Rerun the task", said) is None
 
 
 @pytest.mark.parametrize("text", ["It is safe to rerun.", "Do not panic; rerun the task."])
 def test_what_limits_nothing_leaves_the_action(text: str) -> None:
-    assert understood("Rerun the task", text) == ("retry", {})
+    assert understood("Rerun the task", against(text)) == ("retry", {})
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_only_two_actions_are_ever_read_out_of_prose(text: str, around: str) -> None:
-    found = understood(text, around)
+    found = understood(text, against(around))
     assert found is None or found[0] in ("retry", "retry_later")
     exact = structured(text)
     assert exact is None or exact[0] in ACTIONS
@@ -248,6 +249,19 @@ def test_reading_takes_time_in_proportion(tmp_path: Path, piece: str) -> None:
         return best
 
     assert seconds(6_000) / seconds(750) < 32  # 8 if linear, 64 if quadratic
+
+
+def test_many_failures_below_much_text_take_time_in_proportion(tmp_path: Path) -> None:
+    def seconds(times: int) -> float:
+        failures = (f"## F{n}\n`ValueError: {n} is bad`\n\nFix: call us\n" for n in range(times))
+        file = tmp_path / "a.md"
+        file.write_text("# T\n" + "never run dry\n\n" * 40 * times + "".join(failures))
+        start = time.perf_counter()
+        survey([file])
+        return time.perf_counter() - start
+
+    seconds(5)
+    assert seconds(400) / seconds(50) < 32  # 8 if linear, 64 if quadratic
 
 
 PIECES = st.sampled_from(

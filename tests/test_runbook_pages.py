@@ -37,9 +37,11 @@ PAGES: dict[str, list[Told] | str] = {
     "airflow_json_log.md": [
         suggests("Vendor API without a page token", 1, None),
     ],
+    "asciidoc_in_disguise.md": [suggests("OSError: [Errno 28] No space left on device", 1, None)],
     "cause_and_fix_together.md": [
         suggests("Task stuck in queued", 1, None),
     ],
+    "caution_by_heading.md": [suggests("The vendor's file is half written", 1, None)],
     "checklist.md": [
         suggests("Reverse ETL to the CRM is rejected", 1, None),
     ],
@@ -83,6 +85,9 @@ PAGES: dict[str, list[Told] | str] = {
     "english_variants.md": [
         suggests("Geo enrichment: 429 from the geocoder", 1, None),
     ],
+    "everything_in_a_list.md": [
+        suggests("pymongo.errors.ServerSelectionTimeoutError: No servers found yet", 1, None)
+    ],
     "fence_never_closed.md": "3: a fenced block is not closed",
     "fix_with_a_condition.md": [
         suggests("Cube refresh", 1, None),
@@ -94,6 +99,8 @@ PAGES: dict[str, list[Told] | str] = {
         suggests("Model registry answers 500", 1, None),
         suggests("Feature store is read-only", 1, None),
     ],
+    "forbidden_below_the_fix.md": [suggests("Fakturor", 1, None, safe=False)],
+    "forbidden_by_heading.md": [suggests("Payment batch times out", 1, None, safe=False)],
     "french_fiche.md": [
         suggests("Fiche 12 : export comptable en échec", 1, None),
     ],
@@ -115,6 +122,7 @@ PAGES: dict[str, list[Told] | str] = {
     "github_alerts.md": [
         suggests("Container registry pull limit", 1, "retry_later delay=60m"),
     ],
+    "github_issue_form.md": [suggests("What happened", 1, None)],
     "google_docs_export.md": [
         suggests("Churn model - on-call notes", 1, None),
     ],
@@ -132,13 +140,16 @@ PAGES: dict[str, list[Told] | str] = {
     "incident_review.md": [
         suggests("Incident review 2023-12-08: double bookings", 1, None, safe=False),
     ],
+    "jira_markup.md": [suggests("DATA-311 Ledger export fails", 1, None, safe=False)],
     "labels_in_bold.md": [
         suggests("SFTP drop of the clearing house", 1, None),
     ],
+    "latin1.md": "1: not UTF-8 text; save it as such",
     "long_symptom_list.md": [
         says("Object store, everything that was ever seen", 3, "retry_later delay=10m"),
     ],
     "misspelt_label.md": "1: no failure in it: it quotes no error and names no cause or fix",
+    "mkdocs_admonitions.md": [suggests("Spark job lost its executors", 1, None)],
     "nested_lists.md": [
         suggests("Streaming to lake: compaction", 1, None),
     ],
@@ -151,9 +162,14 @@ PAGES: dict[str, list[Told] | str] = {
         suggests("notes about the ledger sync", 1, None),
     ],
     "nothing_in_it.md": "1: no failure in it: it quotes no error and names no cause or fix",
+    "notion_aside.md": [
+        suggests("Vendor prices missing 3f2a9c1e0b7d4c55a1e2f3d4c5b6a7f8", 1, None)
+    ],
     "notion_export.md": [
         suggests("Looker PDT build stuck", 1, None),
     ],
+    "obsidian_callouts.md": [suggests("SFTP drop", 1, None, safe=False)],
+    "old_mac_newlines.md": [suggests("Old mac", 1, None)],
     "oncall_handbook.md": [
         suggests("Airflow cannot fork", 1, None),
         suggests("The pool is full", 1, None),
@@ -161,6 +177,7 @@ PAGES: dict[str, list[Told] | str] = {
     "one_word_action.md": [
         says("Vacuum holds a lock on fact_sales", 1, "retry_later delay=20m", safe=True),
     ],
+    "only_a_link.md": "1: no failure in it: it quotes no error and names no cause or fix",
     "only_a_log.md": "1: an entry needs a `cause:` or an `action:`",
     "ops_genie_note.md": [
         suggests("airflow.exceptions.AirflowTaskTimeout: Timeout, PID: 3312", 1, None),
@@ -234,6 +251,7 @@ PAGES: dict[str, list[Told] | str] = {
     "spanish_procedimiento.md": [
         suggests("Carga de clientes detenida", 1, None),
     ],
+    "sre_playbook.md": [suggests("PipelineFreshnessSLOBurn", 1, None)],
     "symptoms_diagnosis_resolution.md": [
         suggests("Orders loader cannot reach its database", 1, None),
     ],
@@ -253,6 +271,12 @@ PAGES: dict[str, list[Told] | str] = {
         says("ValueError: could not convert string to float: '1.234,50'", 1, None),
     ],
     "table_row_without_error.md": "6: a row of a table of failures without an error text",
+    "table_with_rerun_column.md": [
+        says("psycopg2.errors.LockNotAvailable: could not obtain lock", 1, "retry", safe=True),
+        says("stripe.error.CardError: card declined", 1, "retry", safe=False),
+        suggests("stripe.error.APIError: try again", 1, None),
+        suggests("stripe.error.IdempotencyError: key used", 1, None, safe=False),
+    ],
     "tabs_and_screenshots.md": [
         suggests("MicroStrategy cubes", 1, None),
     ],
@@ -272,6 +296,7 @@ PAGES: dict[str, list[Told] | str] = {
             None,
         ),
     ],
+    "utf16_from_word.md": "1: not UTF-8 text; save it as such",
     "wait_then_retry_german.md": [
         suggests("Lizenzserver", 1, "retry_later delay=10m"),
     ],
@@ -366,6 +391,22 @@ def test_what_is_advised_is_kept_in_its_words_and_order() -> None:
     assert "airflow tasks clear sales_daily" in commands.explanation
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("caution_by_heading.md", "Not on the last day of the month."),
+        ("forbidden_by_heading.md", "NEVER RERUN BEFORE FINANCE HAS CONFIRMED"),
+        ("jira_markup.md", "- Do not rerun before that"),
+        ("mkdocs_admonitions.md", "Not on the last day of the month."),
+        ("obsidian_callouts.md", "Never rerun"),
+        ("table_with_rerun_column.md", "Safe to retry: only with finance"),
+    ],
+)
+def test_what_limits_a_fix_is_shown_beside_it(name: str, words: str) -> None:
+    entries = survey([FOLDER / name]).entries
+    assert any(words in entry.explanation for entry in entries)
+
+
 def test_which_dags_is_kept_as_a_list_or_as_words() -> None:
     (named,) = survey([FOLDER / "dags_named.md"]).entries
     assert named.dags == ("retention_daily", "retention_weekly")
@@ -387,7 +428,12 @@ def test_all_of_them_at_once_are_read_whatever_is_beside_them() -> None:
     refused = [name for name, wanted in PAGES.items() if isinstance(wanted, str)]
     # In a folder, what tells of no failure is left out rather than refused.
     left_out = {Path(file).name for file, _ in reading.left_out}
-    assert left_out == {"misspelt_label.md", "nothing_in_it.md", "readme_with_commands.md"}
+    assert left_out == {
+        "misspelt_label.md",
+        "nothing_in_it.md",
+        "only_a_link.md",
+        "readme_with_commands.md",
+    }
     assert len(reading.refused) == len(refused) - len(left_out)
     assert len(reading.entries) == sum(
         len(wanted) for wanted in PAGES.values() if isinstance(wanted, list)

@@ -122,9 +122,9 @@ def _read(file: RunbookFile) -> Iterator[tuple[int, Fields]]:
     if len(data) > limit:
         file.refuse(1, f"larger than {limit // 1024**2} MiB; split it")
     try:
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        file.refuse(data.count(b"\n", 0, error.start) + 1, "not UTF-8 text")
+        file.refuse(data.count(b"\n", 0, error.start) + 1, "not UTF-8 text; save it as such")
     if suffix in _TICKETS:
         return read_tickets(file, text)
     return (read_markdown if suffix in _MARKDOWN else read_yaml)(file, text)

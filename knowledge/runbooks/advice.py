@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import IntEnum
 
 from knowledge.records import ACTIONS
 
@@ -101,23 +102,32 @@ def structured(text: str) -> tuple[str, dict[str, str]] | None:
     return found[1], dict(pair.split("=", 1) for pair in found[2].split())
 
 
-def understood(advice: str, around: str) -> tuple[str, dict[str, str]] | None:
+class Against(IntEnum):
+    """What a text says against running the task again; of several texts the most counts."""
+
+    NOTHING = 0
+    PERHAPS = 1  # a sentence that may limit it
+    OUTRIGHT = 2
+
+
+def against(text: str) -> Against:
+    # As a whole, for sentences may be wrapped, and by line, for a line may be a sentence.
+    if any(_FORBIDS.search(_flat(one)) for one in (text, *text.split("\n"))):
+        return Against.OUTRIGHT
+    return Against.PERHAPS if _limited(text) else Against.NOTHING
+
+
+def understood(advice: str, around: Against) -> tuple[str, dict[str, str]] | None:
     """(action, params) where the advice is one plain sentence that asks for nothing but a re-run,
-    now or after a while, and nothing in the text `around` it limits that. A suggestion."""
+    now or after a while, and nothing that the text `around` it says limits that. A suggestion."""
     said = _POLITE.sub("", _flat(advice).lower()).rstrip(" .!")
     delayed = next((found for one in _LATER if (found := one.fullmatch(said))), None)
-    if not (delayed or _NOW.fullmatch(said)) or forbids(around) or _limited(around):
+    if around or not (delayed or _NOW.fullmatch(said)):
         return None
     if delayed is None:
         return "retry", {}
     amount, unit = (group for group in delayed.groups() if group)
     return "retry_later", {"delay": f"{amount}{'m' if unit[0] == 'm' else 'h'}"}
-
-
-def forbids(text: str) -> bool:
-    """Whether it says outright not to run the task again."""
-    # As a whole, for sentences may be wrapped, and by line, for a line may be a sentence.
-    return any(_FORBIDS.search(_flat(one)) for one in (text, *text.split("\n")))
 
 
 def _limited(text: str) -> bool:

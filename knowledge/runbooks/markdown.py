@@ -20,6 +20,7 @@ _MOST_CELLS = 100
 
 _HEADING = re.compile(r"\s{0,3}(#{1,6})\s+(.*?)[\s#]*$")
 _WIKI_HEADING = re.compile(r"h([1-6])\.\s+(.+)$")
+_WIKI_ITEM = re.compile(r"\s*#{1,6}\s+(.*)$")  # on a page with such headings
 _HTML_HEADING = re.compile(r"\s*<h([1-6])[^<>]*>(.*?)</h\1>\s*$", re.IGNORECASE)
 _BOLD = re.compile(r"\s*(?:\*\*\*?|__)([^*_`][^*`]{0,118}?)(?:\*\*\*?|__)\s*:?\s*$")
 _UNDERLINE = re.compile(r"\s{0,3}(=+|-{2,})\s*$")
@@ -35,7 +36,7 @@ _TABLE_RULE = re.compile(r"\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*$")
 _CELLS = re.compile(r"(?:\\\||`[^`]*`|[^|])+|(?<=\|)(?=\|)")
 _TAG = re.compile(
     r"</?(?:p|div|span|b|i|u|em|strong|small|big|sub|sup|kbd|details|summary|center|font|a|img|"
-    r"ul|ol|section|blockquote|mark|ins|del|hr|li|input|label)\b[^<>]*>",
+    r"aside|ul|ol|section|blockquote|mark|ins|del|hr|li|input|label)\b[^<>]*>",
     re.IGNORECASE,
 )
 _CODE_TAG = re.compile(r"</?(?:code|tt)>", re.IGNORECASE)
@@ -59,14 +60,17 @@ class Block:
 def read_blocks(file: RunbookFile, lines: Sequence[str], start: int = 0) -> list[Block]:
     """The blocks of the lines from index `start`. Refuses a fence that is never closed, and what
     would be read wrongly (an HTML page, an HTML table)."""
+    wiki = any(map(_WIKI_HEADING.match, lines))
     blocks: list[Block] = []
     number = start
     while number < len(lines):
-        number = _next(file, lines, number, blocks)
+        number = _next(file, lines, number, blocks, wiki=wiki)
     return blocks
 
 
-def _next(file: RunbookFile, lines: Sequence[str], at: int, blocks: list[Block]) -> int:
+def _next(
+    file: RunbookFile, lines: Sequence[str], at: int, blocks: list[Block], *, wiki: bool
+) -> int:
     """Append what stands at index `at`; the index behind it."""
     line, number = lines[at], at + 1
     quote = _QUOTE.match(line)
@@ -90,7 +94,9 @@ def _next(file: RunbookFile, lines: Sequence[str], at: int, blocks: list[Block])
     indented = re.match(r" {4}|\t", text)
     if indented and before.kind in ("blank", "code") and not _in_list(blocks):
         return _indented(lines, at, blocks)
-    if heading := _HEADING.match(text):
+    if wiki and (item := _WIKI_ITEM.match(text)):
+        blocks.append(Block("item", number, _plain(item[1])))
+    elif heading := _HEADING.match(text):
         blocks.append(Block("heading", number, _plain(heading[2]), len(heading[1])))
     elif heading := _WIKI_HEADING.match(text) or _HTML_HEADING.match(text):
         blocks.append(Block("heading", number, _plain(heading[2]), int(heading[1])))

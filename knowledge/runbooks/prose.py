@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from knowledge.runbooks.advice import forbids, structured, understood
+from knowledge.runbooks.advice import Against, against, structured, understood
 from knowledge.runbooks.fields import Fields, RunbookFile
 from knowledge.runbooks.markdown import Block, read_blocks
 from knowledge.runbooks.samples import from_words, plain, prose, symptoms
@@ -31,7 +31,7 @@ class _Failure:
     title: str
     line: int
     meta: Meta
-    around: str = ""  # what the page says above it
+    around: Against = Against.NOTHING  # what the page says above it
     body: list[Block] = field(default_factory=list)
     parts: dict[str, list[Section]] = field(default_factory=dict)
 
@@ -47,7 +47,7 @@ def read_markdown(file: RunbookFile, text: str, title: str = "") -> Iterator[tup
     defaults, start, named = front_matter(file, lines)
     blocks = read_blocks(file, lines, start)
     page = sections(file, blocks, named or title)
-    failures = list(_failures(page, {}, ""))
+    failures = list(_failures(page, {}, Against.NOTHING))
     if not failures:
         failures = list(_whole_page(page, blocks))
     for failure in failures:
@@ -57,7 +57,7 @@ def read_markdown(file: RunbookFile, text: str, title: str = "") -> Iterator[tup
 # --- which failures ---------------------------------------------------------------------------
 
 
-def _failures(topic: Section, above: Meta, around: str) -> Iterator[_Failure]:
+def _failures(topic: Section, above: Meta, around: Against) -> Iterator[_Failure]:
     """The topic's own failure, or several, then those of the topics below it."""
     meta = {**above, **_facts(topic)}
     own: list[tuple[str, Section]] = []
@@ -69,9 +69,12 @@ def _failures(topic: Section, above: Meta, around: str) -> Iterator[_Failure]:
         elif child.meta is None and _stands_alone(child, has_parts):
             apart.append(child)
         elif child.meta is None:
-            _collect(child, "context", own, apart)
+            titled = Section("", child.line, child.level, children=[child])
+            _collect(titled, "context", own, apart)
     general = [block for role, part in own if role not in CORE for block in part.blocks]
-    around = "\n".join((around, prose([*topic.blocks, *general])))
+    said = prose([Block("heading", topic.line, topic.title), *topic.blocks, *general])
+    warned = any(role == "caution" and prose(part.blocks) for role, part in own)
+    around = max(around, against(said), Against.PERHAPS if warned else Against.NOTHING)
     groups = _split(own, topic)
     named = [part for _, part in own if part.role in CORE]
     if named or (_quotes(topic) and topic.level > 0):
@@ -193,9 +196,13 @@ def _fields(file: RunbookFile, failure: _Failure) -> Fields:
     title = title or texts[0].strip().split("\n")[-1][:120]
     facts, unclear = _meta(failure.meta)
     own = prose([*body, *(block for role in parts for block in failure.blocks(role))])
-    everything = f"{failure.around}\n{own}"
-    action = _action(parts.get("action", []), everything)
-    told = [block for block in (*body, *context) if block.text not in texts]
+    said = max(failure.around, against(own))
+    if "safe_to_retry" in facts and facts["safe_to_retry"][1] != "true":
+        said = max(said, Against.PERHAPS)
+    action = _action(parts.get("action", []), said)
+    told = [
+        block for block in (*body, *context, *failure.blocks("caution")) if block.text not in texts
+    ]
     explanation = [
         prose(failure.blocks("why")),
         prose(told),
@@ -212,12 +219,12 @@ def _fields(file: RunbookFile, failure: _Failure) -> Fields:
     }
     if unclear or not (parts.get("cause") or parts.get("action")):
         fields["prose"] = (line, None)
-    if forbids(everything):  # whatever stands at the head of the file
+    if said is Against.OUTRIGHT:  # whatever stands at the head of the file
         fields["safe_to_retry"] = (line, "false")
     return fields
 
 
-def _action(parts: Sequence[Section], everything: str) -> dict[str, Any]:
+def _action(parts: Sequence[Section], around: Against) -> dict[str, Any]:
     """A catalogue name, perhaps with its params ("retry_later delay=10m"), is an action; any
     other text is advice to a person."""
     if not parts:
@@ -225,7 +232,7 @@ def _action(parts: Sequence[Section], everything: str) -> dict[str, Any]:
     text = "\n".join(found for part in parts if (found := prose(part.blocks)))
     if len(parts) == 1 and (meant := structured(text.removeprefix("- "))):
         return {"action": meant[0], "params": meant[1]}
-    advised = understood(text, everything) if len(parts) == 1 else None
+    advised = understood(text, around) if len(parts) == 1 else None
     action, params = advised or (None, {})
     return {"action": action, "params": params, "explanation": text, "prose": None}
 

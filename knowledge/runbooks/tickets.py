@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from knowledge.errors import RunbookError
-from knowledge.runbooks.advice import forbids, structured, understood
+from knowledge.runbooks.advice import Against, against, structured, understood
 from knowledge.runbooks.fields import Fields, RunbookFile
 from knowledge.runbooks.prose import read_markdown
 from knowledge.runbooks.samples import from_words
@@ -90,7 +90,7 @@ def _ticket(file: RunbookFile, line: int, text: str) -> Fields:
     if not errors:
         file.refuse(line, "no error text (error, log, or quoted in title or description)")
     fix = "" if _STATES.fullmatch(said["fix"]) else said["fix"]
-    around = "\n".join((said["body"], said["cause"], fix))
+    around = against("\n".join((said["body"], said["cause"], fix)))
     action = _action(said["action"], fix, around)
     cause = said["cause"] or page["cause"]
     if not (cause or fix or action.get("action") or page["advice"]):
@@ -107,7 +107,7 @@ def _ticket(file: RunbookFile, line: int, text: str) -> Fields:
         "owner": said["owner"],
         "tags": said["tags"] or None,
         "dags": said["dags"] or None,
-        "safe_to_retry": "false" if forbids(around) else said["safe_to_retry"],
+        "safe_to_retry": "false" if around is Against.OUTRIGHT else said["safe_to_retry"],
         **action,
     }
     if "params" in document:
@@ -123,7 +123,7 @@ def _errors(document: Mapping[str, Any]) -> list[str]:
     return [text for text in texts if text.strip()]
 
 
-def _action(action: str, fix: str, around: str) -> dict[str, Any]:
+def _action(action: str, fix: str, around: Against) -> dict[str, Any]:
     meant = structured(action)
     if meant:
         return {"action": meant[0], **({"params": meant[1]} if meant[1] else {})}

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import Literal, TypeVar
 
-# `context` tells what happened, and may quote the error; `aside` is about something else than
+# `context` tells what happened, and may quote the error; `caution` what to mind before the fix,
+# which may then not be taken for a plain one; `aside` is about something else than
 # this failure or its fix (checks, prevention, contacts), and its samples are no symptoms.
-Role = Literal["symptoms", "cause", "action", "why", "context", "aside"]
+Role = Literal["symptoms", "cause", "action", "why", "context", "caution", "aside"]
 Meta = Literal["owner", "edited", "dags", "tags", "id", "safe_to_retry"]
 
 _ROLES: dict[Role, str] = {
@@ -70,6 +71,15 @@ _ROLES: dict[Role, str] = {
         résumé, contexte, description du problème, impact métier, chronologie,
         resumen, descripción, contexto, impacto, resumo, descrição, riepilogo, descrizione,
         samenvatting, beschrijving, opis""",
+    "caution": """
+        caution, warning, warnings, danger, attention, important, important note, careful,
+        be careful, beware, limitations, exceptions, before you start, before you rerun,
+        before you begin, preconditions, prerequisites, requirements, access, safety,
+        achtung, vorsicht, warnung, wichtig, bitte beachten, zu beachten, voraussetzungen,
+        voraussetzung, avertissement, prérequis, mise en garde, à noter,
+        atención, advertencia, cuidado, precaución, importante, requisitos, requisitos previos,
+        atenção, aviso, pré requisitos, attenzione, avvertenza, avvertenze, prerequisiti,
+        let op, waarschuwing, belangrijk, vereisten, uwaga, ostrzeżenie, wymagania""",
     "aside": """
         diagnosis, diagnostics, diagnose, diagnostic steps, how to diagnose, triage,
         investigation, investigate, how to investigate, troubleshooting steps, checks, check,
@@ -82,14 +92,14 @@ _ROLES: dict[Role, str] = {
         escalation, escalate, who to call, contacts, contact list, on call, communication,
         references, reference, links, related, related tickets, related pages, related links,
         see also, notes,
-        note, further reading, resources, severity, priority, prerequisites, requirements,
-        access, dashboards, monitoring, alert, alerts, alert name, change log, changelog,
+        note, further reading, resources, severity, priority,
+        dashboards, monitoring, alert, alerts, alert name, change log, changelog,
         history, history of this page, revision history, version history, table of contents,
         contents, rollback, glossary, useful commands, commands, appendix, participants,
-        status, tags and labels, attachments, before you start, caution, warning,
+        status, tags and labels, attachments,
         diagnostik, prüfung, überprüfung, kontrolle, analyse, vorbeugung, eskalation, kontakt,
         kontakte, ansprechpartner, verweise, verwandte themen, siehe auch, hinweise, hinweis,
-        achtung, voraussetzungen, nachbereitung, historie, änderungshistorie,
+        nachbereitung, historie, änderungshistorie,
         vérification, prévention, diagnostic, escalade, références, liens, voir aussi,
         verificación, prevención, diagnóstico, escalado, referencias, enlaces, notas,
         verificação, prevenção, verifica, prevenzione, diagnosi, controle, preventie, zie ook,
@@ -132,7 +142,7 @@ _NUMBERED = re.compile(r"^(?:step |schritt )?(?:\d+|[ivx]+(?=[.)]))(?:\.\d+)*[.)
 _AND = re.compile(r"\s*(?:/|&|\+|,|\band\b|\bund\b|\bet\b|\boder\b|\bor\b|\by\b)\s*")
 _BEFORE_TEXT = re.compile(r"\s*[:：]\s*|\s+[-–—]+\s+")
 # Where one heading names several parts, the one that decides what its text may be taken for.
-_FIRST: tuple[Role, ...] = ("action", "symptoms", "cause", "why", "context", "aside")
+_FIRST: tuple[Role, ...] = ("action", "symptoms", "cause", "caution", "why", "context", "aside")
 
 
 def plain_words(text: str) -> str:
