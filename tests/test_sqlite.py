@@ -1,9 +1,9 @@
-"""What only a file can get wrong: crashes, other processes, damage, rights, older versions."""
+"""What only a file can get wrong: what is append-only, how it is opened, older versions, others at
+the same time. What breaks while it is used: test_sqlite_faults.py."""
 
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import sys
 from array import array
@@ -26,12 +26,11 @@ from knowledge.records import (
     Remark,
     status_of,
 )
-from knowledge.stores import PutCounts, open_store, rows, sqlite_engine
+from knowledge.stores import PutCounts, open_store, rows
 from knowledge.stores.sql_cases import STATUS
 from knowledge.stores.sqlite import SqliteStore
 from knowledge.stores.sqlite_engine import MIGRATIONS, open_database
-from tests import claim_worker
-from tests.samples import NOW, SPACE, added, decision, embedded, fill, incident, unit
+from tests.samples import NOW, SPACE, decision, embedded, fill, incident, unit
 
 CHANGEABLE = {"claims", "claim_tokens", "watermarks", "marks", "vector_spaces"}
 
@@ -245,81 +244,6 @@ def test_the_database_of_another_program_is_left_alone(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_damaged_page_is_told(full: SqliteStore, path: Path) -> None:
-    full.close()
-    content = bytearray(path.read_bytes())
-    content[16384:] = b"\xff" * (len(content) - 16384)
-    path.write_bytes(content)
-    with pytest.raises(StoreUnusable, match="damaged"):
-        SqliteStore.open(str(path)).cases()
-
-
-def test_a_cut_file_is_told(full: SqliteStore, path: Path) -> None:
-    full.close()
-    path.write_bytes(path.read_bytes()[: 16384 * 2])
-    with pytest.raises(StoreUnusable):
-        SqliteStore.open(str(path)).cases()
-
-
-@pytest.mark.parametrize(
-    "place", ["file/knowledge.db", "file/below/knowledge.db", "folder", "\0", "x" * 300]
-)
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, place: str) -> None:
-    (tmp_path / "file").write_text("here already")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(StoreUnusable) as caught:
-        SqliteStore.open(str(tmp_path / place))
-    assert caught.value.hint
-    assert (tmp_path / "file").read_text() == "here already"
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_the_right_to_write_is_told(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(StoreUnusable, match="cannot be made"):
-            SqliteStore.open(str(tmp_path / "kb" / "knowledge.db"))
-    finally:
-        tmp_path.chmod(0o700)
-
-
-def test_a_full_disk_loses_nothing(store: SqliteStore) -> None:
-    added(store, incident(0))
-    with store._db.read():
-        pages = store._db.rows("PRAGMA page_count")[0]["page_count"]
-        store._db.rows(f"PRAGMA max_page_count = {pages}")
-    big = {"text": "x" * 1_000_000}
-    with pytest.raises(StoreUnusable, match="full"):
-        store.add_incident(incident(1, context=big))
-    assert [case.incident for case in store.cases()] == [incident(0)]
-    with store._db.read():
-        store._db.rows("PRAGMA max_page_count = 1000000")
-    assert store.add_incident(incident(1, context=big))
-
-
-def test_a_file_that_cannot_be_written_can_still_be_read(store: SqliteStore) -> None:
-    added(store, incident(0))
-    with store._db.read():
-        store._db.rows("PRAGMA query_only = ON")
-    with pytest.raises(StoreUnusable, match="cannot be written"):
-        store.add_incident(incident(1))
-    assert len(store.cases()) == 1
-
-
-def test_a_lock_held_too_long_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_engine, "BUSY_TIMEOUT_MS", 20)
-    store = SqliteStore.open(str(path))
-    other = raw(path)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnusable, match="locked by another process"):
-        store.add_incident(incident())
-    assert store.cases() == ()
-    other.execute("ROLLBACK")
-    assert store.add_incident(incident())
-    other.close()
-    store.close()
-
-
 # --- versions ----------------------------------------------------------------------------------
 
 
@@ -481,55 +405,3 @@ def test_threads_may_share_a_store(store: SqliteStore) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(add, range(80))) == 20
     assert len(store.cases()) == 20
-
-
-def test_a_transaction_that_ctrl_c_left_open_is_given_up(store: SqliteStore) -> None:
-    """It may come right behind BEGIN, where nothing stands ready to end it."""
-    connection = store._db._connection  # type: ignore[attr-defined]  # as an interrupt leaves it
-    connection.execute("BEGIN IMMEDIATE; INSERT INTO marks (name, value) VALUES ('half', 'done')")
-    store.set_mark("whole", "done")
-    assert (store.mark("half"), store.mark("whole")) == (None, "done")
-
-
-def test_a_transaction_that_is_collected_after_its_connection_is_no_error(tmp_path: Path) -> None:
-    """Ctrl-C came between its beginning and the `with`: Python would print a traceback."""
-    connection = apsw.Connection(str(tmp_path / "some.db"))
-    begun = sqlite_engine.transaction(connection, "BEGIN IMMEDIATE").gen
-    next(begun)
-    connection.close()
-    begun.close()
-
-
-def test_a_transaction_inside_another_is_refused_and_ends_both(store: SqliteStore) -> None:
-    with pytest.raises(apsw.SQLError, match="within a transaction"), store._db.write():
-        store.set_mark("inner", "done")
-    assert store.mark("inner") is None
-
-
-def test_an_interrupted_write_leaves_nothing(store: SqliteStore) -> None:
-    def interrupted() -> None:
-        with store._db.write():
-            store._db.insert("instances", {"name": "x", "url": "y"})
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    store.bind_instance("x", "http://other")
-
-
-def test_killed_processes_never_act_twice_and_lose_nothing(path: Path, tmp_path: Path) -> None:
-    store = SqliteStore.open(str(path))
-    every = [incident(number) for number in range(200)]
-    added(store, *every)
-    store.close()
-    tally = claim_worker.run(
-        f"sqlite:///{path}", tmp_path / "acts", processes=4, kills=6, stops=1, tries=200, seed=7
-    )
-    assert set(tally.acts.values()) == {1}
-    assert tally.done | tally.needs_human == {one.id for one in every}
-    assert not tally.done & tally.needs_human
-    assert tally.done <= tally.acts.keys()
-    assert len(tally.done) > 150
-    connection = raw(path)
-    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    connection.close()

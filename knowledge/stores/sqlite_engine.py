@@ -202,12 +202,20 @@ def usable(path: Path) -> Iterator[None]:
         ),
         (apsw.BusyError, "is locked by another process", "try again when that has ended"),
         (apsw.LockedError, "is locked by another process", "try again when that has ended"),
-        (apsw.ReadOnlyError, "cannot be written", "check its owner and rights"),
+        (
+            apsw.ReadOnlyError,
+            "cannot be written",
+            "check the rights of the file and its folder",
+        ),
         (apsw.PermissionsError, "cannot be used", "check its owner and rights"),
         (apsw.AuthError, "cannot be used", "check its owner and rights"),
         (apsw.CantOpenError, "cannot be opened", "check the folder and its rights"),
         (apsw.FullError, "cannot grow: the disk is full", "free some space; nothing was lost"),
-        (apsw.IOError, "cannot be read or written", "check the disk; it must be a local one"),
+        (
+            apsw.IOError,  # a quota that is used up, too: SQLite takes only ENOSPC for a full disk
+            "cannot be read or written",
+            "check the disk: that it has room, and is a local one",
+        ),
         (apsw.ProtocolError, "cannot be locked", "keep it on a local disk, not on a network one"),
     )
     try:
