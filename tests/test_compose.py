@@ -43,9 +43,14 @@ def services(stack: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder after prepare.sh."""
-    folder = tmp_path_factory.mktemp("compose")
-    shutil.copytree(FOLDER, folder, dirs_exist_ok=True, ignore=lambda *_: ["secrets"])
+    """The folder after prepare.sh, as somebody has it whose umask gives nothing to others."""
+    examples = tmp_path_factory.mktemp("stack") / "examples"
+    shutil.copytree(
+        FOLDER.parent, examples, ignore=shutil.ignore_patterns("secrets", "__pycache__")
+    )
+    for path in examples.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+    folder = examples / FOLDER.name
     said = subprocess.run(["./prepare.sh"], cwd=folder, capture_output=True, text=True, check=True)
     (folder / "said").write_text(said.stdout + said.stderr)
     return folder
@@ -205,7 +210,7 @@ def test_the_plugin_and_the_watch_share_the_spool(services: dict[str, Any]) -> N
         assert f"spool:{settings['spool']}" in services[name]["volumes"]
         assert services[name]["image"] == services["airflow-migrate"]["image"]
         inline = services["airflow-migrate"]["build"]["dockerfile_inline"]
-        assert f"COPY {SHIPPED.relative_to(ROOT)} /opt/airflow/plugins/" in inline
+        assert f"COPY --chmod=0644 {SHIPPED.relative_to(ROOT)} /opt/airflow/plugins/" in inline
         assert f"-g 0 -m 2770 {settings['spool']}" in inline  # the watch is another user
     assert f"spool:{settings['spool']}" in services["watch"]["volumes"]
     assert f"-g 0 -m 2770 {settings['spool']}" in DOCKERFILE.read_text()
@@ -259,6 +264,15 @@ def test_secrets_are_made_once_and_nobody_else_may_enter(made: Path) -> None:
     assert not any(value.decode() in said for value in before.values())
     assert [path.name for path in made.glob("secrets*")] == ["secrets"]
     assert "/examples/compose/secrets" in (ROOT / ".gitignore").read_text()
+
+
+def test_what_is_mounted_can_be_read_by_other_users(services: dict[str, Any], made: Path) -> None:
+    mounted = {v.partition(":")[0] for one in services.values() for v in one.get("volumes", [])}
+    here = [made / source for source in mounted if source.startswith(".")]
+    assert len(here) == 3
+    for path in [file for top in here for file in (top, *top.rglob("*"))]:
+        needed = 0o005 if path.is_dir() or path.suffix == ".sh" else 0o004
+        assert stat.S_IMODE(path.stat().st_mode) & needed == needed, path
 
 
 def test_the_databases_are_made(
@@ -330,7 +344,7 @@ def test_the_context_holds_what_is_copied_and_no_more() -> None:
     kept = {line[1:] for line in ignored if line.startswith("!")}
     assert "*" in ignored
     stages = DOCKERFILE.read_text() + FILE.read_text()
-    copied = re.findall(r"^ *COPY (?!--from)(.+) \S+$", stages, re.MULTILINE)
+    copied = re.findall(r"^ *COPY (?!--from)(?:--chmod=0644 )?(.+) \S+$", stages, re.MULTILINE)
     for source in " ".join(copied).split():
         assert (ROOT / source).exists(), source
         assert any(source == one or source.startswith(f"{one}/") for one in kept), source

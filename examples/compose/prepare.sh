@@ -3,6 +3,8 @@
 # the folder and the volumes (docker compose down --volumes).
 set -eu
 cd "$(dirname "$0")"
+# Mounted into containers whose users have other ids, whatever your umask was.
+chmod -R a+rX aiops.yaml databases.sh ../dags
 if [ -d secrets ]; then
     echo "secrets/ is there already: nothing was changed"
     exit 0

@@ -52,9 +52,10 @@ def calls(service: dict[str, Any]) -> list[list[str]]:
 
 def test_airflow_knows_its_settings_and_command_lines(tmp_path: Path) -> None:
     version, services = airflows()
-    shutil.copytree(FOLDER, tmp_path / "stack", ignore=lambda *_: ["secrets"])
-    subprocess.run([tmp_path / "stack" / "prepare.sh"], check=True, capture_output=True)
-    secrets = tmp_path / "stack" / "secrets"
+    shutil.copytree(FOLDER.parent, tmp_path / "examples", ignore=shutil.ignore_patterns("secrets"))
+    folder = tmp_path / "examples" / FOLDER.name
+    subprocess.run([folder / "prepare.sh"], check=True, capture_output=True)
+    secrets = folder / "secrets"
     given = {
         name: value.replace("/run/secrets", str(secrets))
         for name, value in services["airflow-api"]["environment"].items()
