@@ -7,14 +7,14 @@ and failure; a rejection takes that back. Both become knowledge.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from aiops_cli import gate, respond, two_people
-from aiops_cli.actions import checked
+from aiops_cli.actions import checked, plans
 from aiops_cli.actions.changes import MARKS
 from aiops_cli.actions.proposed import SHARED
 from aiops_cli.diagnosis.delay import LOG, as_setting, retry_after
@@ -89,6 +89,16 @@ def shared_change(proposed: Proposal) -> str:
     if proposed.action not in SHARED:
         return ""
     return json.dumps([proposed.action, dict(proposed.params)], sort_keys=True)
+
+
+def with_shared(
+    plan: Plan, proposed: Proposal, incident_id: str, first_of: MutableMapping[str, str]
+) -> Plan:
+    """The plan of one of several that are approved together: what another of them, earlier in the
+    row, changes already is left out of it. `first_of` is by shared change who makes it."""
+    shared = shared_change(proposed)
+    first = first_of.setdefault(shared, incident_id) if shared else incident_id
+    return plan if first == incident_id else plans.following(plan, first)
 
 
 def warning(case: Case) -> str:

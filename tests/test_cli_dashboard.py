@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 
 import pytest
@@ -239,3 +240,44 @@ def test_a_page_over_which_something_changed_says_so(cli: Cli, page: Page) -> No
     page.press("Show it as it is now")
     assert "This has changed" not in page.text
     assert "note by ana: wait, I am in there" in page.text
+
+
+def test_a_yes_to_what_was_shown_before_a_word_of_somebody_is_none(cli: Cli, page: Page) -> None:
+    """Though what it would do is the same: a note, a hold."""
+    id_ = answered(cli)
+    before = cli.cleared()
+    for said in (("note", id_, "wait, I am in there"), ("hold", "orders", "2h")):
+        page.look(incident=id_)
+        cli.ok(*said)
+        page.press("Approve")
+        assert f"{id_} has changed since this page was shown: nothing was done" in page.text
+    assert cli.cleared() == before
+    assert cli.status(id_) == "pending"
+
+
+@pytest.mark.file_only
+def test_a_hold_is_told_in_the_list_and_beside_the_plan(cli: Cli, page: Page) -> None:
+    id_ = answered(cli)
+    page.look()
+    assert "held by" not in page.text
+    cli.ok("hold", "orders", "--reason", "restoring it")
+    page.look()
+    assert re.search(r"held by ana until .*: restoring it · proposes retry", page.text)
+    page.look(incident=id_)
+    assert len(re.findall(r"held by ana until .*: restoring it", page.text)) == 2
+    page.press("Approve")  # who says yes with the hold before them may
+    assert cli.status(id_) == "acting"
+
+
+@pytest.mark.file_only
+def test_a_pause_is_told_and_a_person_may_act_all_the_same(cli: Cli, page: Page) -> None:
+    id_ = answered(cli)
+    page.look(incident=id_)
+    assert "paused" not in page.text
+    cli.ok("pause", "--reason", "migration")
+    page.again()
+    assert "paused by ana: migration · nothing is done alone" in page.text
+    page.press("Approve")
+    assert cli.status(id_) == "acting"
+    cli.ok("resume")
+    assert "paused" not in page.again().text

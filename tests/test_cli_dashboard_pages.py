@@ -96,8 +96,18 @@ def test_the_overview_counts_what_the_report_counts(cli: Cli, page: Page) -> Non
         "Waiting": "1",
         "Wrong acts": "1",
     }
-    for word in ("Connection refused", "it loaded twice", "orders", "ConnectionRefusedError"):
+    for word in ("orders", "ConnectionRefusedError", "to retry, by people"):
         assert word in overview.tables(), word
+    for word in (
+        *("2 × ConnectionRefusedError: [Errno 111] Connection refused", "orders.load · last seen"),
+        *("it loaded twice", "done by a person · called wrong by ana"),
+    ):
+        assert word in overview.text, word
+    overview.app.button(key="open-wrong-0").click()
+    assert "ana says it did harm (retry): it loaded twice" in overview.again().text
+    overview.press("Back to the overview")
+    assert "it loaded twice" in overview.text
+    assert len(overview.app.metric) == 5
 
 
 @pytest.mark.file_only

@@ -8,6 +8,7 @@ from tests import dashboard_pages
 from tests.cli import BUG, Cli
 from tests.dashboard_pages import Page
 from tests.desk import REFUSED
+from tests.test_cli_actions import three_failed, with_entry
 
 page = dashboard_pages.page
 
@@ -89,10 +90,54 @@ def test_with_airflow_gone_the_rest_of_a_storm_is_left(cli: Cli, page: Page) -> 
     before = cli.cleared()
     cli.server.fault("/api/v2/", times=1000, status=503)
     page.press("Approve all 4")
-    assert "the others were not tried" in page.text
+    assert "what came after it was not tried" in page.text
     assert cli.cleared() == before
     assert {cli.status(id_) for id_ in ids} == {"pending"}
     assert "It cannot be done now" in page.text
+
+
+@pytest.mark.file_only
+def test_an_act_that_fails_ends_a_storm(cli: Cli, page: Page) -> None:
+    """What Airflow does not do for one it may not do for the rest: a person looks first."""
+    ids = storm(cli)
+    page.look(group=group_of(cli, ids[0]))
+    before = len(cli.cleared())
+    refuse = '{"detail": "no"}'
+    cli.at_the_act(lambda: cli.server.fault("clearTaskInstances", status=403, body=refuse.encode()))
+    page.press("Approve all 4")
+    assert "what came after it was not tried" in page.text
+    assert len(cli.cleared()) == before + 1
+    assert {cli.status(id_) for id_ in ids} == {"pending"}
+
+
+@pytest.mark.file_only
+def test_what_a_storm_changes_alike_is_changed_once(cli: Cli, page: Page) -> None:
+    group, first, *others = three_failed(cli)
+    with_entry(cli)
+    page.look(group=group)
+    assert page.text.count("connection orders_db: host db1.example.com → db2.example.com") == 1
+    assert page.text.count(f"connection orders_db is changed for {first}; after that this") == 2
+    page.press("Approve all 3")
+    assert sum("/connections/" in one.path for one in cli.server.sent("PATCH")) == 1
+    assert cli.cleared() == [["load"]] * 3
+    assert {cli.status(one) for one in (first, *others)} == {"acting"}
+
+
+@pytest.mark.file_only
+def test_a_hold_on_one_of_a_storm_is_told(cli: Cli, page: Page) -> None:
+    """By somebody who is in there: a yes to what was shown before it is none to that one."""
+    ids = storm(cli)
+    page.look(group=group_of(cli, ids[0]))
+    assert "held by" not in page.text
+    cli.ok("hold", ids[0], "--reason", "restoring it")
+    page.again()
+    assert "This has changed since the page was made." in page.text
+    assert "held by ana" in page.text
+    before = len(cli.cleared())
+    page.press("Approve all 4")
+    assert f"{ids[0]} has changed since this page was shown: nothing was done" in page.text
+    assert len(cli.cleared()) == before + 3
+    assert cli.status(ids[0]) == "pending"
 
 
 @pytest.mark.file_only

@@ -136,7 +136,6 @@ def _act(
     from rich.text import Text
 
     from aiops_cli import decide, respond
-    from aiops_cli.actions import plans as plans_of
     from aiops_cli.pace import ahead
     from aiops_cli.published import plan_document
     from aiops_cli.render_plan import plan_text
@@ -149,16 +148,14 @@ def _act(
 
     out = console(stderr=True)
     plans = []
-    changed: dict[str, str] = {}  # by what several may share: who of them changes it
+    first_of: dict[str, str] = {}
     shown: list[RenderableType] = []
     with progress("looking at what it would do") as tick:
         for case, ready in ahead(cases, planned, desk.settings.concurrency):
             with _Telling(case, alone=len(cases) == 1):
                 proposed, plan = ready.result()
-                shared = decide.shared_change(proposed)
-                first = changed.setdefault(shared, case.incident.id) if shared else ""
-                if plan is not None and first not in ("", case.incident.id):
-                    plan = plans_of.following(plan, first)
+                if plan is not None:
+                    plan = decide.with_shared(plan, proposed, case.incident.id, first_of)
                 plans.append((case, proposed, plan))
                 if plan is not None:
                     warning = decide.warning(case)

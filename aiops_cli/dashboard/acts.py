@@ -15,15 +15,35 @@ from aiops_cli import decide, respond, services
 from aiops_cli.commands import typed
 from aiops_cli.commands.deeds import AT_ONCE
 from aiops_cli.config import Settings
+from aiops_cli.dashboard.values import state
 from aiops_cli.decide import UNDECIDED, Proposal
-from aiops_cli.errors import AiopsError, AirflowAuth, AirflowUnreachable, Refused
+from aiops_cli.errors import (
+    AiopsError,
+    AirflowAuth,
+    AirflowConflict,
+    AirflowNotFound,
+    AirflowUnreachable,
+    Refused,
+)
 from aiops_cli.examine import Desk
 from aiops_cli.incidents import Plan
 from aiops_cli.pace import ahead
 from knowledge.base import symptom
-from knowledge.errors import DoorClosed, KnowledgeError, ModelUnavailable, StoreUnusable
+from knowledge.errors import DoorClosed, KnowledgeError, ModelUnavailable
 from knowledge.lessons import briefs_apart
-from knowledge.records import Brief, Case, Entry, Line, Match, Status, Story
+from knowledge.records import (
+    Brief,
+    Case,
+    Entry,
+    Hold,
+    Line,
+    Match,
+    Pause,
+    Status,
+    Story,
+    in_force,
+)
+from knowledge.stores import Store
 
 PAGE = 20  # incidents or entries
 
@@ -41,12 +61,14 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a person looks at before saying yes: `plan` is None where nothing is run."""
+    """What a person looks at before saying yes: `plan` is None where nothing is run, `state` is
+    how the incident stood."""
 
     incident: str
     edit: Edit
     proposed: Proposal
     plan: Plan | None
+    state: tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +82,13 @@ class ShownStorm:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One page of incidents, the shortest prefixes of their ids and of their groups', and whether
-    there are more."""
+    """One page of incidents, the shortest prefixes of their ids and of their groups', whether
+    there are more, and by id the holds in force on them, where there are any."""
 
     lines: tuple[Line, ...]
     short: Mapping[str, str]
     more: bool
+    holds: Mapping[str, tuple[Hold, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +131,24 @@ def incidents(
         groups = {line.case.incident.group for line in shown if line.count > 1}
         ids = [line.case.incident.id for line in shown]
         short = store.shortest_prefixes([*ids, *filter(None, groups)])
-    return Listed(shown, short, more=len(lines) > PAGE)
+        return Listed(shown, short, len(lines) > PAGE, _holds(store, ids))
+
+
+def _holds(store: Store, ids: Sequence[str]) -> dict[str, tuple[Hold, ...]]:
+    """Those in force, by incident. Mostly there is none at all, which is asked once."""
+    now = services.SystemClock().now()
+    if not any(in_force(hold, now) for hold in store.holds()):
+        return {}
+    return {id_: found for id_ in ids if (found := store.holds_on(id_))}
+
+
+def pause(settings: Settings) -> Pause:
+    """Whether acting alone is stopped for all who share the base, or here. The toggle `pause_dag`
+    in Airflow is not asked: it stands in what the next judgement says."""
+    if settings.paused:
+        return Pause(True, by="AIOPS_PAUSED")
+    with services.store(settings) as store:
+        return store.pause()
 
 
 def waiting_count(settings: Settings, instance: str | None) -> int:
@@ -118,16 +158,17 @@ def waiting_count(settings: Settings, instance: str | None) -> int:
     return sum(counts[status] for status in UNDECIDED)
 
 
-def incident(settings: Settings, id_: str) -> Case:
-    with services.store(settings) as store:
-        return store.case(id_)
-
-
-def told(settings: Settings, id_: str) -> tuple[Case, Story]:
-    """An incident with everything that was ever written of it."""
+def incident(settings: Settings, id_: str) -> tuple[Case, tuple[Hold, ...]]:
+    """It, and the holds in force on it."""
     with services.store(settings) as store:
         case = store.case(id_)
-        return case, store.story(case.incident.id)
+        return case, store.holds_on(case.incident.id)
+
+
+def story(settings: Settings, id_: str) -> Story:
+    """Everything that was ever written of an incident."""
+    with services.store(settings) as store:
+        return store.story(id_)
 
 
 def storm(settings: Settings, group: str) -> Listed:
@@ -135,8 +176,9 @@ def storm(settings: Settings, group: str) -> Listed:
     with services.store(settings) as store:
         found = store.cases(group=group, status=UNDECIDED, limit=AT_ONCE + 1)
         waiting = found[:AT_ONCE]
-        short = store.shortest_prefixes([case.incident.id for case in waiting])
-    return Listed(tuple(map(Line, waiting)), short, more=len(found) > AT_ONCE)
+        ids = [case.incident.id for case in waiting]
+        short = store.shortest_prefixes(ids)
+        return Listed(tuple(map(Line, waiting)), short, len(found) > AT_ONCE, _holds(store, ids))
 
 
 def briefs(settings: Settings, since: timedelta, instance: str | None) -> tuple[Brief, ...]:
@@ -175,57 +217,71 @@ def entry(settings: Settings, id_: str) -> tuple[Entry, Mapping[str, int]]:
 
 def plan(settings: Settings, id_: str, edit: Edit) -> Shown:
     """What saying yes would do now. Nothing is done or written, but that Airflow is asked."""
-    case = incident(settings, id_)
+    case, holds = incident(settings, id_)
     with services.desk(_of(settings, case)) as desk:
-        return _plan(desk, case, edit)
+        return _plan(desk, case, holds, edit)
 
 
-def plan_storm(settings: Settings, cases: Sequence[Case]) -> ShownStorm:
-    """What saying yes to all of them would do now. Nothing is done or written. Raises what would
-    be the same for all."""
+def plan_storm(settings: Settings, listed: Listed) -> ShownStorm:
+    """What saying yes to all of them would do now, in this order: what several would change alike
+    is changed once. Nothing is done or written. Raises what would be the same for all."""
+    cases = [line.case for line in listed.lines]
     shown, refused = [], []
+    first_of: dict[str, str] = {}
     with services.desk(_of(settings, cases[0])) as desk:
-        looked = ahead(cases, lambda case: _plan(desk, case, Edit()), desk.settings.concurrency)
-        for case, ready in looked:
+
+        def looked_at(case: Case) -> Shown:
+            return _plan(desk, case, listed.holds.get(case.incident.id, ()), Edit())
+
+        for case, ready in ahead(cases, looked_at, desk.settings.concurrency):
             try:
-                shown.append(ready.result())
+                one = ready.result()
             except (AirflowUnreachable, AirflowAuth):
                 raise
             except AiopsError as error:
                 refused.append((case.incident.id, error.message))
+            else:
+                if one.plan is not None:
+                    plan = decide.with_shared(one.plan, one.proposed, one.incident, first_of)
+                    one = replace(one, plan=plan)
+                shown.append(one)
     return ShownStorm(tuple(shown), tuple(refused))
 
 
-def _plan(desk: Desk, case: Case, edit: Edit) -> Shown:
+def _plan(desk: Desk, case: Case, holds: Sequence[Hold], edit: Edit) -> Shown:
     proposed = decide.proposal(case, edit.action, edit.params, edit.cause)
     made = None
     if proposed.action != "none":
         made = respond.preview(desk, case.incident, proposed.action, proposed.params, dry_run=True)
-    return Shown(case.incident.id, edit, proposed, made)
+    return Shown(case.incident.id, edit, proposed, made, state(case, holds))
 
 
 def approve(settings: Settings, shown: Shown) -> Case:
-    """Do what was shown. Raises Refused where that is not what would be done now."""
+    """Do what was shown. Raises Refused where that is not what would be done now, or something
+    was said of the incident since."""
     may_decide(settings)
-    with services.desk(_of(settings, incident(settings, shown.incident))) as desk:
+    case, _ = incident(settings, shown.incident)
+    with services.desk(_of(settings, case)) as desk:
         return _approve(desk, shown)
 
 
 def approve_storm(settings: Settings, shown: Sequence[Shown]) -> list[tuple[str, str]]:
     """Do what was shown, one after the other, as `aiops approve` does with a group: by id what
-    came of each. One that is refused keeps none of the others; without Airflow or the knowledge
-    base the rest is left as it is."""
+    came of each. One that is refused, or that somebody else acts on, keeps none of the others.
+    An act that fails does: what Airflow or the knowledge base did not do for one it may not do
+    for the rest, and a person looks first."""
     may_decide(settings)
     told: list[tuple[str, str]] = []
-    with services.desk(_of(settings, incident(settings, shown[0].incident))) as desk:
+    case, _ = incident(settings, shown[0].incident)
+    with services.desk(_of(settings, case)) as desk:
         for one in shown:
             try:
                 told.append((one.incident, typed.begun(_approve(desk, one))))
-            except (AirflowUnreachable, AirflowAuth, StoreUnusable) as error:
-                told.append((one.incident, f"{error.message}; the others were not tried"))
-                break
-            except (AiopsError, KnowledgeError) as error:
+            except (AirflowConflict, AirflowNotFound, Refused, DoorClosed) as error:
                 told.append((one.incident, error.message))
+            except (AiopsError, KnowledgeError) as error:
+                told.append((one.incident, f"{error.message}; what came after it was not tried"))
+                break
     return told
 
 
@@ -237,6 +293,11 @@ def _approve(desk: Desk, shown: Shown) -> Case:
         raise Refused(
             f"the diagnosis of {id_} has changed since this page was shown: nothing was done",
             "look at the new one and decide again",
+        )
+    if state(case, desk.knowledge.store.holds_on(id_)) != shown.state:
+        raise Refused(
+            f"{id_} has changed since this page was shown: nothing was done",
+            "look at it as it is now and decide again",
         )
     return decide.approve(desk, case, proposed, shown.plan, edit.rerun_safe)
 

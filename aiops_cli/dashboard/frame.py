@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,20 +14,49 @@ import streamlit as st
 
 from aiops_cli import config
 from aiops_cli.config import Settings
-from aiops_cli.dashboard import history_page, knowledge_page, overview_page, queue_page
-from aiops_cli.dashboard.parts import Visitor, guarded, small
+from aiops_cli.dashboard import (
+    acts,
+    history_page,
+    knowledge_page,
+    overview_page,
+    queue_page,
+    values,
+)
+from aiops_cli.dashboard.parts import Visitor, boxed, guarded, small
+from aiops_cli.errors import AiopsError
+from knowledge.errors import KnowledgeError
 from knowledge.redact import clean
 
 LONGEST_NAME = 100  # characters of a name that a proxy sends
+REFRESH = 10  # seconds
+
+# In a colour that is readable on light and on dark: a picture knows no theme.
+_LOGO = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 92 28" width="92" height="28">
+<path d="M2 15h6l3-9 6 17 3-8h6" fill="none" stroke="#2f80e4" stroke-width="3"
+ stroke-linecap="round" stroke-linejoin="round"/>
+<text x="33" y="20.5" font-family="Source Sans, sans-serif" font-size="21" font-weight="700"
+ fill="#2f80e4" textLength="56" lengthAdjust="spacingAndGlyphs">aiops</text></svg>"""
 
 # The list stays beside the incident that is looked at; on a phone it would push it out of sight.
+# That the page is stale is told where every button of it is in sight.
 _STYLE = """<style>
-.block-container { padding-top: 3.5rem; max-width: 84rem; }
+.block-container { padding-top: 4.2rem; max-width: 84rem; }
+h1 { font-size: 1.6rem !important; padding: 0 !important; }
 h3 { font-size: 1.2rem !important; padding-top: .6rem !important; }
+.st-key-heading [data-testid="stText"] { font-weight: 600; font-size: 1.35rem; }
 [class*="st-key-strong-"] [data-testid="stText"] { font-weight: 600; font-size: 1.05rem; }
 [class*="st-key-soft-"] [data-testid="stText"] { opacity: .75; font-size: .875rem; }
 [data-testid="stText"] { white-space: pre-wrap; overflow-wrap: anywhere; }
-.st-key-careful, .st-key-flash { border-left: 4px solid #b35900; }
+.st-key-careful, .st-key-held, .st-key-paused { border-left: 4px solid #c77700; }
+.st-key-flash { border-left: 4px solid #2e9e4f; }
+[class*="st-key-row-"] { border-left: 4px solid #8a96a3; }
+[class*="st-key-row-ask"] { border-left-color: #2f80e4; }
+[class*="st-key-row-unknown"] { border-left-color: #c77700; }
+[class*="st-key-row-bad"] { border-left-color: #d1383d; }
+[class*="st-key-row-good"] { border-left-color: #2e9e4f; }
+.st-key-stale { position: fixed; bottom: 1rem; right: 1rem; z-index: 99; padding: 1rem;
+  width: min(26rem, calc(100vw - 2rem)); border-radius: .5rem; background: Canvas;
+  box-shadow: 0 .2rem 1.2rem rgba(0, 0, 0, .35); }
 [data-testid="stColumn"]:has(.st-key-beside-incident) { position: sticky; top: 4rem;
   align-self: flex-start; max-height: calc(100vh - 5rem); overflow-y: auto; }
 @media (max-width: 640px) {
@@ -49,6 +79,7 @@ class Access:
 def show(given: str) -> None:
     """The whole page; `given` is an Access as JSON."""
     st.set_page_config(page_title="aiops", layout="wide")
+    st.logo(_LOGO)
     st.html(_STYLE)
     with guarded("The settings cannot be used"):
         access = Access(**json.loads(given))
@@ -66,8 +97,20 @@ def show(given: str) -> None:
             ],
             position="top",
         )
-        small("who", _told(visitor))
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.title(current.title, anchor=False)
+            small("who", _told(visitor), width="content")
+        _paused(visitor)
         current.run()
+
+
+@st.fragment(run_every=REFRESH)
+def _paused(visitor: Visitor) -> None:
+    """That nothing is done alone now. Where it cannot be read the page below says so."""
+    with suppress(AiopsError, KnowledgeError):
+        told = values.paused(acts.pause(visitor.settings))
+        if told:
+            boxed("paused", told)
 
 
 def _bound(page: Callable[[Visitor], None], visitor: Visitor) -> Callable[[], None]:

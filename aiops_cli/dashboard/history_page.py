@@ -21,13 +21,7 @@ SINCE = {
 
 def show(visitor: Visitor) -> None:
     show_flash()
-    chosen = st.query_params.get("incident")
-    if chosen is not None:
-        if st.button("Back to the history", key="back"):
-            del st.query_params["incident"]
-            st.rerun()
-        with guarded("This incident cannot be shown"):
-            incident_view.show(visitor, chosen)
+    if incident_view.chosen(visitor, "Back to the history"):
         return
 
     def from_the_start() -> None:
@@ -59,7 +53,8 @@ def show(visitor: Visitor) -> None:
             strong("empty", "No incident fits.")
             small("empty", "Look further back, or leave a filter out.")
         for line in listed.lines:
-            row = values.row(line.case, listed.short[line.case.incident.id])
-            if opened(row.id, row.name, (row.what, row.told)):
+            id_ = line.case.incident.id
+            row = values.row(line.case, listed.short[id_], listed.holds.get(id_, ()))
+            if opened(row.id, row.name, (row.what, row.told), tone=row.tone):
                 incident_view.look_at(row.id)
         page_turn(PAGE, listed.more)

@@ -14,16 +14,18 @@ from aiops_cli.dashboard import acts, values
 from aiops_cli.dashboard.acts import Edit, Shown
 from aiops_cli.dashboard.parts import (
     Visitor,
+    boxed,
     code,
     flash,
     go_to,
     guarded,
+    heading,
     labelled,
     plain_text,
     pressed_unseen,
     problem,
     small,
-    strong,
+    stale,
     table,
 )
 from aiops_cli.errors import AiopsError
@@ -47,13 +49,28 @@ def look_at(id_: str) -> None:
     go_to("incident", id_, anew=_SHOWN)
 
 
+def chosen(visitor: Visitor, back: str) -> bool:
+    """Show the incident that the page's address names, below a button that leads `back`. False
+    where it names none."""
+    id_ = st.query_params.get("incident")
+    if id_ is None:
+        return False
+    if st.button(back, key="back"):
+        st.query_params.clear()
+        st.rerun()
+    with guarded("This incident cannot be shown"):
+        show(visitor, id_)
+    return True
+
+
 def show(visitor: Visitor, id_: str) -> None:
-    case, written = acts.told(visitor.settings, id_)
+    case, holds = acts.incident(visitor.settings, id_)
     id_ = case.incident.id
+    written = acts.story(visitor.settings, id_)
     doc = incident_document(case)
-    strong("name", values.one_line(task_name(doc)))
-    kept = _kept(id_)
-    _standing(visitor, id_, values.state(case) if kept is None else kept[0])
+    heading(values.one_line(task_name(doc)))
+    kept, looks = _kept(id_), values.looks(case, holds)
+    _standing(visitor, id_, looks if kept is None else kept[0])
     labelled("fact", values.facts(doc))
     st.subheader("What failed")
     plain_text(values.what(doc))
@@ -70,7 +87,7 @@ def show(visitor: Visitor, id_: str) -> None:
         with st.expander("What is like it"):
             table(like)
     if values.waits(doc):
-        _decide(visitor, case, doc, None if kept is None else kept[1])
+        _decide(visitor, case, looks, None if kept is None else kept[1])
     st.subheader("The story")
     labelled("story", story.told(story.story(case, written)))
     for number, (name, plan) in enumerate(story.plans(written)):
@@ -94,17 +111,16 @@ def _standing(visitor: Visitor, id_: str, seen: tuple[object, ...]) -> None:
     """How it stands now. Where that is not what the page shows, it says so and leaves what is
     being typed alone."""
     with guarded("How it stands cannot be read"):
-        case = acts.incident(visitor.settings, id_)
+        case, holds = acts.incident(visitor.settings, id_)
         small("standing", values.standing(case))
-        if values.state(case) != seen:
-            st.warning("This has changed since the page was made.")
-            if st.button("Show it as it is now", key="anew"):
-                st.session_state.pop(_SHOWN, None)
-                st.rerun()
+        if holds:
+            boxed("held", values.held(holds))
+        if values.looks(case, holds) != seen:
+            stale(_SHOWN)
 
 
-def _decide(visitor: Visitor, case: Case, doc: Mapping[str, Any], seen: Shown | None) -> None:
-    id_ = case.incident.id
+def _decide(visitor: Visitor, case: Case, looks: tuple[object, ...], seen: Shown | None) -> None:
+    id_, doc = case.incident.id, incident_document(case)
     st.subheader("What is proposed")
     plain_text(story.proposed(doc))
     why = values.not_alone_of([doc])
@@ -112,17 +128,17 @@ def _decide(visitor: Visitor, case: Case, doc: Mapping[str, Any], seen: Shown | 
         labelled("alone", [("Not done without a person, because", why)])
     with st.expander("Every check of the gate"):
         table(values.checks(doc))
-    _plan(visitor, case, doc, seen)
+    _plan(visitor, case, looks, seen)
     if visitor.may_act:
-        _edit(visitor, case, doc)
+        _edit(visitor, case, doc, looks)
         _reject(visitor, id_)
         _remember(visitor, case, doc)
 
 
-def _plan(visitor: Visitor, case: Case, doc: Mapping[str, Any], seen: Shown | None) -> None:
+def _plan(visitor: Visitor, case: Case, looks: tuple[object, ...], seen: Shown | None) -> None:
     """The exact plan, and the yes to it: to none but the one that was `seen`."""
-    known = (doc["diagnosis"] or {}).get("action")
-    shown = seen or (_made(visitor, case) if known else None)
+    known = (incident_document(case)["diagnosis"] or {}).get("action")
+    shown = seen or (_made(visitor, case, looks) if known else None)
     if shown is None:
         return
     small("plan", "What yes would do")
@@ -134,8 +150,7 @@ def _plan(visitor: Visitor, case: Case, doc: Mapping[str, Any], seen: Shown | No
         small("vouched", f"your yes also says that this task {word}, whatever fails")
     careful = decide.warning(case)
     if careful:
-        with st.container(border=True, key="careful"):
-            plain_text(careful)
+        boxed("careful", careful)
     if not visitor.may_act:
         return
     if shown.edit != Edit() and st.button("Back to what was proposed", key="unedit"):
@@ -148,7 +163,7 @@ def _plan(visitor: Visitor, case: Case, doc: Mapping[str, Any], seen: Shown | No
             _carry_out(visitor, seen)
 
 
-def _made(visitor: Visitor, case: Case) -> Shown | None:
+def _made(visitor: Visitor, case: Case, looks: tuple[object, ...]) -> Shown | None:
     """What is proposed now."""
     try:
         with st.spinner("Asking Airflow what it would do"):
@@ -157,7 +172,7 @@ def _made(visitor: Visitor, case: Case) -> Shown | None:
         problem("It cannot be done now", error)
         st.button("Ask again", key="ask-again")
         return None
-    st.session_state[_SHOWN] = values.state(case), made
+    st.session_state[_SHOWN] = looks, made
     return made
 
 
@@ -173,7 +188,7 @@ def _carry_out(visitor: Visitor, shown: Shown) -> None:
     st.rerun()
 
 
-def _edit(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
+def _edit(visitor: Visitor, case: Case, doc: Mapping[str, Any], looks: tuple[object, ...]) -> None:
     id_ = case.incident.id
     known = doc["diagnosis"] or {}
     actions = list(CATALOGUE)
@@ -196,7 +211,7 @@ def _edit(visitor: Visitor, case: Case, doc: Mapping[str, Any]) -> None:
                 params = typed.of_line(line, names) if names else {}
                 edit = Edit(action, params, cause, _SAFE.get(again))
                 made = acts.plan(visitor.settings, id_, edit)
-                st.session_state[_SHOWN] = values.state(case), made
+                st.session_state[_SHOWN] = looks, made
                 st.rerun()
 
 

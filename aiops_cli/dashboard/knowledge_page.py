@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import streamlit as st
 
+from aiops_cli.commands import typed
 from aiops_cli.dashboard import acts, values
 from aiops_cli.dashboard.parts import (
     Visitor,
     code,
     flash,
     guarded,
+    heading,
     labelled,
     opened,
     page_turn,
@@ -84,9 +84,9 @@ def _row(entry: Entry, told: str) -> None:
 
 def _entry(visitor: Visitor, id_: str) -> None:
     entry, record = acts.entry(visitor.settings, id_)
-    strong("title", values.one_line(entry.title))
+    heading(values.one_line(entry.title))
     small("told", values.one_line(values.entry_told(entry)))
-    params = json.dumps(dict(entry.params)) if entry.params else ""
+    params = f"({typed.as_line(entry.params)})" if entry.params else ""
     rows = [
         ("Cause", entry.cause),
         ("Action", f"{entry.action or 'none is known'} {params}".strip()),

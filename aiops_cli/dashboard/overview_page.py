@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import streamlit as st
 
 from aiops_cli import services
 from aiops_cli.config import Settings
-from aiops_cli.dashboard import acts, values
-from aiops_cli.dashboard.parts import Visitor, guarded, small, strong, table
+from aiops_cli.dashboard import acts, incident_view, values
+from aiops_cli.dashboard.parts import Visitor, guarded, opened, show_flash, small, strong, table
+from aiops_cli.dashboard.values import Row
 from aiops_cli.report import report
 from aiops_cli.report_value import Report
 
@@ -19,6 +21,9 @@ SINCE = {"7 days": 7, "30 days": 30, "90 days": 90}
 
 
 def show(visitor: Visitor) -> None:
+    show_flash()
+    if incident_view.chosen(visitor, "Back to the overview"):
+        return
     days = SINCE[st.segmented_control("Over", list(SINCE), default="7 days", required=True)]
     with guarded("The overview cannot be made"):
         _show(visitor, days)
@@ -73,11 +78,7 @@ def _figures(made: Report) -> None:
 
 def _tables(made: Report, classes: list[dict[str, object]]) -> None:
     st.subheader("What keeps coming back")
-    clusters = values.clusters(made.failures)
-    if clusters:
-        table(clusters)
-    else:
-        st.text("Nothing failed twice.")
+    _rows("again", values.clusters(made.failures), "Nothing failed twice.")
     left, right = st.columns(2)
     with left:
         st.subheader("Worst DAGs")
@@ -85,14 +86,15 @@ def _tables(made: Report, classes: list[dict[str, object]]) -> None:
     with right:
         st.subheader("Error classes")
         table(classes)
-    left, right = st.columns(2)
-    with left:
-        st.subheader("Time to retry")
-        table(values.times(made))
-    with right:
-        st.subheader("Wrong acts")
-        wrong = values.wrong_acts(made)
-        if wrong:
-            table(wrong)
-        else:
-            st.text("No act was called wrong.")
+    st.subheader("Time to retry")
+    table(values.times(made))
+    st.subheader("Wrong acts")
+    _rows("wrong", values.wrong_acts(made), "No act was called wrong.")
+
+
+def _rows(key: str, rows: Sequence[Row], none: str) -> None:
+    if not rows:
+        st.text(none)
+    for number, row in enumerate(rows):
+        if opened(f"{key}-{number}", row.name, (row.what, row.told), tone=row.tone):
+            incident_view.look_at(row.id)

@@ -10,6 +10,7 @@ from typing import Literal
 import streamlit as st
 
 from aiops_cli.config import Settings
+from aiops_cli.dashboard.values import Tone
 from aiops_cli.errors import AiopsError
 from knowledge.errors import KnowledgeError
 from knowledge.redact import clean
@@ -34,6 +35,12 @@ def plain_text(text: str) -> None:
     st.text(clean(text))
 
 
+def boxed(key: str, text: str) -> None:
+    """What must not be overlooked, in a box. `key` is one of the style's."""
+    with st.container(border=True, key=key):
+        plain_text(text)
+
+
 def code(text: str, height: int | Literal["content"] = "content") -> None:
     """Lines as they are, without what cannot be seen."""
     st.code(clean(text), language=None, wrap_lines=True, height=height)
@@ -50,15 +57,21 @@ def table(rows: Sequence[Mapping[str, object]]) -> None:
     )
 
 
+def heading(text: str) -> None:
+    """What the page is about, once on it. `st.header` would read it as Markdown."""
+    with st.container(key="heading"):
+        plain_text(text)
+
+
 def strong(key: str, text: str) -> None:
     """A line that stands out. `key` is unique on the page."""
     with st.container(key=f"strong-{key}"):
         plain_text(text)
 
 
-def small(key: str, text: str) -> None:
+def small(key: str, text: str, *, width: Literal["stretch", "content"] = "stretch") -> None:
     """A line that stands back."""
-    with st.container(key=f"soft-{key}"):
+    with st.container(key=f"soft-{key}", width=width):
         plain_text(text)
 
 
@@ -71,9 +84,13 @@ def labelled(key: str, rows: Sequence[tuple[str, str]]) -> None:
             plain_text(text)
 
 
-def opened(id_: str, name: str, lines: Sequence[str], *, shown: bool = False) -> bool:
-    """One thing in a list; whether its button was pressed. `shown` is the one beside the list."""
-    with st.container(border=True, key=f"row-{id_}", horizontal=True, vertical_alignment="center"):
+def opened(
+    id_: str, name: str, lines: Sequence[str], *, tone: Tone = "quiet", shown: bool = False
+) -> bool:
+    """One thing in a list; whether its button was pressed. `shown` is the one beside the list. The
+    `tone` is the colour of its edge, which says nothing that the words do not."""
+    key = f"row-{tone}-{id_}"
+    with st.container(border=True, key=key, horizontal=True, vertical_alignment="center"):
         with st.container(gap=None, width="stretch"):
             strong(id_, name)
             for line in lines[:-1]:
@@ -84,10 +101,11 @@ def opened(id_: str, name: str, lines: Sequence[str], *, shown: bool = False) ->
 
 def problem(what: str, error: AiopsError | KnowledgeError) -> None:
     """What went wrong, in words. `what` is one of ours; the rest may quote anything."""
-    st.error(what)
-    plain_text(error.message)
-    if error.hint:
-        plain_text(error.hint)
+    with st.container(border=True, gap="small"):
+        st.error(what)
+        plain_text(error.message)
+        if error.hint:
+            plain_text(error.hint)
 
 
 @contextmanager
@@ -119,6 +137,16 @@ def go_to(name: str, id_: str, *, anew: str) -> None:
     st.rerun()
 
 
+def stale(key: str) -> None:
+    """The page is not as it was any more. It is made anew when the person says so, without what
+    it kept under `key`: they may be typing."""
+    with st.container(key="stale"):
+        st.warning("This has changed since the page was made.")
+        if st.button("Show it as it is now", key="anew"):
+            st.session_state.pop(key, None)
+            st.rerun()
+
+
 def pressed_unseen() -> None:
     """A second click, struck before the page was made anew, is no yes to what it shows now."""
     st.warning("This plan has just been made: nothing was done. Look at it, then say yes.")
@@ -132,5 +160,4 @@ def flash(text: str) -> None:
 def show_flash() -> None:
     text = st.session_state.pop("flash", None)
     if text:
-        with st.container(key="flash", border=True):
-            plain_text(text)
+        boxed("flash", text)

@@ -41,6 +41,7 @@ def _filter() -> None:
         "DAG",
         key="queue-dag",
         placeholder="all, or a pattern such as orders_*",
+        width=420,
         on_change=lambda: st.session_state.pop(PAGE, None),
     )
 
@@ -68,9 +69,12 @@ def _waiting(visitor: Visitor, chosen: str | None) -> None:
             row = (
                 values.storm_row(line, listed.short[str(incident.group)])
                 if storm
-                else values.row(line.case, listed.short[incident.id])
+                else values.row(
+                    line.case, listed.short[incident.id], listed.holds.get(incident.id, ())
+                )
             )
-            if opened(row.id, row.name, (row.what, row.told), shown=row.id == chosen):
+            shown = row.id == chosen
+            if opened(row.id, row.name, (row.what, row.told), tone=row.tone, shown=shown):
                 (storm_view.look_at if storm else incident_view.look_at)(row.id)
         page_turn(PAGE, listed.more)
 

@@ -11,15 +11,18 @@ from aiops_cli.dashboard import acts, incident_view, values
 from aiops_cli.dashboard.acts import Listed, ShownStorm
 from aiops_cli.dashboard.parts import (
     Visitor,
+    boxed,
     code,
     flash,
     go_to,
     guarded,
+    heading,
     labelled,
     opened,
     pressed_unseen,
     problem,
     small,
+    stale,
     strong,
 )
 from aiops_cli.errors import AiopsError
@@ -38,17 +41,19 @@ def look_at(group: str) -> None:
 def show(visitor: Visitor, group: str) -> None:
     listed = acts.storm(visitor.settings, group)
     if not listed.lines:
-        strong("empty", "Nothing of this group waits for a person any more.")
-        small("empty", "The history has what was decided.")
+        strong("decided", "Nothing of this group waits for a person any more.")
+        small("decided", "The history has what was decided.")
         return
     storm = Storm(tuple(incident_document(line.case) for line in listed.lines))
     count = len(listed.lines)
-    strong("name", f"{count} failures together: {values.one_line(storm.title)}")
+    heading(f"{count} failures together: {values.one_line(storm.title)}")
     small("told", values.storm_told(storm))
     if listed.more:
         small("more", f"the newest {count}; the others are shown once these are decided")
     kept = st.session_state.get(_SHOWN)
     seen = kept if kept is not None and kept[0] == group else None
+    if listed.holds:
+        boxed("held", "\n".join(dict.fromkeys(map(values.held, listed.holds.values()))))
     why = values.not_alone_of(storm.members)
     if why:
         labelled("alone", [("Not done without a person, because", why)])
@@ -59,13 +64,15 @@ def show(visitor: Visitor, group: str) -> None:
         _reject(visitor, listed)
     st.subheader("Each of them")
     for line in listed.lines:
-        row = values.row(line.case, listed.short[line.case.incident.id])
-        if opened(f"member-{row.id}", row.name, (row.what, row.told)):
+        id_ = line.case.incident.id
+        row = values.row(line.case, listed.short[id_], listed.holds.get(id_, ()))
+        if opened(f"member-{row.id}", row.name, (row.what, row.told), tone=row.tone):
             incident_view.look_at(row.id)
 
 
 def _states(listed: Listed) -> tuple[object, ...]:
-    return tuple(values.state(line.case) for line in listed.lines)
+    cases = [line.case for line in listed.lines]
+    return tuple(values.looks(case, listed.holds.get(case.incident.id, ())) for case in cases)
 
 
 @st.fragment(run_every=incident_view.REFRESH)
@@ -74,10 +81,7 @@ def _standing(visitor: Visitor, group: str, seen: tuple[object, ...]) -> None:
     alone."""
     with guarded("How it stands cannot be read"):
         if _states(acts.storm(visitor.settings, group)) != seen:
-            st.warning("This has changed since the page was made.")
-            if st.button("Show it as it is now", key="anew"):
-                st.session_state.pop(_SHOWN, None)
-                st.rerun()
+            stale(_SHOWN)
 
 
 def _plan(visitor: Visitor, group: str, listed: Listed, seen: ShownStorm | None) -> None:
@@ -91,10 +95,7 @@ def _plan(visitor: Visitor, group: str, listed: Listed, seen: ShownStorm | None)
     }
     if made.shown:
         careful = {line.case.incident.id: decide.warning(line.case) for line in listed.lines}
-        plans = (
-            [one.incident, careful.get(one.incident, ""), values.plan_words(one.plan)]
-            for one in made.shown
-        )
+        plans = ([careful.get(one.incident, ""), values.plan_words(one.plan)] for one in made.shown)
         told = "\n\n".join("\n".join(filter(None, lines)) for lines in plans)
         code(told, height=320 if len(made.shown) > 2 else "content")
     if made.refused:
@@ -109,13 +110,15 @@ def _plan(visitor: Visitor, group: str, listed: Listed, seen: ShownStorm | None)
             pressed_unseen()
         else:
             _carry_out(visitor, seen)
+    elif visitor.may_act and len(made.shown) > 1:
+        small("canary", "Not sure? Open one of them below, approve that, and see how it ends.")
 
 
 def _made(visitor: Visitor, group: str, listed: Listed) -> ShownStorm | None:
     """What is proposed now."""
     try:
         with st.spinner("Asking Airflow what it would do"):
-            made = acts.plan_storm(visitor.settings, [line.case for line in listed.lines])
+            made = acts.plan_storm(visitor.settings, listed)
     except (AiopsError, KnowledgeError) as error:
         problem("It cannot be done now", error)
         st.button("Ask again", key="ask-again")

@@ -6,22 +6,25 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, RenderableType
 
 from aiops_cli import groups, impact
 from aiops_cli.incidents import Plan
-from aiops_cli.published import incident_document, plan_document, utc
+from aiops_cli.published import incident_document, plan_document, status_word, utc
 from aiops_cli.render import WAITING, status_text
 from aiops_cli.render import task_name as task_name
 from aiops_cli.render_plan import plan_text
 from aiops_cli.report_value import Day, Failure, Report, what_came_of
 from aiops_cli.screen import local, plain, span
 from aiops_cli.storms import Storm, told
-from knowledge.records import Brief, Case, Entry, Line, Match
+from knowledge.records import Brief, Case, Entry, Hold, Line, Match, Pause
 
 Document = Mapping[str, Any]
+
+# A colour in a list: waits with a proposal, waits without one, went wrong, ended well, the rest.
+Tone = Literal["ask", "unknown", "bad", "good", "quiet"]
 
 NO_ERROR = "no error in the log"
 LISTED = 10
@@ -35,21 +38,38 @@ class Row:
     name: str
     what: str
     told: str
+    tone: Tone
 
 
-def row(case: Case, short: str) -> Row:
+def row(case: Case, short: str, holds: Sequence[Hold] = ()) -> Row:
     doc = incident_document(case)
-    action = (doc["diagnosis"] or {}).get("action")
     told = [
         where(doc) + short,
         local(doc["failed_at"], "%m-%d %H:%M %z"),
-        one_line(status_text(doc).plain)
-        if doc["status"] != "pending"
-        else f"proposes {action}"
-        if action
-        else "nothing is known of it",
+        *filter(None, [held(holds)]),
+        _proposes(doc) if doc["status"] == "pending" else status(doc),
     ]
-    return Row(case.incident.id, one_line(task_name(doc)), what(doc), " · ".join(told))
+    name, tone = one_line(task_name(doc)), _tone(doc)
+    return Row(case.incident.id, name, what(doc), " · ".join(told), tone)
+
+
+def _proposes(doc: Document) -> str:
+    action = (doc["diagnosis"] or {}).get("action")
+    if action is None:
+        return "nothing is known of it"
+    return does(action)
+
+
+def does(action: str) -> str:
+    """What an answer says is to be done, in a few words."""
+    return "a person must fix it" if action == "none" else f"proposes {action}"
+
+
+def _tone(doc: Document) -> Tone:
+    if doc["status"] == "pending":
+        return "ask" if (doc["diagnosis"] or {}).get("action") else "unknown"
+    tones: dict[str, Tone] = {"failed": "bad", "needs_human": "bad", "resolved": "good"}
+    return tones.get(doc["status"], "quiet")
 
 
 def storm_row(line: Line, short: str) -> Row:
@@ -59,7 +79,8 @@ def storm_row(line: Line, short: str) -> Row:
     shared = groups.title(incident.group_key) or what(doc)
     newest = f"the newest is {task_name(doc)}, {local(doc['failed_at'], '%m-%d %H:%M %z')}"
     name = f"{line.count} failures together"
-    return Row(str(incident.group), name, one_line(shared), one_line(f"{short} · {newest}"))
+    told = one_line(f"{short} · {newest}")
+    return Row(str(incident.group), name, one_line(shared), told, "bad")
 
 
 def storm_told(storm: Storm) -> str:
@@ -190,9 +211,15 @@ def standing(case: Case) -> str:
     """When it failed and how it stands, in a line."""
     doc = incident_document(case)
     tried = "" if doc["try_number"] is None else f"try {doc['try_number']} · "
-    return one_line(
-        f"{where(doc)}{tried}failed {local(doc['failed_at'])} · {status_text(doc).plain}"
-    )
+    return one_line(f"{where(doc)}{tried}failed {local(doc['failed_at'])} · {status(doc)}")
+
+
+def status(doc: Document) -> str:
+    """How it stands, and by whose doing."""
+    waits_for = {"pending": "waits for a person", "needs_human": "needs a person: look in Airflow"}
+    told = one_line(status_text(doc).plain)
+    word = status_word(doc)
+    return waits_for.get(word, word) + told.removeprefix(word)
 
 
 def as_plain(shown: RenderableType) -> str:
@@ -206,25 +233,51 @@ def waits(doc: Document) -> bool:
     return doc["status"] in WAITING
 
 
-def state(case: Case) -> tuple[object, ...]:
-    """What makes a page that shows this case another one."""
+def held(holds: Sequence[Hold]) -> str:
+    """Whose hands are in there, and until when; "" where nobody's are."""
+    told = []
+    for one in holds:
+        until = f" until {local(utc(one.until))}" if one.until else ""
+        told.append(f"held by {one.by}{until}" + (f": {one.reason}" if one.reason else ""))
+    return one_line("; ".join(told))
+
+
+def paused(pause: Pause) -> str:
+    """That nothing is done alone now, and by whose word; "" where grants hold."""
+    if not pause.paused:
+        return ""
+    why = f": {pause.reason}" if pause.reason else ""
+    return one_line(f"paused by {pause.by}{why} · nothing is done alone; a yes here still counts")
+
+
+def state(case: Case, holds: Sequence[Hold]) -> tuple[object, ...]:
+    """What people and Airflow have said of it: a yes to what was shown before any of it changed is
+    no yes to it now."""
     decision = case.decision.seq if case.decision else None
-    judged = case.judgement.at if case.judgement else None
     harm = case.harm.at if case.harm else None
     return (
-        *(case.incident.id, case.status, case.outcome, decision, judged, harm),
+        *(case.incident.id, case.status, case.outcome, decision, harm),
         *(len(case.remarks), len(case.outcomes), case.snoozed_until),
+        *(one.id for one in holds),
     )
+
+
+def looks(case: Case, holds: Sequence[Hold]) -> tuple[object, ...]:
+    """What makes a page that shows this case another one: its state, and what is thought of it."""
+    document = case.judgement.document if case.judgement else {}
+    gate = document.get("gate") or {}
+    return (*state(case, holds), document.get("diagnosis"), gate.get("reasons"))
 
 
 # ---- overview ----
 
 
 def share_alone(days: Sequence[Day]) -> list[dict[str, object]]:
-    """Per day of UTC the percentage that was resolved alone; None on a day without a failure."""
+    """Per day of UTC, without its year, the percentage that was resolved alone; None on a day
+    without a failure."""
     return [
         {
-            "day": one.day,
+            "day": one.day[5:],
             "resolved alone": one.alone,
             "others": one.count - one.alone,
             "share alone %": round(100 * one.alone / one.count, 1) if one.count else None,
@@ -238,19 +291,16 @@ def error_classes(briefs: Iterable[Brief]) -> list[dict[str, object]]:
     return [{"error": name, "failures": n} for name, n in counted.most_common(LISTED)]
 
 
-def clusters(failures: Sequence[Failure]) -> list[dict[str, object]]:
-    return [
-        {
-            "times": one.count,
-            "what": one.headline or NO_ERROR,
-            "where": one.task if one.tasks == 1 else f"{one.task} and {one.tasks - 1} more",
-            "what was done": "; ".join(what_came_of(**asdict(fix)) for fix in one.fixes)
-            or "nothing yet",
-            "last seen": local(utc(one.last_seen)),
-            "newest": one.incident,
-        }
-        for one in failures
-    ]
+def clusters(failures: Sequence[Failure]) -> list[Row]:
+    """What keeps failing: a row each, which is that of the newest incident."""
+    rows = []
+    for one in failures:
+        where = one.task if one.tasks == 1 else f"{one.task} and {one.tasks - 1} more"
+        done = "; ".join(what_came_of(**asdict(fix)) for fix in one.fixes) or "nothing was done yet"
+        name = one_line(f"{one.count} × {one.headline or NO_ERROR}")
+        told = one_line(f"{where} · last seen {local(utc(one.last_seen))}")
+        rows.append(Row(one.incident, name, one_line(done), told, "quiet"))
+    return rows
 
 
 def worst_dags(report: Report) -> list[dict[str, object]]:
@@ -283,16 +333,19 @@ def times(report: Report) -> list[dict[str, object]]:
     ]
 
 
-def wrong_acts(report: Report) -> list[dict[str, object]]:
+def wrong_acts(report: Report) -> list[Row]:
+    """Acts that somebody called wrong, and why."""
     return [
-        {
-            "when": local(utc(one.at)),
-            "what": f"{one.action} of {one.dag_id}.{one.task_id}",
-            "who acted": "the tool alone" if one.alone else "a person",
-            "said by": one.by,
-            "reason": one.reason,
-            "incident": one.incident,
-        }
+        Row(
+            one.incident,
+            one_line(f"{one.action} of {one.dag_id}.{one.task_id}"),
+            one_line(one.reason),
+            one_line(
+                f"{'done alone' if one.alone else 'done by a person'} · "
+                f"called wrong by {one.by}, {local(utc(one.at))}"
+            ),
+            "bad",
+        )
         for one in report.wrong
     ]
 
@@ -301,7 +354,8 @@ def wrong_acts(report: Report) -> list[dict[str, object]]:
 
 
 def entry_told(entry: Entry) -> str:
-    parts = [entry.kind, entry.source, f"does {entry.action}" if entry.action else "no action"]
+    known = does(entry.action) if entry.action else "no action is known"
+    parts = [entry.kind, entry.source, known]
     return " · ".join([*parts, *(["retired"] if entry.retired else [])])
 
 
