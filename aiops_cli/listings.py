@@ -290,6 +290,10 @@ def _audited(doc: Document) -> str:
             return f"hold on {row['target']}: {row['reason']}".removesuffix(": ")
         case "hold_ends":
             return f"hold {row['hold_id']} ended"
+        case "remarks":
+            return f"note on {row['incident_id']}: {row['text']}"
+        case "snoozes":
+            return f"{row['incident_id']} left until {row['until'][:16]}"
         case "imports":
             return f"what the knowledge base {row['base']} exported was taken in"
         case "instances":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import apsw
 import pytest
 
-from knowledge.records import Grant, Hold, Pause, Vouch
-from knowledge.stores import AuditHead, LastingStore
+from knowledge.records import Grant, Hold, Pause, Remark, Vouch
+from knowledge.stores import AuditHead, LastingStore, migrate_store
 from knowledge.stores.postgres import PostgresStore
 from knowledge.stores.sql_audit import LOGGED
 from knowledge.stores.sqlite import SqliteStore
@@ -67,6 +68,8 @@ def everything(store: LastingStore) -> None:
     store.set_pause(Pause(True, "me", NOW))
     store.add_lessons([lesson()])
     store.add_hold(Hold("holdone", "default", "orders_*", "me", NOW))
+    store.add_remark(Remark(incident(2).id, "me", NOW, "first yes of two"))
+    store.snooze(incident(2).id, NOW + HOUR, "me", NOW)
     store.end_hold("holdone", "me", NOW)
 
 
@@ -104,6 +107,15 @@ def test_all_that_is_decided_or_allowed_is_logged(base: tuple[LastingStore, Tamp
     report = store.audit_verify()
     assert report.faults == ()
     assert report.head == store.audit_head()
+
+
+def test_what_is_kept_for_good_is_logged_or_known_not_to_be(tmp_path: Path) -> None:
+    with closing(SqliteStore.open(str(tmp_path / "k.db"))):
+        connection = apsw.Connection(str(tmp_path / "k.db"))
+    kept = connection.execute("SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'trigger'")
+    told = {name for (name,) in kept} - {*LOGGED, "audit"}
+    assert told == {"base", "incidents", "judgements", "symptoms"}, "docs/knowledge-base.md says so"
+    connection.close()
 
 
 def test_the_log_can_be_read_from_a_time_on_or_its_end(
@@ -155,6 +167,7 @@ ALTERED = {
         "entries 1 was altered",
     ),
     "a grant": ("UPDATE grants SET dags = '[\"payments\"]'", "grants 1 was altered"),
+    "who said a first yes": ("UPDATE remarks SET by = 'somebody'", "remarks 1 was altered"),
     "a pause taken out": ("DELETE FROM pauses", "pauses 1 was removed"),
     "a grant slipped in": (
         "INSERT INTO grants (id, actions, dags, by, at, max_per_hour, max_per_dag_hour) "
@@ -241,3 +254,28 @@ def test_what_was_written_before_there_was_a_log_is_logged_by_the_upgrade(
     assert [record.what for record in store.audit()] == ["decisions"]
     assert store.audit_verify().faults == ()
     store.close()
+
+
+def test_remarks_older_than_their_logging_are_logged_by_the_upgrade_alone(
+    base: tuple[LastingStore, Tamper], request: pytest.FixtureRequest
+) -> None:
+    store, tamper = base
+    head = store.audit_head()
+    tamper("DELETE FROM audit WHERE what IN ('remarks', 'snoozes', 'hold_ends')")
+    tamper("DELETE FROM hold_ends")
+    assert any("past the log" in fault for fault in store.audit_verify().faults)
+    if isinstance(store, SqliteStore):
+        file = store.location.removeprefix("sqlite:///")
+        tamper("PRAGMA user_version = 11")
+        SqliteStore.open(file).close()
+    else:
+        tamper("DELETE FROM schema_version WHERE version = 6")
+        migrate_store(request.getfixturevalue("database").owner)
+    assert store.audit_verify().faults == ()
+    assert [record.what for record in store.audit()[-2:]] == ["remarks", "snoozes"]
+    assert store.audit_head().seq == head.seq - 1
+    tamper(
+        "INSERT INTO remarks (incident_id, by, at, text) "
+        f"VALUES ('{incident(2).id}', 'x', '2026-01-01', 'first yes of two')"
+    )
+    assert any("remarks 2 was added past the log" in one for one in store.audit_verify().faults)

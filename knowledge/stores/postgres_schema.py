@@ -8,6 +8,7 @@ from typing import Any
 
 from knowledge.errors import SchemaTooNew, StoreUnusable
 from knowledge.stores.postgres_engine import SCHEMA, SETTINGS, Database, first_line, reach
+from knowledge.stores.sql_audit import AuditTables
 
 MIGRATIONS = Path(__file__).parent / "migrations" / "postgres"
 _VERSIONS = f"{SCHEMA}.schema_version"
@@ -58,6 +59,7 @@ def migrate(dsn: str, role: str | None = None) -> tuple[int, int]:
             for number in range(before + 1, max(steps) + 1):
                 database.script(steps[number].read_text(encoding="utf-8"))
                 database.insert("schema_version", {"version": number})
+            AuditTables(database, database.now).log_the_past()
             _index_vectors(database)
             if role is not None:
                 _grant(database, role)

@@ -35,7 +35,10 @@ LOGGED: Mapping[str, str] = {
     "hold_ends": "hold_id",
     "imports": "seq",
     "lessons": "seq",
+    "remarks": "seq",
+    "snoozes": "seq",
 }
+_LOGGED_LATER = ("remarks", "snoozes")  # than the others
 _NUMBERS = ("seq", "decision")
 _NUMBER = re.compile("[0-9]{1,18}")
 _PAGE = 500
@@ -84,11 +87,11 @@ class AuditTables(Tables):
         return AuditHead(last["seq"], last["hash"]) if last else AuditHead(0, "")
 
     def log_the_past(self) -> None:
-        """Log what was written before there was a log. Inside a transaction."""
-        if self._head().seq:
-            return
-        for table, key in LOGGED.items():
-            self._log(table, self._db.rows(f"SELECT * FROM {table} ORDER BY {key}"))
+        """Log what was written before there was a log, or before it had these tables. Inside the
+        transaction of an upgrade."""
+        for table in _LOGGED_LATER if self._head().seq else LOGGED:
+            if not self._db.row("SELECT 1 AS there FROM audit WHERE what = ? LIMIT 1", [table]):
+                self._log(table, self._db.rows(f"SELECT * FROM {table} ORDER BY {LOGGED[table]}"))
 
     def audit_head(self) -> AuditHead:
         with self._db.read():

@@ -1,0 +1,2 @@
+-- From here on remarks and snoozes are logged too: a first yes of two is a remark. The tables stay
+-- as they are; what they hold already is logged by the upgrade (AuditTables.log_the_past).
