@@ -74,6 +74,42 @@ def test_a_log_matches_its_entry_and_none_with_another_action(
     assert not [match for match in others if match.found == "exact"], found
 
 
+# Each is close to an entry whose action would be wrong or harmful for it.
+UNKNOWN = (
+    "_pickle.UnpicklingError: invalid load key, 'v'.",  # a model's file, not an XCom
+    "pymysql.err.OperationalError: (1317, 'Query execution was interrupted')",  # a person did
+    "airflow.exceptions.AirflowException: run failed with terminal state: "
+    "{'life_cycle_state': 'TERMINATED', 'result_state': 'CANCELED', 'state_message': 'Cancelled.'}",
+    "airflow.exceptions.AirflowException: Pod etl-x8k2v returned a failure. "
+    "reason: DeadlineExceeded, message: Pod was active on the node longer than the deadline",
+    "airflow.exceptions.AirflowException: Pod etl-x8k2v returned a failure.\n"
+    "remote_pod: {'state': {'terminated': {'exit_code': 1, 'reason': 'Error'}}}",
+    "airflow.exceptions.AirflowException: Bash command failed. "
+    "The command returned a non-zero exit code 1.",
+    "airflow.exceptions.AirflowException: SSH operator error: exit status = 3",
+    "google.api_core.exceptions.Conflict: 409 Already Exists: Job acme:EU.load_2026_02_11",
+    "kubernetes.client.exceptions.ApiException: (409)\nReason: Conflict\n"
+    'HTTP response body: {"kind":"Status","message":"pods already exists","code":409}',
+    "openai.RateLimitError: Error code: 429 - {'error': {'message': 'You exceeded your current "
+    "quota, please check your plan and billing details.', 'type': 'insufficient_quota'}}",
+    "botocore.errorfactory.ConditionalCheckFailedException: An error occurred "
+    "(ConditionalCheckFailedException) when calling the PutItem operation: The conditional request "
+    "failed",
+    "acme.ops.FileRejected: the bank rejected pay_7.xml: duplicate message id",
+    "ValueError: the ledger does not balance: 1204.55 != 1204.05",
+    "requests.exceptions.HTTPError: 402 Client Error: Payment Required for url: https://a.example.com",
+    "TimeoutError",
+)
+
+
+@pytest.mark.parametrize("text", UNKNOWN, ids=range(len(UNKNOWN)))
+def test_what_no_entry_tells_is_not_taken_for_one_that_is_like_it(
+    text: str, knowledge: KnowledgeBase
+) -> None:
+    best = knowledge.find(symptom(text).signature, limit=1)
+    assert not best or best[0].similarity < BuiltinEmbedder.bound, best[0].entry.title
+
+
 def test_each_entry_has_a_log_and_each_log_an_entry() -> None:
     assert {named(log) for log in LOGS} == set(WRITTEN)
 
