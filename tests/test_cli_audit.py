@@ -121,6 +121,16 @@ def test_a_cut_tail_is_found_by_the_machine_that_saw_it(cli: Cli, waiting: str) 
     cli.ok("audit", "verify")
 
 
+def test_a_base_under_another_id_passes_for_no_old_acquaintance(cli: Cli) -> None:
+    """An older copy that was put back with a new id has no head to be measured by."""
+    cli.ok("pause")
+    assert cli.ok("audit", "verify", "--json").json["seen_before"] == 1
+    tamper(cli, "base", "UPDATE base SET id = 'another1'")
+    assert "this machine had seen none of them before" in cli.ok("audit", "verify").out
+    tamper(cli, "base", "UPDATE base SET id = 'another2'")
+    assert cli.ok("audit", "verify", "--json").json["seen_before"] is None
+
+
 def test_a_head_noted_elsewhere_counts_as_well(cli: Cli) -> None:
     cli.ok("pause")
     head = cli.ok("audit", "verify", "--json").json["head"]

@@ -61,9 +61,15 @@ def verify(
         where = anchors.place(store.base_id())
     told = f"{report.head.seq}:{report.head.hash}"
     if json:
-        print_json({"rows": report.head.seq, "head": told, "faults": list(report.faults)})
+        faults = list(report.faults)
+        row = seen.seq if seen else None
+        print_json({"rows": report.head.seq, "head": told, "seen_before": row, "faults": faults})
     elif not report.faults:
-        also = f", and goes on from what this machine saw before (row {seen.seq})" if seen else ""
+        also = (
+            f", and goes on from what this machine saw before (row {seen.seq})"
+            if seen
+            else "; this machine had seen none of them before, so a cut tail would not show"
+        )
         console().print(f"{report.head.seq} rows, none altered{also}", soft_wrap=True)
         console().print(f"head {told}", soft_wrap=True)
     else:
