@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import enum
-import errno
 import importlib.util
 import json
 import os
+import resource
 import stat
 import sys
 import threading
@@ -191,17 +191,16 @@ def test_a_spool_that_cannot_be_written(plugin: Any, spool: Path, there: str) ->
     assert len(files(spool)) == 1  # as soon as it can
 
 
-def test_a_full_disk_leaves_no_halves(
-    plugin: Any, spool: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> Any:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(plugin.os, "fdopen", full)
+def test_a_full_disk_leaves_no_halves(plugin: Any, spool: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # a file is made, and cannot be filled
+    try:
         fail(plugin)
-    assert files(spool) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not list(spool.iterdir())
+    fail(plugin)
+    assert len(files(spool)) == 1
 
 
 def test_a_folder_that_hangs_is_waited_for_once(
