@@ -1,5 +1,6 @@
 """Behind PgBouncer, which gives each transaction any session: the contract on claims and doors, by
-two clients that take turns, and what a pooler must never be asked to keep."""
+two clients that take turns, what every command asks, and what a pooler must never be asked to keep.
+Everything else that a store is asked: test_store_twin.py."""
 
 from __future__ import annotations
 
@@ -10,12 +11,16 @@ from contextlib import closing
 import psycopg
 import pytest
 
+from aiops_cli import services
 from knowledge.errors import StoreUnusable
 from knowledge.stores import Store, postgres_engine
 from knowledge.stores.postgres import PostgresStore
+from tests.cli import Cli
+from tests.desk import REFUSED
 from tests.pgbouncer import in_turns
 from tests.postgres_database import Database
 from tests.samples import SetClock, added, fill, incident, unit
+from tests.test_cli_kb_move import Letters
 from tests.test_store_contract_acting import *  # noqa: F403 -- the contract, on the store below
 
 
@@ -41,6 +46,35 @@ def test_many_share_few_sessions(pooled: str) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(add, range(40))) == 5
+
+
+def test_every_command(cli: Cli, pooled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But `kb migrate`, which is to go to the server itself."""
+    cli.environ["AIOPS_KB"] = pooled
+    one = cli.mended()
+    cli.server.add_failure("sales", "load", events=[REFUSED], ended=cli.clock.now())
+    cli.ok("diagnose")
+    [two] = [
+        case["incident"]
+        for case in cli.ok("incidents", "--status=pending", "--json").json["incidents"]
+    ]
+    runbook, kept = cli.home / "db.yaml", str(cli.home / "kept.jsonl")
+    runbook.write_text("- {title: db, error: 'OperationalError: away', cause: away, action: retry}")
+    for line in (
+        "doctor", f"diagnose {two}", "incidents", f"incidents show {one}", f"log {two}",
+        "hold sales", "hold list", f"snooze {two} 2h", f"note {two} called",
+        f"approve {two} --action=retry --rerun-safe --yes", "watch --once",
+        "auto grant --actions=retry --dags=* --yes", "auto list", "watch --once --auto",
+        f"wrong {one} --reason=twice", "pause", "resume", "handover", "stuck", "report",
+        "learn --since=1d", "backtest", f"kb seed {runbook}", "kb list", "kb search away",
+        "kb add --title=t --error=E --cause=c", "kb lint", "kb stats", f"kb export {kept}",
+        f"kb import {kept}", "kb reindex", "audit", "audit verify",
+    ):  # fmt: skip
+        cli.ok(*line.split())
+    monkeypatch.setattr(services, "embedder", lambda *_: Letters())
+    cli.ok("kb", "reindex")
+    assert "holds vectors of" not in cli.ok("kb", "search", "away").text
+    cli.ok("audit", "verify")
 
 
 def test_sessions_are_left_as_they_were_found(

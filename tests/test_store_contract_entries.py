@@ -407,6 +407,16 @@ def test_another_embedder_again_gives_up_what_was_begun(store: Store) -> None:
     assert store.vector_space() == third
 
 
+def test_asking_for_the_space_in_use_gives_up_what_was_begun(store: Store) -> None:
+    store.put_entries([embedded("a", ("A: x", unit(1, 0, 0)))], SPACE, NOW)
+    [(number, _)] = store.unembedded(OTHER, 9)
+    assert store.unembedded(SPACE, 9) == ()
+    with pytest.raises(EmbedderMismatch):
+        store.embed(OTHER, {number: unit(1, 0)})
+    assert not store.switch_space(OTHER)
+    assert store.vector_space() == SPACE
+
+
 def test_new_vectors_must_be_those_of_the_space(store: Store) -> None:
     store.put_entries([embedded("a", ("A: x", unit(1, 0, 0)))], SPACE, NOW)
     [(number, _)] = store.unembedded(OTHER, 9)

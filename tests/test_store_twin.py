@@ -1,267 +1,50 @@
-"""The SQL store and its twin in plain Python give the same answers to any sequence of questions."""
+"""The SQL stores and their twin in plain Python give the same answers to any sequence of
+questions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from datetime import timedelta
-from functools import partial
-from operator import methodcaller
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
-from knowledge.errors import DoorClosed, KnowledgeError
-from knowledge.records import (
-    ClaimState,
-    DecisionKind,
-    Hold,
-    Judgement,
-    Limits,
-    Outcome,
-    OutcomeName,
-    Pause,
-    Remark,
-    Status,
-    Vouch,
-)
-from knowledge.stores import Store
-from knowledge.stores.memory import MemoryStore
+from knowledge.stores import Store, VectorSpace
 from knowledge.stores.postgres import PostgresStore
 from knowledge.stores.rules import Clock
 from knowledge.stores.sqlite import SqliteStore
 from tests.pgbouncer import in_turns
 from tests.postgres_database import made, new_name
-from tests.samples import LEASE, NOW, SPACE, SetClock, decision, embedded, incident, signature, unit
+from tests.samples import SPACE, embedded, lesson, unit
+from tests.twins import INCIDENTS, TEXTS, ActingTwins, Opened, few, fingerprint, incidents
 
-TEXTS = ("KeyError: amount", "ConnectionError: refused by db", "Timeout: db")
-INCIDENTS = [
-    # Two tries of a task, a mapped one, another DAG, and one task instance under two names.
-    incident(0),
-    incident(0, try_number=2, group="s7storm234", group_key="db"),
-    incident(0, map_index=1, ti_id=None, signature=signature(TEXTS[0])),
-    incident(1, dag_id="reporting", signature=signature(TEXTS[1]), group="s7other678"),
-    incident(1, dag_id="reporting", instance="also", signature=signature(TEXTS[1])),
-]
-ALL_STATES: list[ClaimState] = ["claimed", "acting", "done", "needs_human"]
+OTHER = VectorSpace("other", 3, 1)
 
-incidents = st.sampled_from(INCIDENTS)
-tokens = st.integers(min_value=1, max_value=6)
-kinds: st.SearchStrategy[DecisionKind] = st.sampled_from(
-    ["approve", "auto", "reject", "shadow", "superseded"]
-)
-actions = st.sampled_from(["retry", "none", None])
-outcomes: st.SearchStrategy[OutcomeName] = st.sampled_from(
-    ["fixed", "failed", "relapsed", "superseded", "unknown"]
-)
 vectors = st.tuples(*[st.integers(-2, 2)] * 3).filter(any).map(lambda xs: unit(*xs))
-dags = ["orders_*", "reporting", "*"]
-targets = st.sampled_from([*dags, INCIDENTS[0].id, INCIDENTS[3].id])
-names = st.sampled_from([*(one.id for one in INCIDENTS), "s7st", "s7other678", "s7", "none"])
-hours = st.integers(min_value=-1, max_value=3).map(lambda number: timedelta(hours=number))
-few = st.integers(min_value=0, max_value=3)
+spaces = st.sampled_from([SPACE, OTHER])
+marks = st.sampled_from([None, "a", "b"])
 
 
-def answer(ask: Callable[[], Any]) -> Any:
-    """What a store says, be it a refusal."""
-    try:
-        return ask()
-    except DoorClosed as refusal:
-        return "closed", refusal.check, refusal.message
-    except (KnowledgeError, ValueError) as refusal:
-        return type(refusal).__name__, str(refusal)
-
-
-Opened = Callable[[Clock], AbstractContextManager[Store]]
-
-
-class Twins(RuleBasedStateMachine):
-    """Every rule asks both stores the same and compares what they say. `opened` gives an empty
-    store in a database, by this clock."""
-
-    def __init__(self, opened: Opened) -> None:
-        super().__init__()
-        self.clock = SetClock()
-        self.held = 0
-        self.revisions = ["", ""]
-        self.end = ExitStack()
-        in_sql = self.end.enter_context(opened(self.clock.now))
-        self.stores: Sequence[Store] = (MemoryStore(self.clock.now), in_sql)
-
-    def teardown(self) -> None:
-        self.end.close()
-
-    def same(self, ask: Callable[[Store], Any]) -> Any:
-        twin, sql = (answer(partial(ask, store)) for store in self.stores)
-        assert twin == sql
-        return sql
-
-    @initialize(several=st.lists(incidents, unique_by=lambda one: one.id, min_size=1))
-    def see(self, several: list[Any]) -> None:
-        for one in several:
-            self.same(methodcaller("add_incident", one))
-
-    @rule(one=incidents)
-    def take_back(self, one: Any) -> None:
-        self.same(lambda store: store.take_back(one.id, "me", self.clock.now()))
-
-    @rule(one=incidents)
-    def add(self, one: Any) -> None:
-        self.same(lambda store: store.add_incident(one))
-
-    @rule(lease_parts=st.integers(min_value=1, max_value=15))
-    def wait(self, lease_parts: int) -> None:
-        self.clock.advance(lease_parts * LEASE / 2)
-
-    @rule(hours=st.integers(min_value=1, max_value=24))
-    def wait_long(self, hours: int) -> None:
-        self.clock.advance(timedelta(hours=hours))
-
-    @rule(one=incidents)
-    def claim(self, one: Any) -> None:
-        self.same(lambda store: store.claim(one.id, one.ti_id, "w", LEASE))
-
-    @rule(
-        one=incidents,
-        token=tokens,
-        kind=kinds,
-        action=actions,
-        limits=st.none() | st.builds(Limits, few, few, few),
-        vouched=st.booleans(),
-    )
-    def open_door(
-        self,
-        one: Any,
-        token: int,
-        kind: DecisionKind,
-        action: str | None,
-        limits: Limits | None,
-        vouched: bool,
-    ) -> None:
-        vouch = Vouch(one.instance, one.dag_id, one.task_id, None, True, "me", self.clock.now())
-        wanted = decision(one, kind, action=action, at=self.clock.now())
-        self.same(
-            lambda store: store.open_door(
-                one.id, token, wanted, limits=limits, vouches=[vouch] * vouched
-            )
-        )
-
-    @rule(data=st.data())
-    def act_as_the_holder(self, data: st.DataObject) -> None:
-        """The usual course, which guessed tokens take too seldom."""
-        held = self.same(lambda store: store.claims(["claimed", "acting"]))
-        if not held:
-            return
-        claim = data.draw(st.sampled_from(held))
-        steps = ["open", "release"] if claim.state == "claimed" else ["settle", "release", "retake"]
-        step = data.draw(st.sampled_from(steps))
-        if step == "open":
-            kind: DecisionKind = data.draw(st.sampled_from(["approve", "auto"]))
-            wanted = decision(claim.incident_id, kind, at=self.clock.now())
-            self.same(lambda store: store.open_door(claim.incident_id, claim.token, wanted))
-        elif step == "settle":
-            row = Outcome(claim.incident_id, claim.decision, self.clock.now(), data.draw(outcomes))
-            self.same(lambda store: store.settle(claim.incident_id, claim.token, "done", row))
-        elif step == "retake":
-            self.same(lambda store: store.retake(claim.incident_id, claim.token, LEASE))
-        else:
-            self.same(lambda store: store.release(claim.incident_id, claim.token))
-
-    @rule(one=incidents, token=tokens, state=st.sampled_from(ALL_STATES))
-    def settle(self, one: Any, token: int, state: ClaimState) -> None:
-        self.same(lambda store: store.settle(one.id, token, state))
-
-    @rule(one=incidents, token=tokens)
-    def release(self, one: Any, token: int) -> None:
-        self.same(lambda store: store.release(one.id, token))
-
-    @rule(one=incidents, token=tokens)
-    def progress(self, one: Any, token: int) -> None:
-        self.same(lambda store: store.progress(one.id, token, {"step": token}))
-
-    @rule(one=incidents, kind=kinds, action=actions)
-    def record(self, one: Any, kind: DecisionKind, action: str | None) -> None:
-        wanted = decision(one, kind, action=action, at=self.clock.now())
-        self.same(lambda store: store.record(wanted))
-
-    @rule(one=incidents, seq=tokens, outcome=outcomes)
-    def add_outcome(self, one: Any, seq: int, outcome: OutcomeName) -> None:
-        row = Outcome(one.id, seq, self.clock.now(), outcome)
-        self.same(lambda store: store.add_outcome(row))
-
-    @rule(paused=st.booleans())
-    def pause(self, paused: bool) -> None:
-        self.same(lambda store: store.set_pause(Pause(paused, "me", self.clock.now())))
-
-    @rule(what=targets, length=st.none() | hours, instance=st.sampled_from(["default", "also"]))
-    def hold(self, what: str, length: timedelta | None, instance: str) -> None:
-        self.held += 1
-        now = self.clock.now()
-        until = None if length is None else now + length
-        one = Hold(f"hold{self.held}", instance, what, "me", now, until)
-        self.same(lambda store: store.add_hold(one))
-
-    @rule(what=targets | st.sampled_from(["hold", "hold1", "hold2"]))
-    def end_hold(self, what: str) -> None:
-        self.same(lambda store: store.end_hold(what, "me", self.clock.now()))
-
-    @rule(one=incidents, length=hours)
-    def snooze(self, one: Any, length: timedelta) -> None:
-        now = self.clock.now()
-        self.same(lambda store: store.snooze(one.id, now + length, "me", now))
-
-    @rule(one=incidents)
-    def remark(self, one: Any) -> None:
-        word = Remark(one.id, "me", self.clock.now(), "seen")
-        self.same(lambda store: store.add_remark(word))
-
-    @rule(one=incidents, vouched=st.booleans())
-    def call_wrong(self, one: Any, vouched: bool) -> None:
-        now = self.clock.now()
-        back = Vouch(one.instance, one.dag_id, one.task_id, None, False, "me", now)
-        self.same(lambda store: store.call_wrong(one.id, "me", now, "harm", [back] * vouched))
-
-    @rule(one=incidents, entry=st.sampled_from(["entry-a", "entry-b", None]))
-    def judge(self, one: Any, entry: str | None) -> None:
-        row = Judgement(one.id, self.clock.now(), {"diagnosis": entry and {"entry": entry}})
-        self.same(lambda store: store.add_judgement(row))
-
-    @rule(name=names, snoozed=st.none() | st.booleans())
-    def name(self, name: str, snoozed: bool | None) -> None:
-        self.same(lambda store: store.find_ids(name))
-        self.same(lambda store: store.group_members(name))
-        self.same(lambda store: store.cases(group=name, snoozed=snoozed))
-        self.same(lambda store: store.shortest_prefixes([name]))
-        self.same(lambda store: store.holds_on(name))
-
-    @rule(
-        status=st.sampled_from([[], ["pending"], ["pending", "acting"]]),
-        dag=st.sampled_from([None, *dags]),
-        snoozed=st.none() | st.booleans(),
-        together=st.none() | st.integers(min_value=1, max_value=3),
-        limit=st.integers(min_value=0, max_value=5),
-        offset=few,
-    )
-    def lines(self, **question: Any) -> None:
-        self.same(lambda store: store.lines(**question))
+class Twins(ActingTwins):
+    """And everything about what is known."""
 
     @rule(
         name=st.sampled_from(["entry-a", "entry-b"]),
         symptoms=st.lists(st.tuples(st.sampled_from(TEXTS), vectors), max_size=2),
-        cause=st.sampled_from(["one", "two"]),
+        changes=st.fixed_dictionaries(
+            {
+                "cause": st.sampled_from(["one", "two"]),
+                "source": st.sampled_from(["runbooks/db.md:1", "starter/db.yaml:1"]),
+                "retired": st.sampled_from([False, False, True]),
+            }
+        ),
+        space=spaces,
     )
-    def put(self, name: str, symptoms: list[Any], cause: str) -> None:
-        one = embedded(name, *symptoms, cause=cause)
-        self.same(lambda store: store.put_entries([one], SPACE, self.clock.now()))
+    def put(self, name: str, symptoms: Any, changes: dict[str, Any], space: VectorSpace) -> None:
+        one = embedded(name, *symptoms, created_at=self.clock.now(), **changes)
+        self.same(lambda store: store.put_entries([one], space, self.clock.now()))
 
     @rule(name=st.sampled_from(["entry-a", "entry-b"]))
     def retire(self, name: str) -> None:
@@ -272,48 +55,77 @@ class Twins(RuleBasedStateMachine):
         # Equal distances and scores may come in either order: 32 and 64 bits round differently.
         self.same(lambda store: {_named(one) for one in store.find_vector(vector, 10)})
         self.same(lambda store: {_named(one) for one in store.find_text(text.lower().split(), 10)})
-        self.same(lambda store: store.find_exact(signature(text).fingerprint))
+        self.same(lambda store: store.find_exact(fingerprint(text)))
 
-    @invariant()
-    def both_see_a_change_or_neither(self) -> None:
-        revisions = [store.revision() for store in self.stores]
-        twin, sql = (now != before for now, before in zip(revisions, self.revisions, strict=True))
-        assert twin == sql
-        self.revisions = revisions
+    @rule(space=spaces, limit=few)
+    def embed(self, space: VectorSpace, limit: int) -> None:
+        """A step of a reindex: the numbers of symptoms are each store's own."""
 
-    @invariant()
-    def both_count_the_same(self) -> None:
-        for one in INCIDENTS:
-            self.same(methodcaller("acts_alone", one.id))
+        def step(store: Store) -> list[str]:
+            asked = store.unembedded(space, limit)
+            store.embed(space, {number: unit(len(text), 1, 0) for number, text in asked})
+            return [text for _, text in asked]
 
-    @invariant()
-    def everything_reads_the_same(self) -> None:
-        cases = self.same(lambda store: store.cases())
-        self.same(lambda store: store.claims(ALL_STATES))
-        briefs = self.same(lambda store: store.briefs())
-        assert {one.incident_id: one.status for one in briefs} == {
-            case.incident.id: case.status for case in cases
-        }
-        self.same(lambda store: store.trials())
-        self.same(lambda store: store.entries(retired=True))
-        self.same(lambda store: store.first_put())
-        self.same(lambda store: store.vouches("default", "orders_etl", "t0"))
-        self.same(
-            lambda store: store.vouches(
-                "default", "orders_etl", "t0", before=NOW + timedelta(hours=1)
+        self.same(step)
+
+    @rule(space=spaces)
+    def ask_for_what_is_not_embedded(self, space: VectorSpace) -> None:
+        self.same(lambda store: [text for _, text in store.unembedded(space, 9)])
+
+    @rule(space=spaces)
+    def switch_space(self, space: VectorSpace) -> None:
+        self.same(lambda store: store.switch_space(space))
+
+    @rule(
+        several=st.lists(incidents, max_size=2),
+        action=st.sampled_from(["retry", None]),
+        mode=st.sampled_from(["person", "airflow"]),
+    )
+    def learn(self, several: list[Any], action: str | None, mode: str) -> None:
+        lessons = [
+            lesson(
+                instance=one.instance,
+                dag_id=one.dag_id,
+                task_id=one.task_id,
+                map_index=one.map_index,
+                try_number=one.try_number,
+                signature=one.signature,
+                action=action,
+                mode=mode,
             )
-        )
-        self.same(lambda store: store.holds())
-        self.same(lambda store: store.uses(["entry-a", "entry-b"]))
-        self.same(lambda store: store.recent_group("default", "db", NOW, NOW))
-        for case in cases:
-            self.same(methodcaller("story", case.incident.id))
-        counts = self.same(lambda store: store.counts())
-        wanted: list[Status] = ["pending", "resolved", "superseded"]
-        found = self.same(lambda store: store.cases(status=wanted))
-        assert found == tuple(case for case in cases if case.status in wanted)
-        assert sum(counts.values()) == len(cases)
-        assert sum(counts[status] for status in wanted) == len(found)
+            for one in several
+        ]
+        self.same(lambda store: store.add_lessons(lessons))
+
+    @rule(before=marks, value=st.sampled_from(["a", "b"]))
+    def swap_mark(self, before: str | None, value: str) -> None:
+        self.same(lambda store: store.swap_mark("told", before, value))
+
+    @rule(value=st.sampled_from(["a", "b"]))
+    def remember(self, value: str) -> None:
+        self.same(lambda store: store.set_mark("told", value))
+        self.same(lambda store: store.set_watermark(value, self.clock.now()))
+        self.same(lambda store: store.bind_instance("prod", f"http://{value}"))
+
+    @rule(retired=st.booleans(), limit=few, offset=few)
+    def entry_page(self, **question: Any) -> None:
+        self.same(lambda store: store.entry_page(**question))
+
+    @invariant()
+    def both_know_the_same(self) -> None:
+        ids = [one.id for one in INCIDENTS]
+        fingerprints = [*map(fingerprint, TEXTS)]
+        self.same(lambda store: store.vector_space())
+        self.same(lambda store: store.versions())
+        self.same(lambda store: store.entries(retired=True))
+        self.same(lambda store: store.entries(source="starter/", kind="runbook"))
+        self.same(lambda store: store.first_put())
+        self.same(lambda store: store.known_incidents(ids))
+        self.same(lambda store: store.known_lessons(ids))
+        self.same(lambda store: store.lessons(fingerprints))
+        self.same(lambda store: store.lesson_counts())
+        self.same(lambda store: store.mark("told"))
+        self.same(lambda store: store.watermark("a"))
 
 
 def _named(one: Any) -> tuple[str, int]:
@@ -337,15 +149,7 @@ def compared(opened: Opened, examples: int) -> None:
 
 
 def test_sqlite_and_the_twin_say_the_same() -> None:
-    @contextmanager
-    def opened(now: Clock) -> Iterator[Store]:
-        with (
-            TemporaryDirectory() as folder,
-            closing(SqliteStore.open(f"{folder}/kb.db", now)) as store,
-        ):
-            yield store
-
-    compared(opened, examples=20)
+    compared(lambda now: closing(SqliteStore.in_memory(now)), examples=20)
 
 
 def test_postgres_and_the_twin_say_the_same(postgres: str, schema_template: str) -> None:

@@ -91,9 +91,12 @@ class MemoryEntries:
         self._findable = [one for one in self._findable if one.entry_id != entry_id]
 
     def unembedded(self, space: VectorSpace, limit: int) -> tuple[tuple[int, str], ...]:
+        if self._being_built and self._being_built != space:
+            del self._vectors[self._being_built]
+            self._being_built = None
         if space == self._space:
             return ()
-        if space != self._being_built:
+        if self._being_built is None:
             self._being_built, self._done = space, 0
             self._vectors[space] = {}
         return tuple(
