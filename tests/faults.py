@@ -1,6 +1,9 @@
-"""What can go wrong, in one table: FAULTS x COMMANDS is the matrix of test_fault_matrix.py.
+"""What can go wrong, in one table: FAULTS x fault_commands.COMMANDS is the matrix of
+test_fault_matrix.py.
 
-A fault is of a kind, and a command touches kinds: where both meet, the command tells of it.
+A fault is of a kind: of (a)irflow, of what is to be (p)ut into it, of the (s)tore, of what is
+(w)ritten into that, of the (c)onfiguration or of an (i)d that is named. A command touches kinds:
+where both meet, the command tells of it.
 """
 
 from __future__ import annotations
@@ -34,20 +37,6 @@ class Fault:
 
     def __str__(self) -> str:
         return self.wrong.__name__
-
-
-@dataclass(frozen=True)
-class Command:
-    """`args` are those after its name; `touches` says which kinds of fault reach it: (a)irflow,
-    the (s)tore read, the store (w)ritten, (i)ncidents named by an id. The settings (c) are read
-    by all. `code` is how it ends where all is well; `spared` are faults that are none for it."""
-
-    touches: str
-    args: Callable[[Cli, str], list[str]]
-    code: int = 0
-    json: bool = True
-    keys: str = ""  # typed, where it talks
-    spared: tuple[Callable[[Cli], None], ...] = ()
 
 
 # ---- Airflow ----
@@ -122,6 +111,60 @@ def cut(cli: Cli) -> None:
     cli.server.fault("GET /api/v2/(?!version)", times=99, drop_after=-1)
 
 
+def gateway_page(cli: Cli) -> None:
+    page = b"<html><title>502 Bad Gateway</title>"
+    cli.server.fault("GET /api/v2/(?!version)", times=99, status=502, body=page)
+
+
+def rate_limited(cli: Cli) -> None:
+    headers = {"Retry-After": "1"}
+    cli.server.fault("GET /api/v2/(?!version)", times=99, status=429, headers=headers)
+
+
+def another_shape(cli: Cli) -> None:
+    """JSON, and not what the API promises."""
+    cli.server.fault("GET /api/v2/(?!version)", times=99, status=200, body=b"[]")
+
+
+def half_an_answer(cli: Cli) -> None:
+    """As a proxy with a limit cuts it, with a length that fits."""
+    cli.server.fault("GET /api/v2/(?!version)", times=99, status=200, body=b'{"task_inst')
+
+
+def nonsense_as_gzip(cli: Cli) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    cli.server.fault(
+        "GET /api/v2/(?!version)", times=99, status=200, body=b"nonsense", headers=headers
+    )
+
+
+def cut_in_the_body(cli: Cli) -> None:
+    cli.server.fault("GET /api/v2/(?!version)", times=99, drop_after=20)
+
+
+def too_old(cli: Cli) -> None:
+    body = b'{"version":"3.0.6","git_version":null}'
+    cli.server.fault("GET /api/v2/version", times=99, status=200, body=body)
+
+
+def no_token_command(cli: Cli) -> None:
+    cli.environ["AIOPS_AIRFLOW_TOKEN_COMMAND"] = "sh -c 'echo sealed >&2; exit 3'"
+
+
+def another_ones_token(cli: Cli) -> None:
+    cli.environ["AIOPS_AIRFLOW_TOKEN_COMMAND"] = "echo of-another-airflow"
+
+
+def no_ca_file(cli: Cli) -> None:
+    cli.environ["AIOPS_AIRFLOW_CA_FILE"] = "/no/such.pem"
+
+
+def proxy_down(cli: Cli) -> None:
+    """See `no_tls` for the name."""
+    cli.monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    cli.environ |= {"AIOPS_AIRFLOW_URL": "http://airflow.test", "AIOPS_INSTANCE": "elsewhere"}
+
+
 def forbidden(cli: Cli) -> None:
     body = b'{"detail":"Forbidden"}'
     cli.server.fault("GET /api/v2/dags/.*/taskInstances", times=99, status=403, body=body)
@@ -135,6 +178,30 @@ def website(cli: Cli) -> None:
 
 def unconfigured(cli: Cli) -> None:
     del cli.environ["AIOPS_AIRFLOW_URL"]
+
+
+# ---- what is put into Airflow ----
+
+
+def read_only(cli: Cli) -> None:
+    (cli.home / "aiops.yaml").write_text("read_only: true\n")
+
+
+def a_viewer(cli: Cli) -> None:
+    name, password = cli.server.viewer
+    cli.environ |= {"AIOPS_AIRFLOW_USERNAME": name, "AIOPS_AIRFLOW_PASSWORD": password}
+
+
+def refused_change(cli: Cli) -> None:
+    body = b'{"detail":"Extra inputs are not permitted"}'
+    cli.server.fault("(PATCH|POST) /api/v2", times=99, status=422, body=body)
+
+
+def broken_change(cli: Cli) -> None:
+    cli.server.fault("(PATCH|POST) /api/v2", times=99, status=500)
+
+
+# ---- the store ----
 
 
 def corrupt(cli: Cli) -> None:
@@ -274,9 +341,24 @@ FAULTS: tuple[Fault, ...] = (
     Fault("a", overloaded, 3, "airflow_unreachable", "status 503"),
     Fault("a", silent, 3, "airflow_unreachable", "no answer in time"),
     Fault("a", cut, 3, "airflow_unreachable", "broke off"),
+    Fault("a", gateway_page, 3, "airflow_unreachable", "502 Bad Gateway"),
+    Fault("a", rate_limited, 3, "airflow_unreachable", "status 429"),
+    Fault("a", another_shape, 3, "airflow_answer", "not what its API promises"),
+    Fault("a", half_an_answer, 3, "airflow_answer", "not JSON"),
+    Fault("a", nonsense_as_gzip, 3, "airflow_unreachable", "cannot be unpacked"),
+    Fault("a", cut_in_the_body, 3, "airflow_unreachable", "broke off"),
+    Fault("a", too_old, 3, "airflow_answer", "3.1 or newer"),
+    Fault("a", no_token_command, 3, "airflow_auth", "ended with 3: sealed"),
+    Fault("a", another_ones_token, 3, "airflow_auth", "run airflow.token_command by hand"),
+    Fault("a", no_ca_file, 2, "config", "/no/such.pem cannot be read"),
+    Fault("a", proxy_down, 3, "airflow_unreachable", "its proxy cannot be reached"),
     Fault("a", forbidden, 3, "airflow_forbidden", "Viewer"),
     Fault("a", website, 3, "airflow_answer", "check airflow.url"),
     Fault("a", unconfigured, 2, "config", "AIOPS_AIRFLOW_URL"),
+    Fault("p", read_only, 5, "refused", "read only"),
+    Fault("p", a_viewer, 3, "airflow_forbidden", "role"),
+    Fault("p", refused_change, 3, "airflow_answer", "Extra inputs"),
+    Fault("p", broken_change, 3, "airflow_unreachable", "status 500"),
     Fault("s", corrupt, 4, "knowledge_base", "is damaged"),
     Fault("s", no_database, 4, "knowledge_base", "is not a knowledge base"),
     Fault("s", newer, 4, "knowledge_base", "was written by a newer aiops"),
@@ -301,82 +383,3 @@ FAULTS: tuple[Fault, ...] = (
     Fault("c", wrong_value, 2, "config", "expected a name"),
     Fault("i", unknown_id, 2, "not_found", "'zzzz'"),
 )
-
-
-def _runbook(cli: Cli, _id: str) -> list[str]:
-    file = cli.home / "book.yaml"
-    file.write_text("- title: t\n  error: 'ValueError: x'\n  cause: c\n  action: retry\n")
-    return [str(file)]
-
-
-def _export(cli: Cli, _id: str) -> list[str]:
-    return [str(cli.home / "export.jsonl")]
-
-
-COMMANDS: dict[str, Command] = {
-    "init": Command(
-        "cas",
-        lambda cli, id_: ["--yes"],
-        # It tries the rights one by one, and makes the settings that are not there.
-        spared=(unconfigured, forbidden, absent_settings),
-    ),
-    "doctor": Command("cas", lambda cli, id_: [], spared=(forbidden,)),
-    "triage": Command("cas", lambda cli, id_: [], json=False, keys="s\n"),
-    "failures": Command("ca", lambda cli, id_: []),
-    "diagnose": Command("casw", lambda cli, id_: []),
-    "diagnose ID": Command("cas", lambda cli, id_: [id_], spared=(no_tls,)),
-    "stuck": Command("ca", lambda cli, id_: []),
-    "watch": Command("casw", lambda cli, id_: ["--once"]),
-    "watch auto": Command("casw", lambda cli, id_: ["--once", "--auto"]),
-    "approve": Command(
-        "caswi", lambda cli, id_: [id_, "--action=retry", "--yes"], spared=(no_tls,)
-    ),
-    "approve dry": Command(
-        "casi", lambda cli, id_: [id_, "--action=retry", "--dry-run"], spared=(no_tls,)
-    ),
-    "approve none": Command("cswi", lambda cli, id_: [id_, "--action=none", "--cause=c"]),
-    "reject": Command("cswi", lambda cli, id_: [id_, "--reason=no"]),
-    "incidents": Command("cs", lambda cli, id_: []),
-    "incidents show": Command("csi", lambda cli, id_: [id_]),
-    "log": Command("csi", lambda cli, id_: [id_]),
-    "open": Command("csi", lambda cli, id_: [id_]),
-    "hold": Command("csw", lambda cli, id_: ["orders"]),
-    "hold list": Command("cs", lambda cli, id_: []),
-    "snooze": Command("cswi", lambda cli, id_: [id_, "2h"]),
-    "note": Command("cswi", lambda cli, id_: [id_, "the vendor is called"]),
-    "wrong": Command("csi", lambda cli, id_: [id_, "--reason=it paid twice"], code=2),
-    "undo": Command("csi", lambda cli, id_: [id_], code=5),
-    "handover": Command("cs", lambda cli, id_: []),
-    "pause": Command("csw", lambda cli, id_: []),
-    "resume": Command("csw", lambda cli, id_: []),
-    "auto grant": Command("csw", lambda cli, id_: ["--actions=retry", "--dags=*", "--yes"]),
-    "auto list": Command("cs", lambda cli, id_: []),
-    "auto revoke": Command("csi", lambda cli, id_: [id_], code=2),
-    "audit": Command("cs", lambda cli, id_: []),
-    "audit verify": Command("cs", lambda cli, id_: []),
-    "learn": Command("cas", lambda cli, id_: ["--since=1d"]),
-    "backtest": Command("cs", lambda cli, id_: []),
-    "report": Command("cs", lambda cli, id_: []),
-    "plugin install": Command("", lambda cli, id_: [str(cli.home)]),
-    "kb seed": Command("csw", _runbook),
-    "kb seed dry": Command("cs", lambda cli, id_: [*_runbook(cli, id_), "--dry-run"]),
-    "kb add": Command("csw", lambda cli, id_: ["--title=t", "--error=ValueError: x", "--cause=c"]),
-    "kb list": Command("cs", lambda cli, id_: []),
-    "kb show": Command("csi", lambda cli, id_: [id_], code=2),
-    "kb search": Command("cs", lambda cli, id_: ["ValueError: x"]),
-    "kb retire": Command("csi", lambda cli, id_: [id_, "--reason=no longer"], code=2),
-    "kb lint": Command("cs", lambda cli, id_: []),
-    "kb export": Command("cs", lambda cli, id_: [], json=False),
-    "kb import": Command("csw", _export),
-    "kb reindex": Command(
-        "csw", lambda cli, id_: [], spared=(unwritable_file, full_disk, ctrl_c_at_a_write)
-    ),  # it asks for the right to write, and finds nothing to make
-    "kb migrate": Command("cs", lambda cli, id_: []),
-    "kb stats": Command("cs", lambda cli, id_: []),
-}
-CELLS = [
-    (fault, name)
-    for fault in FAULTS
-    for name, command in COMMANDS.items()
-    if fault.kind in command.touches and fault.wrong not in command.spared
-]

@@ -3,7 +3,6 @@ exit code, no traceback, nothing lost, and nothing acted on."""
 
 from __future__ import annotations
 
-import copy
 import io
 import os
 import pty
@@ -13,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
 import pytest
 from typer.main import get_command
@@ -22,21 +21,14 @@ from aiops_cli.commands import Invocation
 from aiops_cli.main import COMMANDS as TABLE
 from aiops_cli.main import Group, app
 from tests.airflow_server import AirflowServer
-from tests.cli import Cli, Said, make
+from tests.cli import Cli, make
 from tests.desk import REFUSED
-from tests.faults import CELLS, COMMANDS, Fault, locked
+from tests.fault_commands import CELLS, COMMANDS
+from tests.fault_world import World, again, changed, exported, line, lived_in, run, state, tells
+from tests.faults import Fault, locked, read_only
 
-CHANGING = ("dags", "tasks", "instances", "runs", "past", "events")
-
-
-class World(NamedTuple):
-    """An Airflow with a failure that was captured, and the files of whoever did: made once, for
-    a cell takes less than its making."""
-
-    server: AirflowServer
-    files: Path
-    waiting: str
-    state: dict[str, object]
+ENDING = [name for name, one in COMMANDS.items() if not one.goes_on]
+SPEAKING = [name for name in ENDING if not COMMANDS[name].keys]  # triage has no data
 
 
 @pytest.fixture(scope="module")
@@ -44,70 +36,29 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home = tmp_path_factory.mktemp("world")
     with AirflowServer() as server, pytest.MonkeyPatch.context() as patch:
         cli = make(server, home, patch)
-        waiting = cli.capture("orders", events=[REFUSED])
+        ids = lived_in(cli)
         kept = shutil.copy(cli.kb, home / "knowledge.db")
-        cli.ok("kb", "add", "--title=t", "--error=ValueError: x", "--cause=c")
-        cli.ok("kb", "export", str(home / "export.jsonl"))
+        exported(cli)
         shutil.move(kept, cli.kb)
-        shutil.rmtree(home / ".local")  # where this machine keeps what it has seen of the log
-        yield World(server, home, waiting, {name: getattr(server, name) for name in CHANGING})
+        yield World(server, home, ids, state(server))
 
 
 @pytest.fixture
 def cli(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     """As the shared fixture of this name, in a copy of the world."""
-    for name, value in world.state.items():
-        setattr(world.server, name, copy.deepcopy(value))
-    world.server.faults, world.server.requests = [], []
-    shutil.copytree(world.files, tmp_path, dirs_exist_ok=True)
-    yield make(world.server, tmp_path, monkeypatch)
+    yield again(world, tmp_path, monkeypatch)
     reports = list(tmp_path.rglob("bug-*.txt"))
     assert reports == [], reports[0].read_text()
 
 
 @pytest.fixture
-def waiting(cli: Cli, world: World) -> str:
+def ids(cli: Cli, world: World) -> dict[str, str]:
     assert cli.kb.exists()
-    return world.waiting
-
-
-def line(cli: Cli, name: str, id_: str) -> list[str]:
-    """The command line of a name in COMMANDS: its words are those of the program's table."""
-    head, _, tail = name.partition(" ")
-    table = TABLE[head]
-    word = tail.partition(" ")[0]
-    sub = [word] if isinstance(table, Group) and word in table.commands else []
-    return [
-        head,
-        *sub,
-        *COMMANDS[name].args(cli, id_),
-        *(["--json"] if COMMANDS[name].json else []),
-    ]
-
-
-def run(cli: Cli, name: str, id_: str) -> Said:
-    typed = COMMANDS[name].keys
-    return cli.type(*line(cli, name, id_), keys=typed) if typed else cli.run(*line(cli, name, id_))
-
-
-def tells(said: Said, fault: Fault) -> None:
-    """As an error, in JSON where that was asked for, or as one of doctor's findings."""
-    if not said.out.startswith("{"):
-        said.refused(fault.code, fault.word)
-    elif "checks" not in said.json:
-        said.told(fault.code, fault.name, fault.word)
-    else:
-        assert said.code == fault.code, said
-        failed = [check for check in said.json["checks"] if check["status"] == "fail"]
-        assert failed
-        assert all(check["todo"] for check in failed)
-        assert any(fault.word in f"{check['found']} {check['todo']}" for check in failed), said
+    return world.ids
 
 
 def test_the_matrix_is_whole() -> None:
     for name, entry in TABLE.items():
-        if name in ("mcp", "dashboard"):  # they go on: test_mcp.py, test_cli_dashboard_access.py
-            continue
         group = entry.commands if isinstance(entry, Group) and entry.default is None else ()
         for wanted in [f"{name} {sub}" for sub in group] or [name]:
             assert any(f"{known} ".startswith(f"{wanted} ") for known in COMMANDS), wanted
@@ -117,7 +68,7 @@ def test_the_matrix_is_whole() -> None:
 
 @pytest.mark.parametrize(("fault", "name"), CELLS, ids=str)
 def test_a_fault_is_told_and_nothing_is_lost(
-    cli: Cli, waiting: str, fault: Fault, name: str
+    cli: Cli, world: World, ids: dict[str, str], fault: Fault, name: str
 ) -> None:
     if fault.kind == "w":  # something there is to write
         cli.server.add_failure("sales", "load", events=[REFUSED])
@@ -127,33 +78,48 @@ def test_a_fault_is_told_and_nothing_is_lost(
     written = config.read_text() if config.exists() else None
     if fault.kind == "s" and cli.kb.exists():
         kept = cli.kb.read_bytes()
-    said = run(cli, name, "zzzz" if fault.kind == "i" else waiting)
+    said = run(cli, name, dict.fromkeys(ids, "zzzz") if fault.kind == "i" else ids)
     tells(said, fault)
     assert "hunter2pass" not in said.out + said.err
     assert cli.cleared() == []
+    assert fault.kind == "w" or cli.server.connections == world.state["connections"]
     assert written == (config.read_text() if config.exists() else None)
+    if fault.wrong is read_only:
+        assert changed(cli) == []
     if fault.kind == "s":  # the file is left as it is, for whoever saves it
         assert kept == (cli.kb.read_bytes() if cli.kb.exists() else None)
     else:
         assert cli.counts() == before
 
 
+@pytest.mark.parametrize("name", SPEAKING)
+def test_who_may_only_read_changes_nothing_in_airflow(
+    cli: Cli, ids: dict[str, str], name: str
+) -> None:
+    """What people say is written down all the same: it is of the knowledge base."""
+    cli.server.add_failure("sales", "load", events=[REFUSED])
+    read_only(cli)
+    said = run(cli, name, ids)
+    assert said.code == (5 if "p" in COMMANDS[name].touches else COMMANDS[name].code), said
+    assert changed(cli) == []
+
+
 @pytest.mark.parametrize("name", [name for name, one in COMMANDS.items() if "w" in one.touches])
-def test_what_was_locked_works_afterwards(cli: Cli, waiting: str, name: str) -> None:
+def test_what_was_locked_works_afterwards(cli: Cli, ids: dict[str, str], name: str) -> None:
     cli.server.add_failure("sales", "load", events=[REFUSED])
     locked(cli)
-    cli.run(*line(cli, name, waiting)).told(4, "knowledge_base", "is locked by another")
+    cli.run(*line(cli, name, ids)).told(4, "knowledge_base", "is locked by another")
     assert cli.cleared() == []
     cli.holder.close()  # type: ignore[attr-defined]  # set by `locked`
-    assert cli.status(waiting) == "pending"
-    cli.ok(*line(cli, name, waiting))
+    assert cli.status(ids["waiting"]) == "pending"
+    cli.ok(*line(cli, name, ids))
 
 
-@pytest.mark.parametrize("name", [name for name, one in COMMANDS.items() if one.touches == "cs"])
-def test_what_only_reads_does_so_beside_a_writer(cli: Cli, waiting: str, name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in SPEAKING if COMMANDS[name].touches == "cs"])
+def test_what_only_reads_does_so_beside_a_writer(cli: Cli, ids: dict[str, str], name: str) -> None:
     cli.ok("kb", "stats")  # the entries that come with it are stored
     locked(cli)
-    assert cli.run(*line(cli, name, waiting)).code == 0
+    assert cli.run(*line(cli, name, ids)).code == 0
     cli.holder.close()  # type: ignore[attr-defined]  # set by `locked`
 
 
@@ -185,19 +151,18 @@ def broken_pipe() -> TextIO:
     return os.fdopen(write, "w")
 
 
-SPEAKING = [name for name, one in COMMANDS.items() if not one.keys]  # triage has no data
-
-
 @pytest.mark.parametrize("name", SPEAKING)
 @pytest.mark.parametrize("output", ["closed", "full", "broken pipe"])
-def test_an_output_that_cannot_be_written(cli: Cli, waiting: str, name: str, output: str) -> None:
+def test_an_output_that_cannot_be_written(
+    cli: Cli, ids: dict[str, str], name: str, output: str
+) -> None:
     if output == "full" and not Path("/dev/full").exists():
         pytest.skip("a device of Linux")
     cli.server.add_failure("sales", "load", events=[REFUSED])  # watch has something to tell of
     cli.clock.advance(seconds=1)
     before = cli.counts()
     out = {"closed": lambda: None, "full": full_device, "broken pipe": broken_pipe}[output]()
-    code, talk = speak(cli, line(cli, name, waiting), out)
+    code, talk = speak(cli, line(cli, name, ids), out)
     assert "Traceback" not in talk
     assert code == (141 if output == "broken pipe" else 2)
     told = talk.count("error: the output cannot be written")
@@ -205,7 +170,7 @@ def test_an_output_that_cannot_be_written(cli: Cli, waiting: str, name: str, out
     after = cli.counts()
     assert all(now >= then for now, then in zip(after, before, strict=True))
     if cli.cleared():  # what was done is written down, though it could not be told
-        assert cli.status(waiting) == "acting"
+        assert cli.status(ids["waiting"]) == "acting"
 
 
 @contextmanager
@@ -231,17 +196,17 @@ def terminal(cli: Cli, typed: str) -> Iterator[list[bytes]]:
     os.close(ours)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ENDING)
 @pytest.mark.parametrize(("term", "columns"), [("dumb", "80"), ("xterm", "40")])
-def test_a_poor_terminal(cli: Cli, waiting: str, name: str, term: str, columns: str) -> None:
+def test_a_poor_terminal(cli: Cli, ids: dict[str, str], name: str, term: str, columns: str) -> None:
     for key, value in (("TERM", term), ("COLUMNS", columns), ("PAGER", "")):
         cli.monkeypatch.setenv(key, value)
     cli.monkeypatch.setattr("webbrowser.open", lambda _url: True)
-    args = [word for word in line(cli, name, waiting) if word != "--json"]
+    args = [word for word in line(cli, name, ids) if word != "--json"]
     with terminal(cli, COMMANDS[name].keys) as shown, pytest.raises(SystemExit) as ended:
         get_command(app).main(args, obj=Invocation(environ=cli.environ, cwd=cli.home))
     text = b"".join(shown).decode()
     assert ended.value.code == COMMANDS[name].code, text
     assert term != "dumb" or "\x1b" not in text
     if name in ("diagnose", "diagnose ID", "incidents", "incidents show", "handover", "triage"):
-        assert waiting[:4] in text  # whole: it is what is typed next
+        assert ids["waiting"][:4] in text  # whole: it is what is typed next
