@@ -385,6 +385,9 @@ def test_answers_have_bounds(cli: Cli) -> None:
             assert cause.startswith("it restarts at night")
             assert cause.endswith("more characters)")
             assert len(cause) < mcp.LONGEST + 50
+        with pytest.raises(ToolFailed, match="more characters") as refused:
+            await assistant.ask("explain_incident", incident="x" * 100_000)
+        assert len(str(refused.value)) < mcp.LONGEST + 100
         with pytest.raises(ToolFailed, match="200,000 at most"):
             await assistant.ask("search_knowledge", text="x" * 200_001)
         done = await assistant.ask(

@@ -237,7 +237,7 @@ def _told(tool: Callable[..., Document]) -> Callable[..., Document]:
         try:
             return tool(**arguments)
         except (AiopsError, KnowledgeError) as error:
-            raise ToolError(f"{error.message}. {error.hint}".strip()) from None
+            raise ToolError(_bounded(f"{error.message}. {error.hint}".strip())) from None
 
     return call
 
