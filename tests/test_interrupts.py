@@ -6,6 +6,7 @@ Whatever was decided is kept, nothing is done twice, and what hangs in the air i
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import select
@@ -133,6 +134,12 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.terminal, text.encode())
 
+    def close(self) -> None:
+        """As the window is closed, or the network is gone."""
+        if self.terminal >= 0:
+            os.close(self.terminal)
+        self.terminal = -1
+
     def end(self) -> int:
         until = time.monotonic() + SECONDS
         while self.command.poll() is None:
@@ -163,12 +170,13 @@ def terminal(cli: Cli, *args: str) -> Iterator[Terminal]:
         preexec_fn=_take_the_terminal,
     )
     os.close(theirs)
+    screen = Terminal(command, ours)
     try:
-        yield Terminal(command, ours)
+        yield screen
     finally:
         command.kill()
         command.wait()
-        os.close(ours)
+        screen.close()
 
 
 def test_triage_on_a_terminal(cli: Cli) -> None:
@@ -251,6 +259,69 @@ def test_half_a_reason_is_on_the_screen_of_who_leaves(cli: Cli, leave: str) -> N
         screen.wait_for(f"typed for {waiting} and not stored: reason: zu spät für heute")
         screen.end()
     assert cli.status(waiting) == "pending"
+
+
+def reject_again(cli: Cli, offered: str) -> None:
+    with terminal(cli, "triage") as screen:
+        screen.wait_for("1 left")
+        screen.type("r")
+        screen.wait_for(f"why not? [{offered}] ")
+        screen.type("\n")
+        screen.wait_for("all seen")
+        screen.type("\n")
+        assert screen.end() == 0
+
+
+@pytest.mark.parametrize("end", ["closed", "SIGHUP", "SIGTERM", "q"])
+def test_half_a_reason_is_offered_again_the_next_time(cli: Cli, end: str) -> None:
+    """Whatever ended triage. It is kept by nobody else, and no longer than it is needed."""
+    waiting = cli.capture("orders", events=[REFUSED])
+    with terminal(cli, "triage") as screen:
+        screen.wait_for("1 left")
+        screen.type("r")
+        screen.wait_for("why not? ")
+        screen.type("zu spät für")
+        screen.wait_for("für")
+        if end == "closed":
+            screen.close()
+        elif end == "q":
+            screen.type("\x03")
+            screen.wait_for("back to the question")
+            screen.type("q")
+            screen.end()
+        else:
+            screen.command.send_signal(getattr(signal, end))
+        screen.command.wait(SECONDS)
+    state = cli.home / ".local/state/aiops"
+    kept = state / "typed.json"
+    assert not list(state.glob("bug-*")), "a traceback"
+    assert kept.stat().st_mode & 0o077 == 0
+    assert json.loads(kept.read_text()) == {waiting: {"reason": "zu spät für"}}
+    reject_again(cli, "zu spät für")
+    told = cli.ok("incidents", "show", waiting, "--json").json["decided"]
+    assert told["reason"] == "zu spät für"
+    assert json.loads(kept.read_text()) == {}
+
+
+def test_a_long_reason_is_not_cut_and_may_be_mended(cli: Cli) -> None:
+    """A terminal's own line has room for 4,095 bytes."""
+    waiting = cli.capture("orders", events=[REFUSED])
+    long = "the vendor says that it is late " * 200
+    with terminal(cli, "triage") as screen:
+        screen.wait_for("1 left")
+        screen.type("r")
+        screen.wait_for("why not? ")
+        screen.type("gone\x15über\x7f\x7f 失敗\x7f\x1b[D wrong word\x17: ")
+        for word in long.split(" "):  # a terminal takes no more at once than somebody reads
+            screen.type(f"{word} ")
+            screen.wait_for(word)
+            screen.screen = ""
+        screen.type("\n")
+        screen.wait_for("all seen")
+        screen.type("\n")
+        assert screen.end() == 0
+    told = cli.ok("incidents", "show", waiting, "--json").json["decided"]
+    assert told["reason"] == f"üb 失 wrong: {long}".strip()
 
 
 def test_watch_is_ended_by_ctrl_c(cli: Cli) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aiops_cli.commands import put_back, typed
+from aiops_cli.commands import drafts, put_back, typed
 from aiops_cli.commands.keys import Ended, Interrupted, ask_line, ask_yes
 from aiops_cli.commands.output import console, page, progress
 from aiops_cli.commands.put_back import Deeds
@@ -70,8 +70,16 @@ class Item:
         """Of a group, these by themselves; what was typed for all is offered for each."""
         return [Item([id_], dict(self.typed)) for id_ in ids]
 
+    def put_aside(self) -> None:
+        """What was typed and is not stored is offered again the next time, and told."""
+        drafts.keep(dict.fromkeys(self.ids, self.typed))
+        self.tell_typed()
+
+    def done_with(self) -> None:
+        drafts.keep({id_: {} for id_ in self.ids})
+
     def tell_typed(self) -> None:
-        """What would be lost otherwise, to be copied from the screen."""
+        """To be copied from the screen."""
         from knowledge.redact import clean
 
         for name, text in self.typed.items():

@@ -6,15 +6,19 @@ editor) it is the first character of a line.
 
 from __future__ import annotations
 
+import codecs
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
 
 from aiops_cli.waiting import wait_for_input
 
 ENDED = ("", "\x04", "\x1a")  # no more input; Ctrl-D, and Ctrl-Z as Windows has it
 YES = ("y", "Y")
-# Keys that send more than one character (arrows) are read to their end, and mean nothing.
-_REST_OF_KEY = 32
 
 
 class Ended(Exception):
@@ -28,14 +32,36 @@ class Ended(Exception):
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C in the middle of a line; `typed` is what stood there."""
 
-    def __init__(self, typed: str) -> None:
+    def __init__(self, typed: str = "") -> None:
         super().__init__()
         self.typed = typed
 
 
+class Gone(Interrupted):
+    """The terminal was closed, or somebody ended the program from outside."""
+
+
+@contextmanager
+def leaving_whole() -> Iterator[None]:
+    """SIGHUP and SIGTERM raise Gone, once: what is kept on leaving is not interrupted again."""
+    ends = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+    def gone(_number: int, _frame: FrameType | None) -> NoReturn:
+        for number in ends:
+            signal.signal(number, signal.SIG_IGN)
+        raise Gone
+
+    before = [(number, signal.signal(number, gone)) for number in ends]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
 def ask_key(question: str) -> str:
     """One key, lower case; "" for Enter and for keys without a letter. Raises Ended."""
-    print(question, end="", file=sys.stderr, flush=True)
+    _show(question)
     key = _key()
     if key is None:
         return _line("").strip().lower()[:1]
@@ -59,69 +85,128 @@ def ask_yes(question: str) -> bool:
 
 
 def _line(question: str) -> str:
-    answer = _read_line(question)
+    if _gives_keys():
+        return _typed_line(question)
+    _show(question)
+    answer = sys.stdin.readline()
     if not answer.endswith("\n"):  # the cursor stands behind the question
         print(file=sys.stderr)
         raise Ended(answer.strip())
     return answer
 
 
-def _read_line(question: str) -> str:
-    if not sys.stdin.isatty() or sys.platform == "win32":
-        print(question, end="", file=sys.stderr, flush=True)
-        return sys.stdin.readline()
-    import termios  # not on Windows
-
-    terminal = sys.stdin.fileno()
-    before = termios.tcgetattr(terminal)
-    keeping = [*before]
-    keeping[3] |= termios.NOFLSH  # else Ctrl-C throws away what was typed of the line
-    termios.tcsetattr(terminal, termios.TCSADRAIN, keeping)
-    try:
-        print(question, end="", file=sys.stderr, flush=True)  # not before: who sees it types
-        wait_for_input(terminal)
-        return sys.stdin.readline()
-    except KeyboardInterrupt:
-        raise Interrupted(_unfinished(terminal)) from None
-    finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+def _gives_keys() -> bool:
+    """Whether keys come as they are pressed, and not only when their line is ended."""
+    return sys.stdin.isatty() and os.environ.get("TERM") != "dumb" and sys.platform != "win32"
 
 
-def _unfinished(terminal: int) -> str:
-    """What was typed of a line without its Enter."""
-    import select  # as in `_key`, these three
-    import termios
-    import tty
+def _typed_line(question: str) -> str:
+    """A line, read key by key: what is left to the terminal until Enter is lost when that is
+    closed, and cut where it is long (4,095 bytes on Linux)."""
+    typed = ""
+    with _key_by_key() as terminal:
+        decoder = codecs.getincrementaldecoder(sys.stdin.encoding or "utf-8")("replace")
+        _show(question)  # not before: who sees it types
+        try:
+            while not typed.endswith("\n"):
+                wait_for_input(terminal)
+                pressed = os.read(terminal, 1)
+                if pressed in (b"", b"\x04"):  # the terminal is gone; Ctrl-D
+                    print(file=sys.stderr)
+                    raise Ended(typed.strip())
+                if pressed == b"\x1b":
+                    _skip_rest_of_key(terminal, pressed)
+                    continue
+                typed, change = _edited(typed, decoder.decode(pressed))
+                _show(change)
+        except KeyboardInterrupt as stopped:
+            typed += decoder.decode(_pressed_already(terminal), final=True)
+            kind = Gone if isinstance(stopped, Gone) else Interrupted
+            raise kind(typed.strip()) from None
+        except OSError:  # as Linux tells of a terminal that is gone
+            raise Ended(typed.strip()) from None
+    return typed
 
-    tty.setcbreak(terminal, termios.TCSANOW)  # a line without its end can be read then
-    typed = b""
-    while select.select([terminal], [], [], 0)[0] and (more := os.read(terminal, 4096)):
-        typed += more
-    return typed.decode(sys.stdin.encoding or "utf-8", "replace").strip()
+
+def _edited(typed: str, char: str) -> tuple[str, str]:
+    """The line after one more character, and what shows that on the screen."""
+    char = {"\r": "\n", "\t": " "}.get(char, char)
+    left = {
+        "\x7f": typed[:-1],
+        "\x08": typed[:-1],
+        "\x15": "",  # Ctrl-U
+        "\x17": typed.rstrip().rpartition(" ")[0],  # Ctrl-W
+    }.get(char)
+    if left is not None:
+        from rich.cells import cell_len  # as the console: 60 ms, and not for every command
+
+        back = cell_len(typed[len(left) :])
+        return left, "\b" * back + " " * back + "\b" * back
+    if char < " " and char not in ("", "\n"):
+        return typed, ""
+    return typed + char, char
+
+
+def _show(text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)
 
 
 def _key() -> str | None:
     """One key as it is pressed, or None where this terminal gives lines only."""
-    if not sys.stdin.isatty() or os.environ.get("TERM") == "dumb":
-        return None
-    if sys.platform == "win32":
+    if sys.platform == "win32" and sys.stdin.isatty():
         return _key_of_windows()
-    import select  # on Windows it takes no terminal, and the other two are not there
-    import termios
+    if not _gives_keys():
+        return None
+    with _key_by_key() as terminal:
+        wait_for_input(terminal)
+        pressed = os.read(terminal, 1)
+        if pressed == b"\x1b" or pressed >= b"\x80":
+            _skip_rest_of_key(terminal, pressed)
+    return pressed.decode("ascii", "replace")
+
+
+@contextmanager
+def _key_by_key() -> Iterator[int]:
+    """The terminal gives each key at once, unseen, and keeps what was typed ahead when Ctrl-C is
+    pressed."""
+    import termios  # not on Windows
     import tty
 
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
+    tty.setcbreak(terminal, termios.TCSADRAIN)
+    keeping = termios.tcgetattr(terminal)
+    keeping[3] |= termios.NOFLSH
+    termios.tcsetattr(terminal, termios.TCSADRAIN, keeping)
     try:
-        tty.setcbreak(terminal, termios.TCSADRAIN)  # keeps Ctrl-C, and what was typed ahead
-        wait_for_input(terminal)
-        pressed = os.read(terminal, 1)
-        several = pressed == b"\x1b" or pressed >= b"\x80"
-        if several and select.select([terminal], [], [], 0)[0]:
-            os.read(terminal, _REST_OF_KEY)
+        yield terminal
     finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-    return pressed.decode("ascii", "replace")
+        with suppress(termios.error):  # it may be closed by now
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def _skip_rest_of_key(terminal: int, pressed: bytes) -> None:
+    """What a key sends behind its first byte: an arrow is `ESC [ A`, an ö two bytes of UTF-8."""
+    if pressed >= b"\x80":
+        os.read(terminal, 1 + (pressed >= b"\xe0") + (pressed >= b"\xf0"))
+    elif _pressed_more(terminal) and os.read(terminal, 1) in (b"[", b"O"):
+        while _pressed_more(terminal) and not b"@" <= os.read(terminal, 1) <= b"~":
+            pass
+
+
+def _pressed_more(terminal: int) -> bool:
+    import select  # on Windows it takes no terminal
+
+    return bool(select.select([terminal], [], [], 0)[0])
+
+
+def _pressed_already(terminal: int) -> bytes:
+    """What was typed before a Ctrl-C and is not read yet: it is no answer to what comes next."""
+    pressed = b""
+    with suppress(OSError):
+        while _pressed_more(terminal) and (more := os.read(terminal, 4096)):
+            pressed += more
+    return pressed
 
 
 def _key_of_windows() -> str:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiops_cli.commands import deeds, put_back, settings
+from aiops_cli.commands import deeds, drafts, put_back, settings
 from aiops_cli.commands.deeds import Item
-from aiops_cli.commands.keys import Ended, ask_key
+from aiops_cli.commands.keys import Ended, Gone, ask_key, leaving_whole
 from aiops_cli.commands.output import (
     console,
     is_terminal,
@@ -85,28 +85,32 @@ def triage(
         if not queue:
             talk.print("nothing waits for a person")
         done: Deeds = []
-        try:
-            while queue or _on_second_thought(queue, done):
-                _walk(desk, queue, done)
-        except Ended:
-            left = sum(len(item.ids) for item in queue)
-            if left:
-                talk.print(f"{left} still wait; aiops triage goes on")
-        finally:
-            for item in queue:
-                item.tell_typed()
+        with leaving_whole():
+            try:
+                while queue or _on_second_thought(queue, done):
+                    _walk(desk, queue, done)
+            except Ended:
+                left = sum(len(item.ids) for item in queue)
+                if left:
+                    talk.print(f"{left} still wait; aiops triage goes on")
+            finally:
+                for item in queue:
+                    item.put_aside()
 
 
 def _queue(desk: Desk, dag: str | None) -> deque[Item]:
     """What waits, what needs a human first; the members of a group as one item, where the first
-    of them stands."""
+    of them stands. What was typed about them the last time is offered again."""
     items: dict[str, Item] = {}
+    kept = drafts.kept()
     for status in ("needs_human", "pending"):
         for case in desk.knowledge.store.cases(
             status=[status], instance=desk.instance, dag=dag, snoozed=False
         ):
             incident = case.incident
-            items.setdefault(incident.group or incident.id, Item([])).ids.append(incident.id)
+            item = items.setdefault(incident.group or incident.id, Item([]))
+            item.ids.append(incident.id)
+            item.typed |= kept.get(incident.id, {})
     return deque(items.values())
 
 
@@ -120,7 +124,8 @@ def _walk(desk: Desk, queue: deque[Item], done: Deeds) -> None:
         item = queue[0]
         cases = _waiting(desk, item)
         if not cases:  # decided, or somebody else was faster
-            queue.popleft().tell_typed()
+            item.tell_typed()
+            queue.popleft().done_with()
             return
         item.ids = [case.incident.id for case in cases]
         if show:
@@ -154,6 +159,8 @@ def _walk(desk: Desk, queue: deque[Item], done: Deeds) -> None:
                 _open(desk, cases[0])
             elif key == "?":
                 out.print(HELP)
+        except Gone:
+            raise
         except KeyboardInterrupt:
             print(file=sys.stderr)
             if interrupted:
@@ -188,7 +195,9 @@ def _leave(desk: Desk, queue: deque[Item], key: str) -> None:
     itself; what was too many to be approved at once stays a group."""
     item = queue.popleft()
     if key == "s":
-        item.tell_typed()
+        item.put_aside()
+    else:
+        item.done_with()
     if key == "s" or len(item.ids) == 1:
         return
     if key == "a" and (later := item.ids[deeds.AT_ONCE :]):
