@@ -156,7 +156,7 @@ _TYPES: Mapping[Any, str] = {
     values.flag: "true or false",
     values.stop: "anything but 0, false, no, off stops",
     values.name: "letters, digits, `-`, `_`",
-    values.kb: "`sqlite:////path`",
+    values.kb: "`sqlite:////path` or `postgresql://…`",
     values.patterns: "list of globs",
     values.actions: "list of [actions](actions.md)",
     values.who_may: "actions with `nobody`, `person` or `alone`",

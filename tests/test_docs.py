@@ -104,6 +104,16 @@ def test_what_is_not_there_yet_is_not_there() -> None:
     assert not planned & known
 
 
+def test_what_a_page_calls_missing_is_on_that_list() -> None:
+    """A link to status.md names a missing thing as the list does, or is only the way there."""
+    status = DOCS["docs/status.md"]
+    for name, page in TEXTS.items():
+        for words in re.findall(r"\[([^\]]*)\]\((?:docs/)?status\.md\)", page):
+            missing = re.findall(r"`([^`]+)`", words)
+            assert words in {"status", "status.md", "docs/status.md"} or missing, f"{name}: {words}"
+            assert all(thing in status for thing in missing), f"{name}: {words}"
+
+
 def test_the_checks_the_actions_and_the_statuses_are_all_explained() -> None:
     page = DOCS["docs/concepts.md"]
     rows = re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)

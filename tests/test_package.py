@@ -99,6 +99,7 @@ def test_the_metadata_is_whole(built: Built) -> None:
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert metadata["Summary"]
     assert metadata["Keywords"]
+    assert metadata["Author"]
     assert str(metadata.get_payload()).startswith("# aiops-cli")
     classifiers = metadata.get_all("Classifier", [])
     assert "Typing :: Typed" in classifiers
