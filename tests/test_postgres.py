@@ -350,7 +350,7 @@ def test_a_session_is_left_as_it_was_found(full: PostgresStore, database: Databa
     ours = full._db._connection
     with psycopg.connect(database.app) as fresh:
         fresh.execute("SELECT '[1]'::vector")  # the extension brings settings along
-        for name in (*names, "hnsw.ef_search", "enable_indexscan", "synchronous_commit"):
+        for name in (*names, "hnsw.ef_search", "enable_indexscan", "synchronous_commit", "jit"):
             expected = fresh.execute("SELECT current_setting(%s)", [name]).fetchone()
             (found,) = ours.execute("SELECT current_setting(%s)", [name]).fetchall()
             assert (*found.values(),) == expected, name
@@ -370,7 +370,7 @@ def test_a_session_is_left_as_it_was_found(full: PostgresStore, database: Databa
         ("datestyle", "'SQL, DMY'"),
         ("timezone", "'Asia/Kathmandu'"),
         ("extra_float_digits", "-15"),
-        ("jit", "off"),
+        ("jit", "on"),
     ],
 )
 def test_whatever_a_role_has_set_for_itself(database: Database, name: str, value: str) -> None:
@@ -383,6 +383,12 @@ def test_whatever_a_role_has_set_for_itself(database: Database, name: str, value
     assert [found.entry.id for found in store.find_vector(unit(1, 2, 3), 5)] == ["entry-a"]
     assert [found.entry.id for found in store.find_text(["x"], 5)] == ["entry-a"]
     store.close()
+
+
+def test_no_query_is_compiled(store: PostgresStore) -> None:
+    for begun in (store._db.read(), store._db.write()):
+        with begun:
+            assert store._db.row("SELECT current_setting('jit') AS now") == {"now": "off"}
 
 
 def test_what_is_committed_is_on_the_disk_whatever_the_role_has_set(database: Database) -> None:

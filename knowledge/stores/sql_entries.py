@@ -322,12 +322,22 @@ class EntryTables(AuditTables):
 
     def entry_page(self, *, retired: bool, limit: int, offset: int = 0) -> tuple[Entry, ...]:
         with self._db.read():
+            # Numbers alone, which the indexes have: sorted with their texts, 100,000 entries take
+            # ten times as long.
             found = self._db.rows(
                 """
-                SELECT * FROM newest_entries AS e WHERE :retired OR NOT retired
-                ORDER BY source >= 'starter/' AND source < 'starter0',
-                    (SELECT min(seq) FROM entries AS v WHERE v.id = e.id) DESC
-                LIMIT :limit OFFSET :offset
+                WITH page AS (
+                    SELECT newest, first FROM (
+                        SELECT max(seq) AS newest, min(seq) AS first FROM entries GROUP BY id
+                    ) AS versions
+                    WHERE :retired
+                       OR NOT EXISTS (SELECT 1 FROM retirements AS r WHERE r.entry = newest)
+                    ORDER BY newest IN (SELECT seq FROM entries
+                            WHERE source >= 'starter/' AND source < 'starter0'), first DESC
+                    LIMIT :limit OFFSET :offset
+                )
+                SELECT e.* FROM page JOIN newest_entries AS e ON e.seq = page.newest
+                ORDER BY e.source >= 'starter/' AND e.source < 'starter0', page.first DESC
                 """,
                 {"retired": retired, "limit": limit, "offset": offset},
             )
