@@ -220,6 +220,20 @@ def test_what_failed_is_on_the_screen_before_a_log_is_read(cli: Cli, count: int)
         assert screen.end() == 130
 
 
+def test_one_look_shows_how_far_it_is_and_takes_that_away(cli: Cli) -> None:
+    """From before the list has come; what is data begins a line of its own."""
+    for number in range(3):
+        cli.server.add_failure(f"dag_{number}", "load", events=[REFUSED])
+    cli.server.fault("GET .*/logs/", times=3, hang=SECONDS)
+    with terminal(cli, "watch", "--once") as screen:
+        screen.wait_for("3 failures to catch up on")
+        cli.server.closing.set()
+        assert screen.end() == 0
+    assert screen.screen.index("looking") < screen.screen.index("3 failures to catch up on")
+    after = screen.screen.rpartition("looking")[2]
+    assert "\x1b[2K" in after.partition("3 tasks")[0]  # the bar's line is empty again
+
+
 def test_half_a_reason_is_offered_again_after_ctrl_c(cli: Cli) -> None:
     waiting = cli.capture("orders", events=[REFUSED])
     with terminal(cli, "triage") as screen:
@@ -301,6 +315,32 @@ def test_half_a_reason_is_offered_again_the_next_time(cli: Cli, end: str) -> Non
     told = cli.ok("incidents", "show", waiting, "--json").json["decided"]
     assert told["reason"] == "zu spät für"
     assert json.loads(kept.read_text()) == {}
+
+
+def test_after_ctrl_z_the_question_is_taken_up_again(cli: Cli) -> None:
+    """The shell that has the terminal meanwhile leaves it as it likes it: by lines."""
+    waiting = cli.capture("orders", events=[REFUSED])
+    with terminal(cli, "triage") as screen:
+        screen.wait_for("1 left")
+        screen.type("r")
+        screen.wait_for("why not? ")
+        screen.type("zu sp")
+        screen.wait_for("zu sp")
+        screen.screen = ""
+        by_lines = termios.tcgetattr(screen.terminal)
+        by_lines[3] |= termios.ICANON | termios.ECHO
+        termios.tcsetattr(screen.terminal, termios.TCSANOW, by_lines)
+        screen.command.send_signal(signal.SIGCONT)
+        screen.wait_for("why not? zu sp")
+        screen.type("ät\x03")
+        screen.wait_for("back to the question")
+        screen.type("r")
+        screen.wait_for("why not? [zu spät] ")
+        screen.type("\n")
+        screen.wait_for("all seen")
+        screen.type("\n")
+        assert screen.end() == 0
+    assert cli.status(waiting) == "rejected"
 
 
 def test_a_long_reason_is_not_cut_and_may_be_mended(cli: Cli) -> None:

@@ -10,7 +10,7 @@ import codecs
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
@@ -62,7 +62,7 @@ def leaving_whole() -> Iterator[None]:
 def ask_key(question: str) -> str:
     """One key, lower case; "" for Enter and for keys without a letter. Raises Ended."""
     _show(question)
-    key = _key()
+    key = _key(question)
     if key is None:
         return _line("").strip().lower()[:1]
     print(key if key.isprintable() else "", file=sys.stderr)
@@ -104,7 +104,7 @@ def _typed_line(question: str) -> str:
     """A line, read key by key: what is left to the terminal until Enter is lost when that is
     closed, and cut where it is long (4,095 bytes on Linux)."""
     typed = ""
-    with _key_by_key() as terminal:
+    with _key_by_key(lambda: question + typed) as terminal:
         decoder = codecs.getincrementaldecoder(sys.stdin.encoding or "utf-8")("replace")
         _show(question)  # not before: who sees it types
         try:
@@ -151,13 +151,13 @@ def _show(text: str) -> None:
     print(text, end="", file=sys.stderr, flush=True)
 
 
-def _key() -> str | None:
+def _key(question: str) -> str | None:
     """One key as it is pressed, or None where this terminal gives lines only."""
     if sys.platform == "win32" and sys.stdin.isatty():
         return _key_of_windows()
     if not _gives_keys():
         return None
-    with _key_by_key() as terminal:
+    with _key_by_key(lambda: question) as terminal:
         wait_for_input(terminal)
         pressed = os.read(terminal, 1)
         if pressed == b"\x1b" or pressed >= b"\x80":
@@ -166,9 +166,10 @@ def _key() -> str | None:
 
 
 @contextmanager
-def _key_by_key() -> Iterator[int]:
+def _key_by_key(shown: Callable[[], str]) -> Iterator[int]:
     """The terminal gives each key at once, unseen, and keeps what was typed ahead when Ctrl-C is
-    pressed."""
+    pressed. After Ctrl-Z and `fg` it is to do so again, and what is `shown` of the line stands
+    there again."""
     import termios  # not on Windows
     import tty
 
@@ -178,9 +179,17 @@ def _key_by_key() -> Iterator[int]:
     keeping = termios.tcgetattr(terminal)
     keeping[3] |= termios.NOFLSH
     termios.tcsetattr(terminal, termios.TCSADRAIN, keeping)
+
+    def back(_number: int, _frame: FrameType | None) -> None:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, keeping)  # the shell has set its own
+        # Not print: it may be at it, and is not to be called from within itself.
+        os.write(sys.stderr.fileno(), shown().encode(sys.stderr.encoding, "backslashreplace"))
+
+    other = signal.signal(signal.SIGCONT, back)
     try:
         yield terminal
     finally:
+        signal.signal(signal.SIGCONT, other)
         with suppress(termios.error):  # it may be closed by now
             termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
