@@ -94,6 +94,7 @@ def watch(
                     log,
                     json=json,
                     live=not (once or json or log),
+                    bar=once and not (json or log),
                     port=metrics_port,
                     files=(metrics_file, heartbeat_file),
                     teller=None if notifier is None else Teller(notifier, warn),

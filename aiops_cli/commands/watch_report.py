@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiops_cli.commands import watch_ops
-from aiops_cli.commands.output import console, print_json
+from aiops_cli.commands.output import console, print_json, progress
 from aiops_cli.commands.watch_turns import Turns, at_once
 from aiops_cli.errors import AirflowError
 from aiops_cli.published import incident_document
@@ -33,13 +33,19 @@ if TYPE_CHECKING:
     from knowledge.records import Case
 
 LOOK = 0.5  # seconds between two looks at what may wake a watch
+Tick = Callable[[int, "int | None"], None]
 REDRAW = 0.2  # seconds from one drawing of the view to the next, while a pass goes on
+
+
+def _untold(_done: int, _of: int | None) -> None:
+    """Nobody is told."""
 
 
 @dataclass
 class Report:
     """Makes passes over each Airflow and tells of them. `draw` redraws the live view, where there
-    is one."""
+    is one; `waiting` surrounds a pass that nothing is said of before it is over, and is told how
+    many of how many new failures have been read."""
 
     desks: Sequence[Desk]
     warn: Warn
@@ -51,9 +57,11 @@ class Report:
     heartbeat_file: Path | None
     tallies: Mapping[str, Tally]
     ending: Ending
+    waiting: Callable[[], AbstractContextManager[Tick]]
     lately: Lately = field(default_factory=Lately)
     short: Mapping[str, str] = field(default_factory=dict)
     draw: Callable[[], None] | None = None
+    read: Tick = _untold
     drawn: float = 0.0
     unwritable: set[Path] = field(default_factory=set)  # told of once, until they can be written
     came: dict[str, list[Document]] = field(default_factory=dict)  # by instance, to be printed
@@ -95,7 +103,9 @@ class Report:
         self._shown()
         if len(self.desks) == 1:  # no need for a thread
             for desk in begun:
-                yield desk, _failed(partial(self._look, desk, mode, at_once))
+                with self.waiting() as self.read:
+                    failed = _failed(partial(self._look, desk, mode, at_once))
+                yield desk, failed
             return
         desks = {desk.instance: desk for desk in self.desks}
         for desk in begun:
@@ -169,6 +179,7 @@ class Report:
 
     def _read(self, tally: Tally, done: int, of: int) -> None:
         tally.reading = done, of
+        self.read(done, of)
         self._shown(soon=True)
 
     def _incident(self, desk: Desk, case: Case) -> None:
@@ -249,16 +260,29 @@ def reporting(
     *,
     json: bool,
     live: bool,
+    bar: bool,
     port: str | None,
     files: tuple[Path | None, Path | None],
     teller: Teller | None,
     ending: Ending,
 ) -> Iterator[Report]:
-    """With `live`, a view where stdout is a terminal. `files` are those of the figures and of the
-    heartbeat. Raises UsageError for a port that cannot be served on."""
+    """With `live`, a view where stdout is a terminal; with `bar`, a bar where stderr is. `files`
+    are those of the figures and of the heartbeat. Raises UsageError for a port that cannot be
+    served on."""
     figures = watch_ops.Figures()
     tallies = {desk.instance: Tally(desk.instance, desk.settings.mode) for desk in desks}
-    report = Report(desks, warn, log, json, teller, figures, *files, tallies, ending)
+    report = Report(
+        desks,
+        warn,
+        log,
+        json,
+        teller,
+        figures,
+        *files,
+        tallies,
+        ending,
+        partial(progress, "looking") if bar else lambda: nullcontext(_untold),
+    )
     with ExitStack() as stack:
         stack.enter_context(watch_ops.served(figures, port))
         stack.callback(report.end)
