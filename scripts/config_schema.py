@@ -45,7 +45,7 @@ DOES: Mapping[str, str] = {
     "user": "Whose name stands beside a decision.",
     "paused": "Whatever does not say no stops acting alone.",
     "pause_dag": "A DAG whose paused toggle in Airflow stops acting alone.",
-    "read_only": "Nothing is ever changed in Airflow.",
+    "read_only": "Nothing is ever changed in Airflow, and nothing decided in the dashboard.",
     "mode": "What watch does with a failure it could repair.",
     "rerun_safe": "Tasks that may run twice, as globs on dag or dag.task.",
     "protected": "Tasks that are never acted on alone, as globs on dag or dag.task.",
