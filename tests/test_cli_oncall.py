@@ -354,6 +354,17 @@ def test_a_storm_is_one_line_of_the_handover(cli: Cli, form: list[str]) -> None:
     assert "vendor_3" not in out
 
 
+def test_a_mapped_task_is_one_line_of_the_handover(cli: Cli) -> None:
+    for index in range(4):
+        cli.server.add_failure("orders", "convert", map_index=index, events=[BUG])
+    cli.ok("watch", "--once")
+    out = cli.ok("handover").out
+    assert "WAITS FOR A PERSON: 4" in out
+    assert "orders.convert[0-3] 4 of 4  → ?" in out
+    assert out.count("orders.convert") == 1
+    assert cli.ok("handover", "--markdown").out.count("orders.convert[0-3]") == 1
+
+
 def test_an_empty_night(cli: Cli) -> None:
     said = cli.ok("handover").out
     assert "WAITS FOR A PERSON: none" in said

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def approve(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Incident ids.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Incident or group ids.")],
     action: Annotated[str | None, typer.Option(help="Instead of the proposed action.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="A parameter of the action.")

@@ -50,7 +50,8 @@ WHERE_NEXT = "one of them whole: aiops diagnose ID; all of them: aiops triage"
 def diagnose(
     ctx: typer.Context,
     target: Annotated[
-        str | None, typer.Argument(help="DAG id or glob, incident id, or a URL of Airflow's UI.")
+        str | None,
+        typer.Argument(help="DAG id or glob, incident or group id, or a URL of Airflow's UI."),
     ] = None,
     task: Annotated[str | None, typer.Argument(help="Task id or glob.")] = None,
     run: Annotated[str | None, typer.Option(help="Only this dag run.")] = None,
@@ -339,7 +340,7 @@ def _documents(
     )
     for (id_, failure, new), reading in readings:
         document = None
-        with _told(failure):
+        with _told(failure, desk):
             built = reading.result()
             if new:
                 case = take_in(desk, snapshot, failure, built)
@@ -354,15 +355,18 @@ def _documents(
 
 
 @contextmanager
-def _told(failure: Failure) -> Iterator[None]:
-    """What cannot be read of one failure is told, and the next one comes."""
+def _told(failure: Failure, others: Desk | None = None) -> Iterator[None]:
+    """What cannot be read of one failure is told, and the next one comes: with `others` also where
+    Airflow answers, though not for this log. Raises AirflowUnreachable and AirflowAuth."""
     from aiops_cli.capture import name_of
+    from aiops_cli.settle import away
 
     try:
         yield
-    except (AirflowUnreachable, AirflowAuth):
-        raise
     except AirflowError as error:
+        gone = isinstance(error, (AirflowUnreachable, AirflowAuth))
+        if gone and (others is None or away(others, error)):
+            raise
         console(stderr=True).print(f"{name_of(failure)}: not read: {error.message}")
 
 

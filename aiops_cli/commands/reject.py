@@ -12,7 +12,7 @@ from aiops_cli.commands.output import console, print_json
 
 def reject(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Incident ids.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Incident or group ids.")],
     reason: Annotated[str, typer.Option(help="Why not.")],
     action: Annotated[
         str | None, typer.Option(help="What is right instead: none (a person must fix it).")
