@@ -74,7 +74,7 @@ def test_a_file_is_looked_after_until_its_incident_is_known(spool: Spool, folder
         if spool.due(NOW + timedelta(seconds=half / 2)):
             passes.append(half / 2)
             pass_(spool, half / 2)
-    assert passes == [0, 0.5, 1.5, 3, 5, 8, 12.5, 19.5]
+    assert passes == [0, 0.5, 1.5, 2.5, 4, 5.5, 7.5, 10, 13, 17]
     assert not file.exists()
 
 
