@@ -74,6 +74,25 @@ def test_diagnose_shows_rows_before_all_pages_and_logs_are_read(cli: Cli) -> Non
     assert re.search(r"20 tasks", said.out)  # the storm, as far as it was read
 
 
+@pytest.mark.parametrize("count", [3, 40])
+def test_a_log_that_airflow_cannot_send_keeps_no_other_from_being_read(
+    cli: Cli, count: int
+) -> None:
+    """It may be broken where logs are kept: each time that it is asked for, Airflow has a 500."""
+    fill(cli, count)
+    cli.server.fault("/dags/dag1/.*/logs/", times=99, status=500)
+    said = cli.ok("diagnose", "--json")
+    read = {one["dag_id"] for one in said.json["incidents"]}
+    assert "dag1" not in read
+    assert len(read) == min(count, 20) - 1
+    assert "dag1.load: not read: Airflow" in said.err
+    cli.run("diagnose", "dag1", "--run=run0", "--json").told(
+        3, "airflow_unreachable", "the log of dag1.load"
+    )
+    cli.server.fault("/api/v2/", times=999, status=500)
+    cli.run("diagnose", "--json").told(3, "airflow_unreachable", "status 500")
+
+
 def test_at_most_so_many_logs_are_read_at_once(cli: Cli) -> None:
     fill(cli, 40)
     stream, lock = Transport.stream, threading.Lock()

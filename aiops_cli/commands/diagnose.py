@@ -359,11 +359,12 @@ def _told(failure: Failure, others: Desk | None = None) -> Iterator[None]:
     """What cannot be read of one failure is told, and the next one comes: with `others` also where
     Airflow answers, though not for this log. Raises AirflowUnreachable and AirflowAuth."""
     from aiops_cli.capture import name_of
-    from aiops_cli.settle import away
 
     try:
         yield
     except AirflowError as error:
+        from aiops_cli.settle import away
+
         gone = isinstance(error, (AirflowUnreachable, AirflowAuth))
         if gone and (others is None or away(others, error)):
             raise
