@@ -124,9 +124,16 @@ def _contradictions(own: Sequence[Entry]) -> Iterator[Finding]:
     for group in _groups(own, lambda a, b: _heard_together(a, b) and _differ(a, b)):
         told.update(frozenset((a.id, b.id)) for a, b in combinations(group, 2))
         yield _contradiction(group)
+    # A runbook entry that much looks like is one finding, and not one for each of those.
+    against: dict[str, list[Entry]] = {}
+    best: dict[str, float] = {}
     for score, a, b in _alike(own):
         if frozenset((a.id, b.id)) not in told and _differ(a, b):
-            yield _contradiction([a, b], score)
+            first, other = (b, a) if b.id in against or a.kind != "runbook" else (a, b)
+            against.setdefault(first.id, [first]).append(other)
+            best.setdefault(first.id, score)
+    for id_, those in against.items():
+        yield _contradiction(those, best[id_])
 
 
 def _duplicates(runbooks: Sequence[Entry]) -> Iterator[Finding]:
@@ -190,13 +197,18 @@ def _alike(own: Sequence[Entry]) -> Iterator[tuple[float, Entry, Entry]]:
         for symptom in entry.symptoms:
             known[symptom.signature.text][entry.id] = entry
     texts = [text for text in known if text]
+    written = {
+        number
+        for number, text in enumerate(texts)
+        if any(entry.kind == "runbook" for entry in known[text].values())
+    }
     best: dict[frozenset[str], tuple[float, Entry, Entry]] = {}
-    for first, second, score in near_pairs(texts, BUILTIN_BOUND):
+    for first, second, score in near_pairs(texts, BUILTIN_BOUND, written):
         for a in known[texts[first]].values():
             for b in known[texts[second]].values():
                 pair = frozenset((a.id, b.id))
-                written = "runbook" in (a.kind, b.kind)
-                if len(pair) == 2 and written and _heard_together(a, b):
+                runbook = "runbook" in (a.kind, b.kind)
+                if len(pair) == 2 and runbook and _heard_together(a, b):
                     best[pair] = max(best.get(pair, (0.0, a, b)), (score, a, b), key=itemgetter(0))
     yield from sorted(best.values(), key=itemgetter(0), reverse=True)
 

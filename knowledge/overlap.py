@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from math import sqrt
 
 from knowledge.embedders import features
@@ -14,9 +14,11 @@ _PIECE = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)
 _ROUNDING = 1e-9  # must not lose a pair
 
 
-def near_pairs(texts: Sequence[str], bound: float) -> Iterator[tuple[int, int, float]]:
-    """Every (i, j, similarity) with i < j whose similarity (`knowledge.ranking`) is at least
-    `bound` (above 0), without comparing each with each.
+def near_pairs(
+    texts: Sequence[str], bound: float, of: Collection[int]
+) -> Iterator[tuple[int, int, float]]:
+    """Every (i, j, similarity) with i < j, one of them in `of`, whose similarity
+    (`knowledge.ranking`) is at least `bound` (above 0), without comparing each with each.
 
     Two unit vectors of such a cosine share one of the rarest features that carry all but bound²
     of a vector's square, so only these are looked up (prefix filter: Bayardo, Ma and Srikant,
@@ -27,7 +29,10 @@ def near_pairs(texts: Sequence[str], bound: float) -> Iterator[tuple[int, int, f
     frequency = Counter(feature for weights in vectors for feature in weights)
     # feature → (text, weight, length of what is left of its vector behind this feature)
     having: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+    having_of: dict[str, list[tuple[int, float, float]]] = defaultdict(list)  # those in `of`
     for second, weights in enumerate(vectors):
+        wanted = second in of
+        lookup = having if wanted else having_of
         rest = 1.0
         shared: dict[int, float] = {}
         most: dict[int, float] = {}
@@ -37,10 +42,12 @@ def near_pairs(texts: Sequence[str], bound: float) -> Iterator[tuple[int, int, f
             weight = weights[feature]
             rest -= weight * weight
             left = sqrt(max(rest, 0.0))
-            for first, other, its_left in having[feature]:
+            for first, other, its_left in lookup[feature]:
                 shared[first] = so_far = shared.get(first, 0.0) + weight * other
                 most[first] = so_far + left * its_left
             having[feature].append((second, weight, left))
+            if wanted:
+                having_of[feature].append((second, weight, left))
         for first in sorted(one for one, reach in most.items() if reach >= bound - _ROUNDING):
             other_weights = vectors[first]
             cosine = sum(

@@ -85,6 +85,21 @@ def test_two_answers_to_failures_that_look_alike_contradict() -> None:
     assert f"{score:.2f}" in finding.what
 
 
+def test_all_that_looks_like_one_entry_and_is_answered_otherwise_is_one_finding() -> None:
+    runbook = entry("aaaa", "none", PRICES)
+    decided = [
+        entry(f"bbb{n}", "retry", f"{PRICES_TOO} {n * 'x'}", kind="incident", source=f"k3f9{n}")
+        for n in range(4)
+    ]
+    (finding,) = found(*decided[:2], runbook, *decided[2:])
+    assert about(finding) == {"aaaa", *(one.id for one in decided)}
+    assert finding.entries[0] == runbook
+    assert finding.similarity == max(
+        round(similarity(runbook.symptoms[0].signature.text, one.symptoms[0].signature.text), 4)
+        for one in decided
+    )
+
+
 def test_a_pair_is_told_once_however_many_symptoms_it_shares() -> None:
     a, b = entry("aaaa", "retry", REFUSED, PRICES), entry("bbbb", "none", REFUSED, PRICES_TOO)
     assert kinds(a, b) == ["contradiction"]
@@ -476,13 +491,16 @@ WORDS = st.sampled_from(
 @given(
     st.lists(st.lists(WORDS, max_size=8).map(" ".join), max_size=12, unique=True),
     st.sampled_from([0.3, 0.6, 0.85, 0.95]),
+    st.sets(st.integers(0, 11)) | st.just(set(range(12))),
 )
-@example(["KeyError host", "host KeyError", ""], 0.85)
-def test_near_pairs_are_those_of_comparing_each_with_each(texts: list[str], bound: float) -> None:
+@example(["KeyError host", "host KeyError", ""], 0.85, {0})
+def test_near_pairs_are_those_of_comparing_each_with_each(
+    texts: list[str], bound: float, of: set[int]
+) -> None:
     each = {
         (i, j): similarity(texts[i], texts[j])
         for j in range(len(texts))
         for i in range(j)
-        if similarity(texts[i], texts[j]) >= bound
+        if (i in of or j in of) and similarity(texts[i], texts[j]) >= bound
     }
-    assert {(i, j): score for i, j, score in near_pairs(texts, bound)} == each
+    assert {(i, j): score for i, j, score in near_pairs(texts, bound, of)} == each
