@@ -16,8 +16,8 @@ from knowledge.stores.postgres_schema import (
     open_database,
 )
 from knowledge.stores.rows import Row
-from knowledge.stores.sql_entries import Space
 from knowledge.stores.sql_moving import MovingTables
+from knowledge.stores.sql_spaces import Space
 
 # Symptoms that one text search ranks, but for those that share its rarest word: who shares only
 # words that most have is no candidate.
@@ -43,7 +43,7 @@ class PostgresStore(MovingTables):
 
 
 class PostgresIndex:
-    """See `knowledge.stores.sql_entries.SearchIndex`: a tsvector for the words, pgvector for the
+    """See `knowledge.stores.sql_spaces.SearchIndex`: a tsvector for the words, pgvector for the
     vectors, with an index once there are many (`postgres_engine.migrate` makes it)."""
 
     def __init__(self, database: Database) -> None:

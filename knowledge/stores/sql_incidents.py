@@ -15,8 +15,9 @@ from knowledge.stores.engine import Engine
 from knowledge.stores.rows import time_text
 from knowledge.stores.sql_acting import ActingTables
 from knowledge.stores.sql_cases import CaseTables
-from knowledge.stores.sql_entries import EntryTables, SearchIndex
+from knowledge.stores.sql_entries import EntryTables
 from knowledge.stores.sql_lessons import LessonTables
+from knowledge.stores.sql_spaces import SearchIndex
 from knowledge.stores.sql_story import StoryTables
 
 # Of tables whose rows are numbered as they come the largest number, which is one step down an

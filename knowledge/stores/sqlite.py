@@ -12,8 +12,8 @@ from pathlib import Path
 from knowledge.stores import Vector, rules
 from knowledge.stores.rows import Row
 from knowledge.stores.sql_audit import AuditTables
-from knowledge.stores.sql_entries import Space
 from knowledge.stores.sql_moving import MovingTables
+from knowledge.stores.sql_spaces import Space
 from knowledge.stores.sqlite_engine import Database, open_database, open_in_memory
 
 # sqlite-vec answers no more than this many neighbours.
@@ -40,7 +40,7 @@ class SqliteStore(MovingTables):
 
 
 class SqliteIndex:
-    """See `knowledge.stores.sql_entries.SearchIndex`: FTS5 for the words, sqlite-vec, which
+    """See `knowledge.stores.sql_spaces.SearchIndex`: FTS5 for the words, sqlite-vec, which
     looks at every vector, for the vectors."""
 
     def __init__(self, database: Database) -> None:
