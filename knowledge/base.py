@@ -219,26 +219,29 @@ class KnowledgeBase:
         self.store.retire_entries(gone, by, at, "vanished from its source")
         return plan
 
-    def reindex(self, at: datetime, told: Callable[[int], None]) -> int:
+    def reindex(self, at: datetime, told: Callable[[int, int], None]) -> int:
         """Make the vectors of this embedder for all that is known, while those in use stay so,
         then use them instead. What an earlier run has made is not made again. `told` hears how
-        many were made so far; returned is how many it were. Signatures of another version are
+        many of how many there are, those of earlier runs too; returned is how many were made now.
+        Signatures of another version are
         made anew first. Raises EmbedderMismatch where somebody else began another embedder's."""
         self.store.unembedded(self.space, 0)  # begins the space
+        entries = self.store.entries()
         outdated = [
             entry
-            for entry in self.store.entries()
+            for entry in entries
             if any(one.signature.version != SIGNATURE_VERSION for one in entry.symptoms)
         ]
         self.put([self._signed_anew(entry) for entry in outdated], at)
-        made = 0
+        of = sum(len(entry.symptoms) for entry in entries)
+        made, before = 0, of - len(self.store.unembedded(self.space, of))
         while not self.store.switch_space(self.space):
             while wanted := self.store.unembedded(self.space, REINDEX_BATCH):
                 vectors = self.embedder.embed([text for _, text in wanted])
                 numbers = (number for number, _ in wanted)
                 self.store.embed(self.space, dict(zip(numbers, vectors, strict=True)))
                 made += len(wanted)
-                told(made)
+                told(before + made, of)
         return made
 
     def _signed_anew(self, entry: Entry) -> Entry:

@@ -7,13 +7,14 @@ import json
 import math
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from aiops_cli import services
-from aiops_cli.commands import kb_move
+from aiops_cli.commands import kb_move, kb_tables
 from knowledge.embedders import BuiltinEmbedder
 from knowledge.stores import POSTGRES
 from tests.cli import Cli
@@ -175,9 +176,17 @@ def test_another_embedder_is_refused_until_its_vectors_are_made(
     assert len(cli.ok("kb", "search", "KeyError: ak", "--json").json["entries"]) == 5, "in use"
 
     letters.left = 1_000
+    heard: list[tuple[int, int | None]] = []
+
+    @contextmanager
+    def bar(_: str) -> Iterator[Callable[[int, int | None], None]]:
+        yield lambda done, of: heard.append((done, of))
+
+    monkeypatch.setattr(kb_tables, "progress", bar)
     monkeypatch.setattr(services, "embedder", lambda *_: letters)
     said = cli.ok("kb", "reindex", "--json").json
     assert said == {"made": 36, "was": "builtin", "embedder": "letters"}, "100 less one batch"
+    assert heard == [(100, 100)], "the bar goes on where it was, and does not begin anew"
     assert cli.ok("kb", "search", "KeyError: ak", "--json").json["entries"][0]["found"] == "exact"
     monkeypatch.setattr(services, "embedder", lambda *_: BuiltinEmbedder())
     cli.run("kb", "search", "KeyError: ak").refused(4, "letters", "aiops kb reindex")

@@ -25,9 +25,8 @@ def reindex(
     with services.store(chosen) as store, closing(services.embedder(chosen, None)) as embedder:
         knowledge = KnowledgeBase(store, embedder)
         was = store.vector_space()
-        total = sum(len(entry.symptoms) for entry in store.entries())
         with progress("vectors made") as told:
-            made = knowledge.reindex(now, lambda done: told(done, total))
+            made = knowledge.reindex(now, told)
         knowledge.seed_starter(now)
         space = knowledge.space
     if json:
