@@ -48,7 +48,9 @@ class Group(NamedTuple):
 
 
 COMMANDS: Mapping[str, Entry | Group] = {
-    "init": Entry("init", "init", "Ask for Airflow, the login and the memory; write the settings."),
+    "init": Entry(
+        "init", "init", "Ask for Airflow, the login and the knowledge base; write the settings."
+    ),
     "doctor": Entry("doctor", "doctor", "Check Airflow, the knowledge base and the settings."),
     "failures": Entry("failures", "failures", "List failed tries as Airflow has them."),
     "diagnose": Entry("diagnose", "diagnose", "Say what failed, why, and what fixed it before."),
@@ -95,7 +97,7 @@ COMMANDS: Mapping[str, Entry | Group] = {
         },
         default="list",
     ),
-    "pause": Entry("pause", "pause", "Stop acting alone, for all who share the memory."),
+    "pause": Entry("pause", "pause", "Stop acting alone, for all who share the knowledge base."),
     "resume": Entry("pause", "resume", "Allow acting alone again."),
     "plugin": Group(
         "Hear of failures from Airflow itself, at once.",

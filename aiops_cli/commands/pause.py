@@ -24,7 +24,7 @@ def pause(
     reason: Annotated[str, typer.Option(help="Why, for the others.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Stop acting alone, for all who share the memory. People may still approve."""
+    """Stop acting alone, for all who share the knowledge base. People may still approve."""
     _set(ctx, True, reason, json)
 
 
