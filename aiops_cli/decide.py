@@ -18,11 +18,17 @@ from aiops_cli.actions import checked, plans
 from aiops_cli.actions.changes import MARKS
 from aiops_cli.actions.proposed import SHARED
 from aiops_cli.diagnosis.delay import LOG, as_setting, retry_after
-from aiops_cli.errors import Refused, UsageError
+from aiops_cli.errors import (
+    AirflowConflict,
+    AirflowForbidden,
+    AirflowNotFound,
+    Refused,
+    UsageError,
+)
 from aiops_cli.examine import Desk
 from aiops_cli.incidents import Plan
 from knowledge.base import KnowledgeBase
-from knowledge.errors import ModelUnavailable
+from knowledge.errors import DoorClosed, ModelUnavailable
 from knowledge.records import Case, Claim, Decision, Entry, Incident, Status, Trial, Vouch
 from knowledge.redact import clean, redact
 from knowledge.stores import Store
@@ -99,6 +105,14 @@ def with_shared(
     shared = shared_change(proposed)
     first = first_of.setdefault(shared, incident_id) if shared else incident_id
     return plan if first == incident_id else plans.following(plan, first)
+
+
+def ends_all(error: BaseException) -> bool:
+    """Whether what kept one of several from being done may keep the rest as well, so that a person
+    looks first: Airflow or the knowledge base is away, or an act failed and nobody knows why. What
+    is refused, forbidden or somebody else's doing is so of that one alone."""
+    of_one = (AirflowConflict, AirflowForbidden, AirflowNotFound, DoorClosed, Refused, UsageError)
+    return not isinstance(error, of_one)
 
 
 def warning(case: Case) -> str:

@@ -166,6 +166,19 @@ def test_nothing_runs_on_a_change_that_was_not_made(cli: Cli) -> None:
     assert cli.cleared() == [["load"]] * 3
 
 
+def test_an_act_that_fails_in_no_known_way_ends_a_group(cli: Cli) -> None:
+    """What is forbidden is so of one; what Airflow cannot do may hold for the rest."""
+    group, first, *others = three_failed(cli)
+    for status, tries in ((403, 3), (422, 1)):
+        cli.server.faults.clear()
+        cli.server.fault("POST .*/clearTaskInstances", times=100, status=status)
+        before = len(cli.server.sent("POST"))
+        said = cli.run("approve", group, "--action=retry", "--yes")
+        assert (said.code, len(cli.server.sent("POST")) - before) == (3, tries), said
+        assert ("what came after it was not tried" in said.err) is (tries == 1)
+    assert {cli.status(one) for one in (first, *others)} == {"pending"}
+
+
 def with_entry(cli: Cli) -> None:
     """A runbook proposes the change."""
     book = cli.home / "book.yaml"

@@ -63,6 +63,9 @@ def approve(
                 if isinstance(error, DoorClosed):
                     error = Refused(error.message, error.hint)
                 refusals.append(error)
+                if decide.ends_all(error):
+                    console(stderr=True).print("what came after it was not tried")
+                    break
             else:
                 if done is not None:
                     if shared:

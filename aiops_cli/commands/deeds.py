@@ -14,13 +14,7 @@ from aiops_cli.commands import drafts, put_back, typed
 from aiops_cli.commands.keys import Ended, Interrupted, ask_line, ask_yes
 from aiops_cli.commands.output import console, page, progress
 from aiops_cli.commands.put_back import Deeds
-from aiops_cli.errors import (
-    AirflowAuth,
-    AirflowError,
-    AirflowUnreachable,
-    Refused,
-    UsageError,
-)
+from aiops_cli.errors import AiopsError, UsageError
 from knowledge.errors import DoorClosed
 
 if TYPE_CHECKING:
@@ -214,9 +208,9 @@ class _Telling:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if self.alone or isinstance(error, AirflowUnreachable | AirflowAuth):
-            return False
-        if not isinstance(error, AirflowError | Refused | DoorClosed | UsageError):
+        from aiops_cli import decide
+
+        if self.alone or not isinstance(error, AiopsError | DoorClosed) or decide.ends_all(error):
             return False
         console(stderr=True).print(f"{_named(self.case)}: {error.message}")
         return True

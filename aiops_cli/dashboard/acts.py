@@ -17,14 +17,7 @@ from aiops_cli.commands.deeds import AT_ONCE
 from aiops_cli.config import Settings
 from aiops_cli.dashboard.values import state
 from aiops_cli.decide import UNDECIDED, Proposal
-from aiops_cli.errors import (
-    AiopsError,
-    AirflowAuth,
-    AirflowConflict,
-    AirflowNotFound,
-    AirflowUnreachable,
-    Refused,
-)
+from aiops_cli.errors import AiopsError, Refused
 from aiops_cli.examine import Desk
 from aiops_cli.incidents import Plan
 from aiops_cli.pace import ahead
@@ -236,9 +229,9 @@ def plan_storm(settings: Settings, listed: Listed) -> ShownStorm:
         for case, ready in ahead(cases, looked_at, desk.settings.concurrency):
             try:
                 one = ready.result()
-            except (AirflowUnreachable, AirflowAuth):
-                raise
             except AiopsError as error:
+                if decide.ends_all(error):
+                    raise
                 refused.append((case.incident.id, error.message))
             else:
                 if one.plan is not None:
@@ -267,9 +260,7 @@ def approve(settings: Settings, shown: Shown) -> Case:
 
 def approve_storm(settings: Settings, shown: Sequence[Shown]) -> list[tuple[str, str]]:
     """Do what was shown, one after the other, as `aiops approve` does with a group: by id what
-    came of each. One that is refused, or that somebody else acts on, keeps none of the others.
-    An act that fails does: what Airflow or the knowledge base did not do for one it may not do
-    for the rest, and a person looks first."""
+    came of each. What of them `decide.ends_all` leaves the rest as it is."""
     may_decide(settings)
     told: list[tuple[str, str]] = []
     case, _ = incident(settings, shown[0].incident)
@@ -277,11 +268,12 @@ def approve_storm(settings: Settings, shown: Sequence[Shown]) -> list[tuple[str,
         for one in shown:
             try:
                 told.append((one.incident, typed.begun(_approve(desk, one))))
-            except (AirflowConflict, AirflowNotFound, Refused, DoorClosed) as error:
-                told.append((one.incident, error.message))
             except (AiopsError, KnowledgeError) as error:
-                told.append((one.incident, f"{error.message}; what came after it was not tried"))
-                break
+                ends = decide.ends_all(error)
+                left = "; what came after it was not tried" if ends else ""
+                told.append((one.incident, error.message + left))
+                if ends:
+                    break
     return told
 
 

@@ -56,7 +56,7 @@ h3 { font-size: 1.2rem !important; padding-top: .6rem !important; }
 [class*="st-key-row-good"] { border-left-color: #2e9e4f; }
 .st-key-stale { position: fixed; bottom: 1rem; right: 1rem; z-index: 99; padding: 1rem;
   width: min(26rem, calc(100vw - 2rem)); border-radius: .5rem; background: Canvas;
-  box-shadow: 0 .2rem 1.2rem rgba(0, 0, 0, .35); }
+  border: 1px solid #c77700; box-shadow: 0 .2rem 1.2rem rgba(0, 0, 0, .35); }
 [data-testid="stColumn"]:has(.st-key-beside-incident) { position: sticky; top: 4rem;
   align-self: flex-start; max-height: calc(100vh - 5rem); overflow-y: auto; }
 @media (max-width: 640px) {

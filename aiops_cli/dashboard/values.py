@@ -23,7 +23,8 @@ from knowledge.records import Brief, Case, Entry, Hold, Line, Match, Pause
 
 Document = Mapping[str, Any]
 
-# A colour in a list: waits with a proposal, waits without one, went wrong, ended well, the rest.
+# A colour in a list: waits for a yes, waits for somebody to find out, went wrong, ended well, the
+# rest.
 Tone = Literal["ask", "unknown", "bad", "good", "quiet"]
 
 NO_ERROR = "no error in the log"
@@ -67,7 +68,7 @@ def does(action: str) -> str:
 
 def _tone(doc: Document) -> Tone:
     if doc["status"] == "pending":
-        return "ask" if (doc["diagnosis"] or {}).get("action") else "unknown"
+        return "unknown" if (doc["diagnosis"] or {}).get("action") in (None, "none") else "ask"
     tones: dict[str, Tone] = {"failed": "bad", "needs_human": "bad", "resolved": "good"}
     return tones.get(doc["status"], "quiet")
 
