@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import shutil
 import sys
 import threading
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+from mcp.server.mcpserver.exceptions import ToolError
 from typer.main import get_command
 
-from aiops_cli.commands import Invocation
+from aiops_cli import config
+from aiops_cli.commands import Invocation, mcp
 from aiops_cli.main import COMMANDS as TABLE
 from aiops_cli.main import Group, app
 from tests.airflow_server import AirflowServer
@@ -25,7 +28,7 @@ from tests.cli import Cli, make
 from tests.desk import REFUSED
 from tests.fault_commands import CELLS, COMMANDS
 from tests.fault_world import World, again, changed, exported, line, lived_in, run, state, tells
-from tests.faults import Fault, locked, read_only
+from tests.faults import FAULTS, Fault, locked, read_only
 
 ENDING = [name for name, one in COMMANDS.items() if not one.goes_on]
 SPEAKING = [name for name in ENDING if not COMMANDS[name].keys]  # triage has no data
@@ -121,6 +124,39 @@ def test_what_only_reads_does_so_beside_a_writer(cli: Cli, ids: dict[str, str], 
     locked(cli)
     assert cli.run(*line(cli, name, ids)).code == 0
     cli.holder.close()  # type: ignore[attr-defined]  # set by `locked`
+
+
+# ---- what serves others ----
+
+# Its tools that need no Airflow; those that do are test_mcp.py's.
+TOOLS: dict[str, tuple[str, dict[str, str]]] = {
+    "search_knowledge": ("s", {"text": "ValueError: x"}),
+    "list_incidents": ("s", {}),
+    "explain_incident": ("si", {"incident": "waiting"}),
+    "reject_incident": ("swi", {"incident": "waiting", "reason": "no"}),
+}
+TOOL_CELLS = [
+    (fault, tool)
+    for fault in FAULTS
+    for tool, (touches, _) in TOOLS.items()
+    if fault.kind in touches and fault.name != "interrupted"
+]
+
+
+@pytest.mark.parametrize(("fault", "tool"), TOOL_CELLS, ids=str)
+def test_a_program_is_told_in_a_sentence(
+    cli: Cli, ids: dict[str, str], fault: Fault, tool: str
+) -> None:
+    before = cli.counts()
+    fault.wrong(cli)
+    tools = mcp.Tools(config.load(cwd=cli.home, environ=cli.environ))
+    given = dict(TOOLS[tool][1])
+    if "incident" in given:
+        given["incident"] = "zzzz" if fault.kind == "i" else ids["waiting"]
+    with pytest.raises(ToolError, match=re.escape(fault.word)) as caught:
+        mcp._told(getattr(tools, tool))(**given)
+    assert "hunter2pass" not in str(caught.value)
+    assert fault.kind == "s" or cli.counts() == before
 
 
 # ---- the output and the terminal: they concern every command ----

@@ -204,7 +204,9 @@ def _excerpt(log: str) -> Excerpt:
         with Path(log).open("rb") as file:
             return read_excerpt(chunks(file))
     except OSError as error:
-        raise UsageError(f"cannot read {log}: {error.strerror}") from None
+        raise UsageError(
+            f"cannot read {log}: {error.strerror}", "name a file, or - for standard input"
+        ) from None
 
 
 def _show_in_parts(desk: Desk, snapshot: Snapshot, found: Iterator[tuple[str, Failure]]) -> None:
