@@ -295,6 +295,36 @@ def test_a_role_without_rights_is_told_who_can_help(
     store.close()
 
 
+# --- filters -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    {
+        "entries": "id kind source",
+        "symptoms": "id entry fingerprint",
+        "vectors": "space symptom",
+        "incidents": "id failed_at instance dag_id fingerprint group_id",
+        "judgements": "incident_id at",
+        "decisions": "seq incident_id kind at",
+        "outcomes": "incident_id decision at",
+        "harms": "incident_id decision",
+        "vouches": "instance",
+        "claims": "incident_id ti_id state",
+        "lessons": "incident_id fingerprint",
+        "audit": "seq at what",
+    }.items(),
+)
+def test_what_is_filtered_by_has_an_index(database: Database, table: str, columns: str) -> None:
+    indexed = answer(
+        database.owner,
+        "SELECT DISTINCT attname::text FROM pg_index JOIN pg_attribute "
+        "ON attrelid = indrelid AND attnum = indkey[0] WHERE indrelid = to_regclass(%s)",
+        f"aiops.{table}",
+    )
+    assert {name for (name,) in indexed} >= {*columns.split()}
+
+
 # --- status ------------------------------------------------------------------------------------
 
 
