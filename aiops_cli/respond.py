@@ -130,14 +130,7 @@ def act(
         if after:
             check_made(desk.airflow, live.ref, action, params)
         plan = plans.preview(
-            desk.airflow,
-            incident.id,
-            live,
-            action,
-            params,
-            alone=alone,
-            max_tasks=most,
-            after=after,
+            desk.airflow, incident.id, live, action, params, max_tasks=most, after=after
         )
         if alone:
             _vouched_above(desk, incident, plan)

@@ -72,8 +72,7 @@ def _changed(
         return
     again = {one["task_id"] for one in decision.plan["clears"] if one["role"] == "upstream"}
     action, params = str(decision.action), decision.params
-    alone = decision.kind == "auto"
-    plan = retry.preview(desk.airflow, live, action, params, alone=alone, again=again)
+    plan = retry.preview(desk.airflow, live, action, params, again=again)
     plan = replace(plan, changes=planned, no_undo=decision.plan.get("no_undo") or "")
     if plan_document(plan)["clears"] != decision.plan["clears"]:
         why = (
@@ -141,7 +140,7 @@ def _waited(
     action, params = str(decision.action), decision.params
     try:
         _still_wanted(desk, incident, decision, live)
-        plan = retry.preview(desk.airflow, live, action, params, alone=alone)
+        plan = retry.preview(desk.airflow, live, action, params)
         if alone and (pause := stopped(desk)).paused:  # meanwhile: Airflow may be slow to answer
             raise Refused(f"paused by {pause.by}", "aiops resume lets grants hold again")
     except Refused:

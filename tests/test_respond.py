@@ -66,6 +66,26 @@ class TestExactly:
         (settled,) = at_work.watch()
         assert (settled.status, settled.outcome) == ("resolved", "fixed")
 
+    def test_what_ran_and_failed_below_is_not_run_again(self, at_work: Bench) -> None:
+        """It may have sent its invoices: its failure waits for its own yes."""
+        at_work.server.add_dag("orders", {"load": ["publish", "pay"], "pay": ["close"]})
+        at_work.server.add_failure("orders", "pay", blocks=["close"])
+        fail(at_work, blocks=["publish"])
+        case = next(c for c in at_work.store.cases() if c.incident.task_id == "load")
+        plan = respond.preview(at_work.desk, case.incident, "retry", {})
+        assert plan.told == ("not run again, for it ran and failed itself: pay",)
+        approve(at_work, case)
+        assert at_work.cleared() == [["load"], ["close", "publish"]]
+
+    def test_of_a_mapped_task_no_index_is_where_one_ran_and_failed(self, at_work: Bench) -> None:
+        at_work.server.add_dag("orders", {"load": ["pay"]})
+        at_work.server.add_failure("orders", "pay", map_index=0)
+        at_work.server.add_instance("orders", "pay", "upstream_failed", map_index=1)
+        fail(at_work)
+        case = next(c for c in at_work.store.cases() if c.incident.task_id == "load")
+        approve(at_work, case)
+        assert at_work.cleared() == [["load"]]
+
     def test_a_mapped_task_clears_its_own_index(self, at_work: Bench) -> None:
         fail(at_work, "count", map_index=0)
         fail(at_work, "count", map_index=1)
@@ -86,7 +106,7 @@ class TestExactly:
         fail(at_work)
         case = at_work.only()
         plan = respond.preview(at_work.desk, case.incident, "retry", {})
-        at_work.server.add_failure("orders", "publish", events=[REFUSED])
+        at_work.server.add_instance("orders", "publish", "upstream_failed")
         with pytest.raises(Refused, match="changed since the plan"):
             decide.approve(at_work.desk, case, decide.Proposal("retry"), plan, None)
         assert at_work.cleared() == []

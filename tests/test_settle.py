@@ -257,10 +257,11 @@ class TestAloneStill:
         at_work.server.add_dag("orders", {"load": ["publish"]})
         fail(at_work)
         approve(at_work, at_work.only(), "retry_later", delay="1m")
-        at_work.server.add_failure("orders", "publish", events=[REFUSED])
+        at_work.server.add_instance("orders", "publish", "upstream_failed")
+        at_work.server.runs["orders", RUN]["state"] = "failed"
         at_work.clock.advance(minutes=2)
-        cases = {case.incident.task_id: case for case in at_work.watch()}
-        assert cases["load"].status == "needs_human"
+        (case,) = at_work.watch()
+        assert case.status == "needs_human"
         assert at_work.cleared() == []
 
     def test_what_really_failed_below_is_not_run_again_alone(self, at_work: Bench) -> None:
@@ -279,6 +280,15 @@ class TestAloneStill:
         before = len(at_work.cleared())
         at_work.watch("auto")
         assert at_work.cleared()[before:] == [["load"], ["publish"]]
+
+    def test_what_fails_below_meanwhile_waits_for_its_own_yes(self, at_work: Bench) -> None:
+        at_work.server.add_dag("orders", {"load": ["pay"]})
+        fail(at_work)
+        approve(at_work, at_work.only(), "retry_later", delay="1m")
+        at_work.server.add_failure("orders", "pay")
+        at_work.clock.advance(minutes=2)
+        at_work.watch()
+        assert at_work.cleared() == [["load"]]
 
     @pytest.mark.parametrize("how", ["pause", "ask"])
     def test_what_is_left_of_an_act_alone_waits_too(self, at_work: Bench, how: str) -> None:

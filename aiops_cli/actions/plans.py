@@ -30,7 +30,6 @@ def preview(
     action: str,
     params: Mapping[str, Any],
     *,
-    alone: bool = False,
     max_tasks: int = MAX_TASKS,
     after: str = "",
 ) -> Plan:
@@ -43,26 +42,27 @@ def preview(
     made = () if after else proposed(airflow, own_run, ref, action, params, max_tasks)
     told: tuple[str, ...] = ()
     if action in changes.MARKS:
-        plan = _marked(airflow, live, action, params, alone)
+        plan = _marked(airflow, live, action, params)
     elif action == "retry_upstream":
         run = airflow.run_task_instances(ref.dag_id, ref.run_id)
         named = names(params.get("task_ids", ()))
         found = stale(ref, airflow.tasks(ref.dag_id), run, named, _sources(airflow, ref, run))
         told = found.told
-        plan = retry.preview(airflow, live, action, params, alone=alone, again=found.names)
+        plan = retry.preview(airflow, live, action, params, again=found.names)
     elif action == "clear_xcom":
         # Whoever wrote it writes it anew, and what lies between has read what was wrong.
         writer = str(params["task_id"]).strip()
         again = {writer, *between(airflow.tasks(ref.dag_id), writer, ref.task_id)}
-        plan = retry.preview(airflow, live, action, params, alone=alone, again=again)
+        plan = retry.preview(airflow, live, action, params, again=again)
     else:
-        plan = retry.preview(airflow, live, action, params, alone=alone)
+        plan = retry.preview(airflow, live, action, params)
     anew = [one for one in plan.clears if one.role == "upstream"]
     if len(anew) > max_tasks:
         raise Refused(
             f"it would run {len(anew)} task instances anew above {ref}, more than {max_tasks}",
             "if that is right: --max-tasks, or name the task: --set task_ids=…",
         )
+    told = (*plan.told, *told)
     plan = replace(plan, changes=made, no_undo=changes.no_undo(made), told=told)
     return following(plan, after) if after else plan
 
@@ -74,19 +74,19 @@ def following(plan: Plan, first: str) -> Plan:
     return replace(plan, changes=(), no_undo="", told=(*plan.told, told), after=first)
 
 
-def _marked(
-    airflow: Airflow, live: TaskInstance, action: str, params: Mapping[str, Any], alone: bool
-) -> Plan:
+def _marked(airflow: Airflow, live: TaskInstance, action: str, params: Mapping[str, Any]) -> Plan:
     """A mark runs nothing but what the failure blocked."""
     ref = live.ref
     below = downstream_ids(airflow.tasks(ref.dag_id), ref.task_id)
+    clears, told = retry.below(airflow, live, below)
     return Plan(
         action=action,
         ref=ref,
         params=params,
-        clears=retry.below(airflow, live, below, alone),
+        clears=clears,
         version_from=live.version,
         version_to=airflow.dag(ref.dag_id).version,
+        told=told,
     )
 
 

@@ -1,13 +1,14 @@
 """Run a failed task instance again, and the tasks that it blocked: preview, then exactly that.
 
 Two calls, never one: the task itself (and what has to run anew above it, by name), then what
-stands below it by name and only where failed, so that no sibling that succeeded runs again (a
-clear with `include_downstream` would).
+it blocked below by name, so that nothing that ran of itself there runs again, whether it succeeded
+or failed (a clear with `include_downstream` would): a task of another trigger rule may have sent
+its invoices, and its failure waits for its own yes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Any, Literal
 
 from aiops_cli.actions.graph import downstream_ids
@@ -58,26 +59,26 @@ def preview(
     action: str,
     params: Mapping[str, Any],
     *,
-    alone: bool = False,
     again: Collection[str] = (),
 ) -> Plan:
-    """What running `live` again would do now: the task itself, and what stands failed or blocked
-    below it. `again` are tasks above it that run anew before it, whatever came of them. `alone`
-    leaves out what really ran and failed below: nobody has vouched for that. Raises Refused where
+    """What running `live` again would do now: the task itself, and what it blocks below it.
+    `again` are tasks above it that run anew before it, whatever came of them. Raises Refused where
     there is nothing to run."""
     ref = live.ref
     first = _rehearsed(airflow, live, again)
     tasks = airflow.tasks(ref.dag_id)
     task = tasks.get(ref.task_id)
+    after, told = below(airflow, live, downstream_ids(tasks, ref.task_id))
     return Plan(
         action=action,
         ref=ref,
         params=params,
-        clears=(*first, *below(airflow, live, downstream_ids(tasks, ref.task_id), alone)),
+        clears=(*first, *after),
         # A clear grants the whole retry budget again, not one more try.
         extra_tries=(task.retries if task else 0) + 1,
         version_from=live.version,
         version_to=airflow.dag(ref.dag_id).version,
+        told=told,
     )
 
 
@@ -109,22 +110,17 @@ def _above(
 
 
 def below(
-    airflow: Airflow, live: TaskInstance, names: Collection[str], alone: bool
-) -> tuple[PlannedClear, ...]:
-    """What would run again of the tasks of these names, which stand below `live`."""
+    airflow: Airflow, live: TaskInstance, names: Set[str]
+) -> tuple[tuple[PlannedClear, ...], tuple[str, ...]]:
+    """What would run again of the tasks of these names, which stand below `live`, and what is said
+    of those that would not. A name is cleared whole, so that one task instance of it that ran and
+    failed leaves out the name."""
     ref = live.ref
     run = airflow.run_task_instances(ref.dag_id, ref.run_id) if names else ()
-    return _below(run, names, alone)
-
-
-def _below(
-    run: Sequence[TaskInstance], below: Collection[str], alone: bool
-) -> tuple[PlannedClear, ...]:
-    """What would run again downstream. A name is cleared whole, so that one task instance of it
-    that may not be run again leaves out the name."""
-    stopped = [one for one in run if one.ref.task_id in below and one.state in (BLOCKED, "failed")]
-    ran = {one.ref.task_id for one in stopped if one.state == "failed"} if alone else set()
-    return tuple(_planned(one, "downstream") for one in stopped if one.ref.task_id not in ran)
+    ran = {one.ref.task_id for one in run if one.ref.task_id in names and one.state == "failed"}
+    blocked = [one for one in run if one.ref.task_id in names - ran and one.state == BLOCKED]
+    told = f"not run again, for it ran and failed itself: {', '.join(sorted(ran))}"
+    return tuple(_planned(one, "downstream") for one in blocked), (told,) if ran else ()
 
 
 def apply(airflow: Airflow, plan: Plan, note: str, renew: Step, save: Save) -> None:
