@@ -18,7 +18,7 @@ import typer
 from typer._click.exceptions import ClickException
 
 from aiops_cli import __version__
-from aiops_cli.commands.output import print_json
+from aiops_cli.commands.output import CODE_PAGE, print_json
 from aiops_cli.errors import (
     AiopsError,
     ConfigError,
@@ -69,7 +69,7 @@ def guarded(run: Callable[[], None], *, as_json: bool) -> int:
         sys.stdout = _closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a code page must not end a diagnosis
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=CODE_PAGE)
     try:
         try:
             run()

@@ -6,27 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
 
 from aiops_cli.screen import local, plain
 
 Document = Mapping[str, Any]
 LISTED = 4  # names; the JSON has all
 MARKS = {"success": "✓", "failed": "✗", "skipped": "-", "upstream_failed": "^"}
-_ASCII = str.maketrans({"✓": "+", "✗": "x", "→": ">", "·": "|", "…": "~"})
 
 
-class Line:
-    """One line of text, in plain ASCII on a screen that shows no more."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield plain(self.text.translate(_ASCII) if options.ascii_only else self.text)
-
-
-def lines(context: Document) -> list[tuple[str, Line]]:
+def lines(context: Document) -> list[tuple[str, Text]]:
     """(label, text) of every line there is something to tell on."""
     told = [
         ("", " · ".join(_impact(context))),
@@ -35,7 +24,7 @@ def lines(context: Document) -> list[tuple[str, Line]]:
         ("BEFORE", " · ".join(_before(context))),
         ("UNREAD", "; ".join(context.get("unread") or ())),
     ]
-    return [(label, Line(text)) for label, text in told if text]
+    return [(label, plain(text)) for label, text in told if text]
 
 
 def _impact(context: Document) -> list[str]:

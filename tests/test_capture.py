@@ -439,9 +439,9 @@ def test_a_mapped_task_counts_all_its_instances(at: Bench) -> None:
 def test_the_history_in_marks() -> None:
     history = [{"state": state} for state in ("failed", "success", None, "skipped")]
     lines = dict(impact.lines({"history": history}))
-    assert lines["BEFORE"].text == "-?✓✗ in the last 4 runs"
+    assert lines["BEFORE"].plain == "-?✓✗ in the last 4 runs"
     once = dict(impact.lines({"history": history[:1]}))
-    assert once["BEFORE"].text == "✗ in the last run"
+    assert once["BEFORE"].plain == "✗ in the last run"
 
 
 # ---- what is shown before a log is read ----

@@ -143,6 +143,17 @@ def test_a_code_page_loses_characters_and_nothing_else(
         assert "日本語の失敗" in said.stdout
 
 
+def test_our_own_marks_have_a_plain_form(cli: Cli) -> None:
+    """What stands for them takes as much room, so that columns stay where they are."""
+    cli.capture("orders", events=[exception("ValueError", "é")])
+    cli.environ["PYTHONIOENCODING"] = "ascii"
+    said = cli.process("diagnose", "--no-suggest")
+    assert "scheduled run" in said.stdout
+    assert "default | " in said.stderr
+    assert "ValueError: \\xe9" in said.stdout
+    assert "\\u" not in cli.process("handover").stdout
+
+
 # ---- the pager ----
 
 

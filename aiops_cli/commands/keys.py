@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
+from aiops_cli.commands.output import CODE_PAGE
 from aiops_cli.waiting import wait_for_input
 
 ENDED = ("", "\x04", "\x1a")  # no more input; Ctrl-D, and Ctrl-Z as Windows has it
@@ -183,7 +184,7 @@ def _key_by_key(shown: Callable[[], str]) -> Iterator[int]:
     def back(_number: int, _frame: FrameType | None) -> None:
         termios.tcsetattr(terminal, termios.TCSADRAIN, keeping)  # the shell has set its own
         # Not print: it may be at it, and is not to be called from within itself.
-        os.write(sys.stderr.fileno(), shown().encode(sys.stderr.encoding, "backslashreplace"))
+        os.write(sys.stderr.fileno(), shown().encode(sys.stderr.encoding, CODE_PAGE))
 
     other = signal.signal(signal.SIGCONT, back)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import sys
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
 
 
 PIPE_COLUMNS = 200  # wide enough for whole names, short enough to be read in a mail
+
+
+CODE_PAGE = "aiops"  # how an output treats what its code page has no sign for
+_PLAIN = str.maketrans(dict(zip("✓✗→·…–×", "+x>|~-x", strict=True)))
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """What a code page has no sign for, as `CODE_PAGE` has it: our own marks in their plain
+    form, and else an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_PLAIN)
+    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+codecs.register_error(CODE_PAGE, _plainly)
 
 
 def print_json(value: Any) -> None:
@@ -86,7 +103,7 @@ def _paged(command: list[str], text: str) -> bool:
     import subprocess
 
     environ = {"LESS": "FRX", **os.environ}  # as git has it: colours, and no page of its own
-    data = text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
+    data = text.encode(sys.stdout.encoding or "utf-8", CODE_PAGE)
     try:
         pager = subprocess.Popen(command, stdin=subprocess.PIPE, env=environ)  # noqa: S603 -- theirs
     except OSError:

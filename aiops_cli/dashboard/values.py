@@ -106,7 +106,7 @@ def one_line(text: str) -> str:
 
 def facts(doc: Document) -> list[tuple[str, str]]:
     """(label, sentence) of what is known before any log is read: impact, changes, history."""
-    return [(label.capitalize(), line.text) for label, line in impact.lines(doc["context"])]
+    return [(label.capitalize(), line.plain) for label, line in impact.lines(doc["context"])]
 
 
 def log_lines(case: Case) -> str:
