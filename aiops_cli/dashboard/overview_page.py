@@ -72,7 +72,8 @@ def _figures(made: Report) -> None:
     st.bar_chart(
         days, x="day", y=list(_COLOURS), color=list(_COLOURS.values()), x_label="", height=300
     )
-    if any(one["share alone %"] for one in days):
+    shares = [one["share alone %"] for one in days if one["share alone %"] is not None]
+    if len(shares) > 1 and any(shares):  # a line has two ends
         st.line_chart(days, x="day", y="share alone %", x_label="", height=200)
 
 
