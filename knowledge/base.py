@@ -193,12 +193,19 @@ class KnowledgeBase:
             inside = [entry for entry in live if covers(scope, _file(entry.source))]
             if any(entry.id in kept for entry in inside):
                 read.update(_file(entry.source) for entry in inside)
-        same = {entry.id for entry in entries if _says_the_same(known.get(entry.id), entry)}
+        titled = defaultdict(list)
+        for entry in known.values():
+            titled[entry.title].append(entry)
+        same: dict[str, Entry] = {}
+        for entry in entries:
+            was = known.get(entry.id) or _retired_before(entry, titled[entry.title])
+            if was is not None and _says_the_same(replace(was, id=entry.id), entry):
+                same[entry.id] = was
         new = [entry for entry in entries if entry.id not in same]
         return SeedPlan(
             added=tuple(entry for entry in new if entry.id not in known),
             changed=tuple(entry for entry in new if entry.id in known),
-            same=tuple(known[entry.id] for entry in entries if entry.id in same),
+            same=tuple(same.values()),
             retired=tuple(e for e in live if _file(e.source) in read and e.id not in kept),
         )
 
@@ -455,6 +462,15 @@ def symptom(text: str) -> Symptom:
     """An error text that somebody typed or pasted, as the knowledge base keeps and finds it."""
     safe = redact(clean(text))
     return Symptom(safe, sign(safe))
+
+
+def _retired_before(entry: Entry, titled: Iterable[Entry]) -> Entry | None:
+    """The one that a person retired and of which this is a copy under another id: its file was
+    renamed. None where another copy is live."""
+    copies = [
+        one for one in titled if _says_the_same(replace(one, id=entry.id, retired=True), entry)
+    ]
+    return copies[0] if copies and all(one.retired for one in copies) else None
 
 
 def _says_the_same(known: Entry | None, entry: Entry) -> bool:

@@ -105,6 +105,26 @@ def test_what_a_person_retired_stays_so_when_its_file_moves_on(knowledge: Knowle
     assert titles(knowledge) == {REFUSED}
 
 
+def test_what_a_person_retired_stays_so_when_its_file_is_renamed(knowledge: KnowledgeBase) -> None:
+    entry = known(REFUSED)
+    renamed = replace(known(REFUSED, "runbooks/new.yaml:1"), id="another")
+    knowledge.seed([entry], by="ana", at=NOW)
+    knowledge.store.retire_entries([entry.id], "ana", NOW, "not true any more")
+    assert counts(knowledge.seed([renamed], by="ana", at=NOW)) == (0, 0, 1, 0)
+    assert titles(knowledge) == set()
+    said = replace(renamed, cause="it is true again")
+    assert counts(knowledge.seed([said], by="ana", at=NOW)) == (1, 0, 0, 0)
+
+
+def test_a_copy_is_no_renamed_file(knowledge: KnowledgeBase) -> None:
+    """Of two copies a person retires one, as kb lint says; the other is renamed later."""
+    entry, copy = known(REFUSED), replace(known(REFUSED, "runbooks/copy.yaml:1"), id="copycopy")
+    knowledge.seed([entry, copy], by="ana", at=NOW)
+    knowledge.store.retire_entries([entry.id], "ana", NOW, "copy has it too")
+    renamed = replace(known(REFUSED, "runbooks/new.yaml:1"), id="another")
+    assert counts(knowledge.seed([renamed], by="ana", at=NOW)) == (1, 0, 0, 0)
+
+
 def test_exact_is_found_first_and_stands_at_one(knowledge: KnowledgeBase) -> None:
     knowledge.put([known(REFUSED), known(LOCKED)], NOW)
     best, *_ = knowledge.find(symptom(f"urllib3.x\n{REFUSED}").signature)
