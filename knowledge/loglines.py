@@ -60,7 +60,8 @@ _PREFIXES = tuple(
         rf"\[?(?P<level>{_LEVELS})\]?(?: {{0,8}}[-|:]{{1,2}} ?| {{1,8}}|$)"
         r"(?:\[?[a-z_][\w.]{0,80}\]?: )?",
         rf"(?P<level>{_LEVELS}):(?P<source>[\w.-]{{1,120}}):",
-        rf"\[(?P<level>{_LEVELS})\] {{1,4}}",
+        # One blank: what goes on behind it by its indent is known by that.
+        rf"\[(?P<level>{_LEVELS})\](?: |$)",
         # The container's own time stamp; dbt's time of day.
         rf"{_STAMP}(?: (?:stdout|stderr) [FP])?(?: |$)",
         r"\d\d:\d\d:\d\d(?:\.\d{1,6})? {1,2}",

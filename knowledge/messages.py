@@ -50,7 +50,9 @@ def clean_message(lines: Sequence[str]) -> str:
     advice, or output that only happens to follow it."""
     kept: list[str] = []
     for line in _pod_words("\n".join(lines)).split("\n"):
-        if (_ADVICE.match(line) and _LETTER.search("".join(kept))) or len(kept) == MESSAGE_LINES:
+        if (_ADVICE.match(line) and _LETTER.search("".join(kept[-1:]))) or len(
+            kept
+        ) == MESSAGE_LINES:
             break
         if line.strip() and not _NOISE.match(line):
             kept.append(_INLINE_ADVICE.sub("", line[:MAX_LINE]))

@@ -9,7 +9,7 @@ from functools import lru_cache
 from knowledge.embedders import BUILTIN_BOUND, features
 from knowledge.records import Candidate, Entry, Match, Signature, Symptom
 from knowledge.signature import sign
-from knowledge.wrappers import inner_lines
+from knowledge.wrappers import inner_lines, says_nothing
 
 __all__ = ["BUILTIN_BOUND", "BUILTIN_MARGIN", "lead", "rank", "similarity"]
 
@@ -107,14 +107,18 @@ def rank(
     without one do not count: among the nearest they would have been found.
 
     Among equals the one whose user frame is the failure's stands first, then the newer entry.
-    An empty signature equals nothing: it has no exact matches. Where a symptom was written with
-    `<name>` or `<url>`, the failure may have any name or URL there.
+    An empty signature equals nothing: it has no exact matches; one without any message is like
+    nothing. Where a symptom was written with `<name>` or `<url>`, the failure may have any name or
+    URL there.
     """
     best: dict[str, Match] = {}
     if signature.fingerprint:
         for candidate in exact:
             _keep(best, Match(candidate.entry, 1.0, "exact", candidate.symptom))
+    empty = says_nothing(signature.text)
     for candidate in near:
+        if empty and not _leaves_open(candidate.entry.symptoms[candidate.symptom], signature.text):
+            continue
         score = _by_cosine(candidate, signature) if by_cosine else _by_text(candidate, signature)
         if score > 0.0:
             _keep(best, Match(candidate.entry, score, "near", candidate.symptom))
@@ -182,6 +186,11 @@ def _left_open(symptom: Symptom, text: str) -> str:
     if _ANY_URL in symptom.text:
         text = _URL_PATH.sub(_ANY_URL, text)
     return text
+
+
+def _leaves_open(symptom: Symptom, text: str) -> bool:
+    """Whether `text` is what the symptom says, but for the names that it leaves open."""
+    return _left_open(symptom, text) == symptom.signature.text
 
 
 @lru_cache(maxsize=4_096)

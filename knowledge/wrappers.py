@@ -35,6 +35,9 @@ _OUTER_LINE = re.compile(
 )
 _TYPED = re.compile(r"(?:(?:\w+\.)*(?P<type>[A-Za-z_]\w*): )?(?P<message>.*)")
 
+# A message that is missing, or of which nothing is left but what changes from run to run.
+_NOTHING = re.compile(r"(?:[\w$.]{1,200}(?: \w{1,50})?: )?(?:<[a-z]{1,8}>|[\W_])*|.*:")
+
 
 def wraps(told: Raised) -> bool:
     """Whether an exception only says that something inside failed, not what."""
@@ -58,6 +61,13 @@ def inner_lines(text: str) -> str:
     lines = text.split("\n")
     inner = [line for line in lines if not (_OUTER_LINE.fullmatch(line) or _is_wrapper(line))]
     return "\n".join(inner) if any(line.strip() for line in inner) else text
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a signature's text names kinds of failure at the most, and no message of any: what
+    failed in `Database Error: in model orders:`, or in `ValueError: <n>`, nobody can tell. A type
+    that was raised without a message may say it all, as MemoryError does."""
+    return all(_NOTHING.fullmatch(line) for line in inner_lines(text).split("\n"))
 
 
 def _is_wrapper(line: str) -> bool:

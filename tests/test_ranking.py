@@ -48,6 +48,51 @@ def names(found: Sequence[object]) -> list[str]:
 # --- rank --------------------------------------------------------------------------------------
 
 
+def written(*texts: str) -> list[Candidate]:
+    """An entry each, signed as a runbook's symptom is, its vector the failure's own."""
+    entry = candidate("x").entry
+    return [
+        Candidate(replace(entry, id=text, symptoms=(Symptom(text, sign(text)),)), 0, 1.0)
+        for text in texts
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        (
+            "Database Error in model orders (models/orders.sql)",
+            "Database Error in model <name>\n  7",
+        ),
+        ("ValueError: 42", "ValueError: 2024-02-01"),
+        ("acme.Failure: 42\nacme.Failure: 10.0.0.1", "Failure"),
+        (
+            "ValueError: 42\n\nairflow.exceptions.AirflowException: Bash command failed. The "
+            "command returned a non-zero exit code 1.",
+            "ValueError",
+        ),
+    ],
+)
+@pytest.mark.parametrize("by_cosine", [False, True])
+def test_a_failure_without_a_message_is_like_nothing(
+    text: str, known: str, by_cosine: bool
+) -> None:
+    assert not rank(sign(text), [], written(known, "ValueError: 42 rows"), by_cosine=by_cosine)
+    (match,) = rank(sign(text), written(text), written(known), by_cosine=by_cosine)
+    assert match.found == "exact"  # that which is the very same all the same
+
+
+def test_a_runbook_may_leave_open_all_that_a_failure_says() -> None:
+    (match,) = rank(sign("KeyError: '2024'"), [], written("KeyError: '<name>'"))
+    assert (match.found, match.similarity) == ("near", 1.0)
+
+
+def test_a_type_without_a_message_may_say_it_all() -> None:
+    memory = candidate("oom", "MemoryError")
+    (match,) = rank(sign("MemoryError\nairflow.exceptions.AirflowException"), [], [memory])
+    assert match.similarity > BUILTIN_BOUND
+
+
 def test_exact_stands_first_with_one_then_the_likeliest() -> None:
     near = [candidate("far", VIOLATION), candidate("close", REFUSED + " by peer")]
     matches = rank(signature(REFUSED), [candidate("same", REFUSED)], near)

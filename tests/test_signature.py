@@ -376,6 +376,36 @@ def test_dbt_says_which_model_and_why() -> None:
     assert sign(wrapped).text.splitlines()[0] == expected
 
 
+@pytest.mark.parametrize("prefix", [*("", "[INFO] ", "[ERROR] ", "2024-02-01T07:44:10Z [info     ] "),
+                                    CHILD, f"{STAMP} INFO - "])  # fmt: skip
+def test_what_goes_on_by_its_indent_goes_on_behind_a_prefix_too(prefix: str) -> None:
+    """dbt 1.5 and later writes its clock on a message's first line alone."""
+    lines = [
+        "02:11:09    Database Error in model fct_orders (models/marts/fct_orders.sql)",
+        '  column "order_ts" does not exist',
+        "  LINE 12:     order_ts,",
+        "  compiled code at target/run/x.sql",
+        "02:11:09  Done. PASS=1 WARN=0 ERROR=1 SKIP=1 TOTAL=3",
+    ]
+    expected = 'Database Error: in model fct_orders: column "order_ts" does not exist'
+    signature = sign("\n".join(prefix + line for line in lines))
+    assert (signature.text, signature.headline) == (expected, expected)
+
+
+@pytest.mark.parametrize("prefix", ["", "[ERROR] ", CHILD])
+def test_a_traceback_logged_line_by_line_is_one(prefix: str) -> None:
+    plain = written(while_handling)["plain"].rstrip()
+    assert sign("\n".join(prefix + line for line in plain.split("\n"))) == sign(plain)
+
+
+def test_a_message_that_is_a_number_is_told_by_its_detail() -> None:
+    """Redshift's own, in dbt as in psycopg2."""
+    detail = "DETAIL:  Serializable isolation violation on table"
+    assert detail.split(":  ")[1] in sign(f"psycopg2.errors.InternalError_: 1023\n{detail}").text
+    header = "Database Error in model fct_orders (models/fct_orders.sql)"
+    assert detail.split(":  ")[1] in sign(f"{header}\n  1023\n  {detail}").text
+
+
 def test_a_pod_s_reason_is_read_out_of_the_pod() -> None:
     pod = "{'metadata': {'uid': 'x'}, 'state': {'exit_code': 137, 'reason': 'OOMKilled'}}"
     text = f"airflow.exceptions.AirflowException: Pod train-x8k2 returned a failure.\n{pod}"
