@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,8 +20,10 @@ from knowledge.stores import open_store, postgres_schema
 from knowledge.stores.postgres import PostgresStore
 from knowledge.stores.postgres_schema import MIGRATIONS, migrate
 from tests.postgres_database import APP, OWNER, Database, answer, contents, made, new_name, tables
+from tests.postgres_database import database as database_of
 from tests.samples import NOW, SPACE, embedded, fill, unit
 
+PAGE = Path(__file__).parent.parent / "docs" / "knowledge-base.md"
 NEWEST = max(int(file.name[:4]) for file in MIGRATIONS.glob("[0-9]*.sql"))
 
 
@@ -180,6 +183,29 @@ def test_the_extension_may_lie_in_a_schema_of_its_own(postgres: str) -> None:
         store.put_entries([embedded("entry-a", ("A: x", unit(1, 0, 0)))], SPACE, NOW)
         assert [one.entry.id for one in store.find_vector(unit(1, 0, 0), 5)] == ["entry-a"]
         store.close()
+
+
+def test_made_as_the_page_says_the_programs_role_can_make_nothing(postgres: str) -> None:
+    """The roles are there, and the database is called otherwise."""
+    [statements] = re.findall("```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    outside, inside = statements.split("\\connect aiops\n")
+    name = new_name()
+    made_so = database_of(postgres, name)
+    for statement in outside.splitlines():
+        if not statement.startswith("CREATE ROLE"):
+            answer(postgres, statement.replace("DATABASE aiops", f"DATABASE {name}"))
+    try:
+        for statement in inside.splitlines():
+            answer(made_so.admin, statement)
+        assert migrate(made_so.owner, APP) == (0, NEWEST)
+        PostgresStore.open(made_so.app).close()
+        for what in ("TABLE aiops.x", "TABLE public.x", "TEMPORARY TABLE x"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                answer(made_so.app, f"CREATE {what} (id int)")
+        with pytest.raises(errors.InsufficientPrivilege):
+            answer(made_so.app, "CREATE SCHEMA x")
+    finally:
+        answer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_a_role_that_may_make_nothing_is_told(empty_database: Database) -> None:

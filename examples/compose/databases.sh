@@ -11,6 +11,7 @@ CREATE DATABASE airflow OWNER airflow;
 CREATE ROLE aiops_owner LOGIN PASSWORD :'owner';
 CREATE ROLE aiops LOGIN PASSWORD :'aiops';
 CREATE DATABASE aiops OWNER aiops_owner;
+REVOKE TEMPORARY ON DATABASE aiops FROM PUBLIC;
 \connect aiops
 CREATE EXTENSION vector;
 SQL
