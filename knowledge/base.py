@@ -40,6 +40,7 @@ TEXT_CANDIDATES = 60
 VECTOR_CANDIDATES = 30
 DEEPER = 100  # times as many, for searches with filters
 REINDEX_BATCH = 64
+VANISHED = "vanished"  # a tag: what was retired because its source has it no more
 LESSONS_AT_ONCE = 200  # failures whose lessons are read together
 REFIT_AFTER = 20  # changes of the record, each seen by a judgement
 # A storm is many failures of few signatures: the answers to so many of them are kept, until
@@ -219,9 +220,15 @@ class KnowledgeBase:
         at: datetime,
     ) -> SeedPlan:
         """Put runbook entries, and retire those that vanished, as `plan_seed` says. What is
-        stored already is not embedded again. Returns what was done."""
+        stored already is not embedded again. What vanished is tagged so, which makes it another
+        version than its file's: it is live again when it comes back, and what a person retired
+        is not. Returns what was done."""
         plan = self.plan_seed(entries, files=files, scopes=scopes)
-        self.put([*plan.added, *plan.changed], at)
+        tagged = (
+            replace(entry, tags=(*(tag for tag in entry.tags if tag != VANISHED), VANISHED))
+            for entry in plan.retired
+        )
+        self.put([*plan.added, *plan.changed, *tagged], at)
         gone = [entry.id for entry in plan.retired]
         self.store.retire_entries(gone, by, at, "vanished from its source")
         return plan
@@ -271,7 +278,7 @@ class KnowledgeBase:
         retired = {
             entry.id
             for entry in self.store.entries(kind="runbook", source="starter/", retired=True)
-            if entry.retired
+            if entry.retired and VANISHED not in entry.tags
         }
         entries = runbooks.read_runbooks(files) if files else ()
         wanted = [entry for entry in entries if entry.id not in retired]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from knowledge.base import KEPT_ANSWERS, KnowledgeBase, SeedPlan, symptom
+from knowledge.base import KEPT_ANSWERS, VANISHED, KnowledgeBase, SeedPlan, symptom
 from knowledge.embedders import BuiltinEmbedder
 from knowledge.records import Candidate, Entry
 from knowledge.stores import Store
@@ -49,6 +49,14 @@ def test_what_vanished_from_a_file_is_retired_and_comes_back_with_it(
     assert len(knowledge.seed([known(REFUSED)], by="ana", at=NOW).retired) == 1
     assert titles(knowledge) == {REFUSED}
     assert knowledge.find(symptom(LOCKED).signature)[0].entry.title == REFUSED
+    for _ in range(2):  # a checkout of another branch, and back again
+        back = knowledge.seed([known(REFUSED), known(LOCKED)], by="ana", at=NOW)
+        assert counts(back) == (0, 1, 1, 0)
+        assert knowledge.find(symptom(LOCKED).signature)[0].entry == known(LOCKED)
+        assert counts(knowledge.seed([known(REFUSED)], by="ana", at=NOW)) == (0, 0, 1, 1)
+        assert titles(knowledge) == {REFUSED}
+    (gone,) = (one for one in knowledge.store.entries(retired=True) if one.retired)
+    assert gone.tags.count(VANISHED) == 1
 
 
 def test_a_file_that_is_gone_from_a_folder_is_retired(knowledge: KnowledgeBase) -> None:
