@@ -48,6 +48,9 @@ _CODE_WORDS = (
     r"(?:code|status|state)"
 )
 
+# What redaction left of a secret: in an address it is a part of that like any other.
+_REDACTED = r"<redacted:\w{1,40}>"
+
 _PATTERN = re.compile(
     "|".join(
         (
@@ -55,8 +58,9 @@ _PATTERN = re.compile(
             r"(?P<masked><(?:url|object)>(?:/(?:[A-Za-z][\w.~-]*|<id>))*|<[a-z]{1,8}>)",
             r"(?P<instance><TaskInstance: [^>\n]{0,300}>)",
             r"(?P<run>\b(?:scheduled|manual|backfill|asset_triggered|dataset_triggered)__[\w:.+-]+)",
-            rf"(?P<verb>\b(?:{_VERBS}) |\burl:? ['\"]?)(?P<path_of_url>/[^\s'\"()<>,]*)",
-            r"(?P<url>\b[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s'\"<>\\]*)",
+            rf"(?P<verb>\b(?:{_VERBS}) |\burl:? ['\"]?)"
+            rf"(?P<path_of_url>/(?:[^\s'\"()<>,]|{_REDACTED})*)",
+            rf"(?P<url>\b[A-Za-z][A-Za-z0-9+.-]{{1,15}}://(?:[^\s'\"<>\\]|{_REDACTED})*)",
             r"(?P<arn>\barn:aws[\w-]*:[^\s'\",)]+)",
             r"(?P<email>\b[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+)",
             r"(?P<uuid>\b[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\b)",

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowledge.masking import mask
+from knowledge.redact import redact
 from knowledge.signature import sign
 
 
@@ -34,6 +35,12 @@ from knowledge.signature import sign
         ("with url: /v2/data?x=1 (Caused by", "with url: <url>/v2/data (Caused by"),
         ("redis://cache:6379/0 is down", "redis:<url>/<id> is down"),
         ("s3://raw/2024/01/a.csv is missing", "s3:<object> is missing"),
+        # What redaction has left of a secret is a part of its address.
+        ("url: https://a.io/v1/x?key=<redacted:token>&n=3.", "url: <url>/v1/x."),
+        ("url: /v1/x?n=3&key=<redacted:stripe_key> (Caused by", "url: <url>/v1/x (Caused by"),
+        ("for https://a.io/hook/<redacted:webhook>/run: no", "for <url>/hook/<id>/run: no"),
+        ("postgres://u:<redacted:password>@db-1/x is down", "postgres:<url>/x is down"),
+        ("bad token <redacted:jwt>", "bad token <redacted:jwt>"),
         # Identifiers go.
         ("job 3f2b8c1e-9c1a-4f6e-8a56-0a4d3a1b2c3d died", "job <uuid> died"),
         ("run scheduled__2024-02-01T06:00:00+00:00", "run <run>"),
@@ -66,7 +73,7 @@ PIECES = st.sampled_from(
         *("2024-01-01T00:00:00Z", "manual__2024", "GET", "/a/b", "url:", "/x", "/tmp/x.csv"),
         *("0xdeadbeef", "12-34", "-5", "exit", "code", "3", "Errno", "9", "1,234.5%", "_99"),
         *("a@b.io", "host='x'", "port=7", "s3://a/b", "(", "'", ":", ",", "C:\\x", "x_2024"),
-        *("pod", "a-b-12345", "12345678", "deadbeef01"),
+        *("pod", "a-b-12345", "12345678", "deadbeef01", "<redacted:jwt>", "https://a.io/?k="),
     ]
 )
 
@@ -133,6 +140,14 @@ def test_a_code_is_part_of_what_failed(
     ]
     same = numbers[0] % 200 == numbers[1] % 200
     assert (signed[0].fingerprint == signed[1].fingerprint) == same
+
+
+@pytest.mark.parametrize(
+    "query", ["?api_key=sk_live_4eC39HqLyjWDarjtT1", "?page=3", "?a=1&token=d3adb33f"]
+)
+def test_a_secret_in_an_address_does_not_make_a_failure_another_one(query: str) -> None:
+    text = "HTTPError: 429 Client Error: Too Many Requests for url: https://api.acme.io/v1/charges"
+    assert sign(redact(text + query)).fingerprint == sign(text).fingerprint
 
 
 def test_a_timeout_on_reading_prices_is_not_one_on_posting_a_payment() -> None:

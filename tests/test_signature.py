@@ -376,8 +376,10 @@ def test_dbt_says_which_model_and_why() -> None:
     assert sign(wrapped).text.splitlines()[0] == expected
 
 
-@pytest.mark.parametrize("prefix", [*("", "[INFO] ", "[ERROR] ", "2024-02-01T07:44:10Z [info     ] "),
-                                    CHILD, f"{STAMP} INFO - "])  # fmt: skip
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "[INFO] ", "[ERROR] ", "2024-02-01T07:44:10Z [info     ] ", CHILD, f"{STAMP} INFO - "],
+)
 def test_what_goes_on_by_its_indent_goes_on_behind_a_prefix_too(prefix: str) -> None:
     """dbt 1.5 and later writes its clock on a message's first line alone."""
     lines = [
