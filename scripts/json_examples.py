@@ -27,6 +27,7 @@ RUNBOOK = """\
 """
 WHOLE = "diagnose"  # the command whose incident is shown with all its keys
 KEPT = ("incident", "dag_id", "task_id", "try_number", "decision", "status", "outcome")
+MORE = ("story", "other_acts")  # what one command alone adds to an incident
 REST = {"…": "and all other keys of an incident"}
 
 Examples = dict[str, tuple[str, Any]]  # command → (the call, the object it prints)
@@ -180,7 +181,7 @@ def _shown(word: str) -> str:
 def _tidy(value: Any, known: Mapping[str, str], *, whole: bool) -> Any:
     if isinstance(value, dict):
         if not whole and "fingerprint" in value and "gate" in value:
-            value = {key: value[key] for key in KEPT} | REST
+            value = {key: value[key] for key in (*KEPT, *MORE) if key in value} | REST
         made = {key: _tidy(item, known, whole=whole) for key, item in value.items()}
         return made | {key: "abcdefghij" for key in ("hold", "base") if key in made}
     if isinstance(value, list):
