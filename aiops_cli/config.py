@@ -1,8 +1,8 @@
 """Settings: the only reader of the environment and of settings files.
 
 Each value comes from the first of: flag, environment, ./aiops.yaml, the user's config file,
-default. Three that protect (`read_only`, `protected`, `machine_logins`) add up over the files
-instead, so that no file can undo another's. `config_table.SETTINGS` is the whole list.
+default. Three that protect (`read_only`, `protected`, `machine_logins`) add up over them all
+instead, so that none can undo another's. `config_table.SETTINGS` is the whole list.
 
 Values are read as the text that stands in the file, so that `mode: off`, `password: 0123` and
 `interval: 1:30` mean what they look like and not what YAML makes of them.
@@ -112,6 +112,7 @@ class Settings:
     config_file: Path  # the user's file, whether it exists or not
     instances: Mapping[str, AirflowSettings]
     warnings: tuple[str, ...]
+    unknown: tuple[str, ...]  # a word on each variable that looks like a setting and is none
     origins: Mapping[str, str] = field(repr=False)
 
     def origin(self, name: str) -> str:
@@ -248,7 +249,8 @@ def load(
             for name, its in parts.items()
             if "url" in its
         },
-        warnings=_warnings(user_file, user, environ),
+        warnings=_warnings(user_file, user),
+        unknown=config_environ.unknown(environ),
         origins=origins | {name: item.origin for name, item in found.items()},
     )
 
@@ -323,7 +325,9 @@ def _setting(keys: tuple[str, ...], where: str) -> tuple[str, Setting]:
         name = f"airflow.{keys[2]}"
     setting = BY_NAME.get(name)
     if setting is None:
-        near = config_environ.nearest(name, [each.name for each in SETTINGS if each.file])
+        near = config_environ.nearest(
+            name, {each.name: each.name for each in SETTINGS if each.file}
+        )
         raise ConfigError(f"{where}: {written} is not a setting{near}")
     if not setting.file:
         raise ConfigError(f"{where}: {written} is no file's business", f"set {setting.env}")
@@ -382,8 +386,7 @@ def _airflow(environment: _Source, user: _Source, name: str) -> dict[str, _Found
     return both
 
 
-def _warnings(user_file: Path, user: _Source, environ: Mapping[str, str]) -> tuple[str, ...]:
-    warnings = []
+def _warnings(user_file: Path, user: _Source) -> tuple[str, ...]:
     hidden = {setting.name.rpartition(".")[2] for setting in SETTINGS if setting.secret}
     secret = any(
         name.rpartition(".")[2] in hidden - {"token_command"} or "@" in str(found.value)
@@ -391,5 +394,5 @@ def _warnings(user_file: Path, user: _Source, environ: Mapping[str, str]) -> tup
     )
     # Windows has no such bits; its home folders are private.
     if secret and os.name == "posix" and user_file.stat().st_mode & 0o077:
-        warnings.append(f"{user_file} holds a secret and others may read it: chmod 600 {user_file}")
-    return (*warnings, *config_environ.unknown(environ))
+        return (f"{user_file} holds a secret and others may read it: chmod 600 {user_file}",)
+    return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,19 +49,40 @@ def names() -> list[str]:
     return ["AIOPS_CONFIG", *(str(setting.env) for setting in with_one), *files]
 
 
-def unknown(environ: Mapping[str, str]) -> list[str]:
-    """A word on every variable that looks like a setting and is none."""
+# Kubernetes tells each container of every service: one that is named aiops begins like a setting.
+_OF_OTHERS = re.compile(
+    r"AIOPS_(TEST|E2E)_|AIOPS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)=|PORT(_\w+)?=(tcp|udp|sctp)://|"
+    r"PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=)"
+)
+
+
+def unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """A word on every variable that looks like a setting and is none. An empty one is not set."""
     known = names()
-    return [
-        f"environment {name} is not a setting{nearest(name, known)}"
-        for name in sorted(environ)
-        if name.startswith("AIOPS_") and name not in known
-    ]
+    return tuple(
+        f"environment {name} is not a setting{_meant(name)}"
+        for name, text in sorted(environ.items())
+        if name.startswith("AIOPS_")
+        and text
+        and name not in known
+        and not _OF_OTHERS.match(f"{name}={text}")
+    )
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """A question for who has mistyped one of the known names, or ""."""
+def _meant(name: str) -> str:
+    """A question for who has mistyped a variable, or has made one of what only a file may say."""
+    words: dict[str, str] = {}
+    for setting in SETTINGS:
+        word = setting.env or f"`{setting.name}` of the settings file"
+        own = setting.name.upper().replace(".", "_")
+        for spelling in (word, f"AIOPS_{own}", f"AIOPS_{setting.name.rpartition('.')[2].upper()}"):
+            words.setdefault(spelling.removeprefix("AIOPS_"), word)
+    return nearest(name.removeprefix("AIOPS_"), words)
+
+
+def nearest(name: str, known: Mapping[str, str]) -> str:
+    """A question for who has mistyped one of the known names, told by its word, or ""."""
     import difflib  # only for a mistake
 
     near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f"; did you mean {known[near[0]]}?" if near else ""

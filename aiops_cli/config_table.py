@@ -75,7 +75,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("user", values.text, _login_name, env="AIOPS_USER", file=False),
     Setting("paused", values.stop, False, env="AIOPS_PAUSED", file=False),
     Setting("pause_dag", values.text),
-    Setting("read_only", values.flag, False, project=True, combine=operator.or_),
+    Setting("read_only", values.flag, False, "AIOPS_READ_ONLY", project=True, combine=operator.or_),
     Setting("mode", values.Choice(("off", "ask", "shadow", "auto")), "ask", project=True),
     Setting("rerun_safe", values.patterns, (), project=True),
     Setting("protected", values.patterns, (), project=True, combine=operator.add),

@@ -277,6 +277,46 @@ def test_read_only_refuses(cli: Cli) -> None:
     cli.ok("approve", incident, "--action=none", "--cause=ours")  # a word: allowed
 
 
+def test_read_only_may_stand_in_the_environment(cli: Cli) -> None:
+    incident = cli.capture("orders", events=[REFUSED])
+    cli.environ["AIOPS_READ_ONLY"] = "1"
+    cli.run("approve", incident, "--action", "retry", "--yes").refused(5, "read only")
+    assert cli.cleared() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["approve {} --action=retry --yes", "undo {} --yes", "watch --once", "mcp --allow-approve",
+     "dashboard"],
+)  # fmt: skip
+def test_what_changes_airflow_refuses_a_variable_that_is_no_setting(cli: Cli, words: str) -> None:
+    """Whoever typed it may have meant to keep it from changing anything."""
+    incident = cli.capture("orders", events=[REFUSED])
+    before = len(cli.server.requests)
+    cli.environ["AIOPS_READONLY"] = "1"
+    said = cli.run(*words.format(incident).split())
+    said.refused(2, "AIOPS_READONLY is not a setting", "AIOPS_READ_ONLY?", "nothing was done")
+    assert len(cli.server.requests) == before
+
+
+def test_triage_refuses_a_variable_that_is_no_setting(cli: Cli, waiting: str) -> None:
+    cli.environ["AIOPS_MODE"] = "off"
+    said = cli.type("triage", keys="a\n")
+    said.refused(2, "AIOPS_MODE is not a setting", "`mode` of the settings file?")
+    assert cli.status(waiting) == "pending"
+
+
+@pytest.mark.parametrize("words", ["incidents", "approve {} --action=retry --dry-run", "pause"])
+def test_what_changes_nothing_tells_of_a_variable_that_is_no_setting(
+    cli: Cli, waiting: str, words: str
+) -> None:
+    cli.environ["AIOPS_MODE"] = "off"
+    said = cli.ok(*words.format(waiting).split())
+    warning = "warning: environment AIOPS_MODE is not a setting; did you mean `mode` of"
+    assert said.err.count(warning) == 1
+    assert "warning" not in said.out
+
+
 def test_read_only_shows_the_plan(cli: Cli) -> None:
     incident = cli.capture("orders", events=[REFUSED])
     plan = cli.ok("approve", incident, "--action=retry", "--dry-run", "--json").json

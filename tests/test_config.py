@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Folder:
 
 def test_the_table_and_the_dataclasses_name_the_same_settings() -> None:
     own = {f.name for f in fields(Settings)}
-    derived = {"gate", "config_file", "instances", "warnings", "origins"}
+    derived = {"gate", "config_file", "instances", "warnings", "unknown", "origins"}
     names = {s.name for s in SETTINGS if not s.name.startswith("airflow.")}
     assert names == (own - derived) | {f"gate.{f.name}" for f in fields(GateSettings)}
 
@@ -549,14 +549,55 @@ def test_a_secret_in_two_places_is_refused(folder: Folder) -> None:
 
 
 def test_only_secrets_stand_in_files(folder: Folder) -> None:
-    (warning,) = folder.load(environ={"AIOPS_INSTANCE_FILE": "/etc/instance"}).warnings
+    (warning,) = folder.load(environ={"AIOPS_INSTANCE_FILE": "/etc/instance"}).unknown
     assert warning.startswith("environment AIOPS_INSTANCE_FILE is not a setting")
 
 
-def test_a_mistyped_variable_is_warned_of(folder: Folder) -> None:
-    (warning,) = folder.load(environ={"AIOPS_AIRFLOW_USER_NAME": "x"}).warnings
-    assert "AIOPS_AIRFLOW_USER_NAME" in warning
-    assert "did you mean AIOPS_AIRFLOW_USERNAME?" in warning
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("AIOPS_AIRFLOW_USER_NAME", "; did you mean AIOPS_AIRFLOW_USERNAME?"),
+        ("AIOPS_READONLY", "; did you mean AIOPS_READ_ONLY?"),
+        ("AIOPS_URL", "; did you mean AIOPS_AIRFLOW_URL?"),
+        ("AIOPS_MODE", "; did you mean `mode` of the settings file?"),
+        ("AIOPS_PROTECTD", "; did you mean `protected` of the settings file?"),
+        ("AIOPS_GATE_CONFIDENCE", "; did you mean `gate.confidence` of the settings file?"),
+        ("AIOPS_VERIFY_TLS", "; did you mean `airflow.verify_tls` of the settings file?"),
+        ("AIOPS_TEAM_COLOUR", ""),
+    ],
+)
+def test_a_variable_that_is_none_is_told_with_what_was_meant(
+    folder: Folder, name: str, meant: str
+) -> None:
+    settings = folder.load(environ={name: "x"})
+    assert settings.unknown == (f"environment {name} is not a setting{meant}",)
+
+
+def test_variables_of_others_are_none_of_ours(folder: Folder) -> None:
+    """Kubernetes' for each service that is named aiops…, as its documentation lists them; those
+    of this project's tests; and an empty one, which is not set."""
+    environ = {
+        "AIOPS_SERVICE_HOST": "10.0.0.11",
+        "AIOPS_DASHBOARD_SERVICE_PORT": "8501",
+        "AIOPS_SERVICE_PORT_HTTP": "8501",
+        "AIOPS_PORT": "tcp://10.0.0.11:8501",
+        "AIOPS_PORT_8501_TCP": "tcp://10.0.0.11:8501",
+        "AIOPS_PORT_8501_TCP_PROTO": "tcp",
+        "AIOPS_PORT_8501_TCP_PORT": "8501",
+        "AIOPS_DASHBOARD_PORT_8501_TCP_ADDR": "10.0.0.11",
+        "AIOPS_TEST_PG_DSN": "postgresql://x",
+        "AIOPS_MODE": "",
+    }
+    assert folder.load(environ=environ).unknown == ()
+    assert folder.load(environ={"AIOPS_PORT": "8501", "AIOPS_SERVICE": "x"}).unknown
+
+
+def test_read_only_from_the_environment_adds_up_too(folder: Folder) -> None:
+    assert folder.load(environ={"AIOPS_READ_ONLY": "1"}).read_only is True
+    assert folder.load("read_only: true\n", environ={"AIOPS_READ_ONLY": "0"}).read_only is True
+    assert folder.load("read_only: true\n", environ={"AIOPS_READ_ONLY": ""}).read_only is True
+    with pytest.raises(ConfigError, match="AIOPS_READ_ONLY: read_only is 'maybe'"):
+        folder.load(environ={"AIOPS_READ_ONLY": "maybe"})
 
 
 def test_describe_tells_each_setting_with_its_origin(folder: Folder) -> None:

@@ -46,7 +46,8 @@ def approve(
     documents = []
     refusals: list[AiopsError] = []
     changed: dict[str, str] = {}  # by what several may share: who of them changes it
-    with services.desk(settings(ctx)) as desk:
+    chosen = settings(ctx, unknown="tell" if dry_run else "refuse")
+    with services.desk(chosen) as desk:
         cases = decide.meant(desk.knowledge.store, ids)
         for id_, case in cases.items():
             try:

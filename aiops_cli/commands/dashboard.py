@@ -72,7 +72,7 @@ def dashboard(
     reach it may decide, unless --read-only is given: it asks for no login of its own."""
     from aiops_cli import services
 
-    chosen = settings(ctx)
+    chosen = settings(ctx, unknown="tell" if read_only else "refuse")
     try:
         from streamlit import net_util  # an extra, and dear
         from streamlit.web import cli

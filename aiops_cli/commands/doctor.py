@@ -26,7 +26,7 @@ def doctor(
 ) -> None:
     """Check Airflow, the login and its rights, the knowledge base, the embedder, the model and the
     settings; say what to do. A model is asked a fixed question, twice."""
-    chosen = settings(ctx)
+    chosen = settings(ctx, unknown="keep")  # they are among what is found
     health = examine(chosen, pull=pull)
     if json:
         print_json(
@@ -83,7 +83,7 @@ def examine(chosen: Settings, *, pull: bool = False) -> Checked:
         *embedder,
         *guarded("model", lambda: doctor_models.model(chosen, pull=pull)),
         *guarded("notify", lambda: _notify(chosen)),
-        *(Finding("warn", "settings", warning) for warning in chosen.warnings),
+        *(Finding("warn", "settings", warning) for warning in (*chosen.warnings, *chosen.unknown)),
     ]
     return Checked(findings, actions)
 

@@ -64,7 +64,8 @@ def mcp(
     """Serve the Model Context Protocol on stdin and stdout, for an assistant or another program:
     tools to search the knowledge base, to list and explain incidents, and to see what a plan would
     do. None of them changes anything unless --allow-approve is given."""
-    server(settings(ctx), allow_approve=allow_approve).run("stdio")
+    chosen = settings(ctx, unknown="refuse" if allow_approve else "tell")
+    server(chosen, allow_approve=allow_approve).run("stdio")
 
 
 def server(chosen: Settings, *, allow_approve: bool) -> MCPServer:

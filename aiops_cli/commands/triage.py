@@ -73,7 +73,7 @@ def triage(
     from aiops_cli import services, watch
 
     talk = console(stderr=True)
-    chosen = settings(ctx)
+    chosen = settings(ctx, unknown="refuse")
     with services.desk(chosen, waiting=lambda: thinking(chosen.llm)) as desk:
         with progress("reading logs") as tick:
             for _ in watch.one_pass(desk, "ask", talk.print, tick):

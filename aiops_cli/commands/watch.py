@@ -131,8 +131,8 @@ def _several(ctx: typer.Context, **flags: str | None) -> list[Settings]:
     """The settings of each Airflow that --instance names: one, or several by commas and globs."""
     named = ctx.obj.instance
     if named is None or not re.search(r"[,*?\[]", named):
-        return [settings(ctx, **flags)]
-    known = settings(ctx, instance=None, **flags)
+        return [settings(ctx, unknown="refuse", **flags)]
+    known = settings(ctx, unknown="refuse", instance=None, **flags)
     names: list[str] = []
     for part in re.split(r"\s*,\s*", named.strip(" ,")):
         fits = fnmatch.filter(sorted(known.instances), part)

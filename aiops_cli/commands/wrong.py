@@ -90,7 +90,7 @@ def undo(
     from knowledge.redact import clean, redact
 
     talk = console(stderr=True)
-    with services.desk(settings(ctx)) as desk:
+    with services.desk(settings(ctx, unknown="refuse")) as desk:
         store = desk.knowledge.store
         cases = [store.case(full) for full in store.find_ids(id_)]
         called_off = [case for case in cases if decide.call_off(store, case)]
