@@ -143,7 +143,7 @@ def test_opening_while_somebody_migrates(
         made_all.set()
         assert go_on.wait(60)
 
-    monkeypatch.setattr(postgres_schema, "_index_vectors", wait)
+    monkeypatch.setattr(postgres_schema, "_drop_former_indexes", wait)
     with ThreadPoolExecutor(1) as pool:
         migrating = pool.submit(migrate, empty_database.owner, APP)
         try:

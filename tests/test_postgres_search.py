@@ -27,7 +27,7 @@ from knowledge.stores.postgres_schema import migrate
 from knowledge.stores.sqlite import SqliteStore
 from knowledge.tokens import tokenize
 from tests.postgres_database import APP, OWNER, Database, made, new_name
-from tests.samples import NOW, SPACE, embedded, unit
+from tests.samples import NOW, SPACE, added, embedded, incident, opened, unit
 
 MANY = 1_200  # entries: more than one statement, or one round of a put, takes
 FOLDED = VectorSpace("folded", 64, 1)
@@ -183,6 +183,28 @@ def test_an_index_is_made_from_so_many_vectors_on(
     assert store.advice() == ""
     index(many, monkeypatch, MANY)
     assert indexes(many) == [made]
+
+
+def test_others_go_on_while_an_index_is_made(
+    many: Database, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes minutes: nobody who watches waits for it."""
+    run(many, "DROP INDEX aiops.vectors_of_space_1")
+    monkeypatch.setattr(postgres_engine, "LOCK_SECONDS", 1)
+    make = postgres_schema._index_vectors
+    found: list[int] = []
+
+    def spied(engine: postgres_engine.Database) -> None:
+        make(engine)
+        added(store, incident(0))  # it is made, and not committed yet
+        token, _ = opened(store, incident(0))
+        store.settle(incident(0).id, token, "done")
+        found.append(len(store.find_vector(folded(QUERIES[:1])[0], 5)))
+
+    monkeypatch.setattr(postgres_schema, "_index_vectors", spied)
+    index(many, monkeypatch)
+    assert len(indexes(many)) == 1
+    assert found == [5]
 
 
 @pytest.mark.parametrize(("held", "used"), [("64MB", "512MB"), ("1GB", "1GB")])

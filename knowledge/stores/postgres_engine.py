@@ -30,7 +30,9 @@ IDLE_SECONDS = 10
 # An entry has a few kilobytes: a statement stays far below the server's limit of 1 GB.
 ROWS_AT_ONCE = 500
 
-_WRITERS = 0x61696F70  # "aiop": the advisory lock that makes writers take turns
+# The advisory locks that make writers take turns ("aiop"), and those who make an index.
+_WRITERS = 0x61696F70
+_INDEXERS = _WRITERS + 1
 
 _PLACE = re.compile(r"(?<![:\w]):([a-z_]\w*)")
 
@@ -63,14 +65,14 @@ def _writing() -> str:
     )
 
 
-def _migrating() -> str:
-    # The index of many vectors takes minutes: whoever makes it is waited for. Nobody else is, for
-    # all who come to a table that somebody waits for wait behind him.
+def _migrating(turns: int) -> str:
+    # Whoever has his turn is waited for: the index of many vectors takes minutes. Nobody else is,
+    # for all who come to a table that somebody waits for wait behind him.
     return (
         "BEGIN ISOLATION LEVEL READ COMMITTED;"
         f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s';"
         "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0;"
-        f"SELECT pg_advisory_xact_lock({_WRITERS});"
+        f"SELECT pg_advisory_xact_lock({turns});"
         f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; {SETTINGS}"
     )
 
@@ -100,7 +102,13 @@ class Database:
     @contextmanager
     def migration(self) -> Iterator[None]:
         """One transaction that changes the schema, while nobody else writes."""
-        with self._transaction(_migrating()):
+        with self._transaction(_migrating(_WRITERS)):
+            yield
+
+    @contextmanager
+    def indexing(self) -> Iterator[None]:
+        """One transaction that makes an index. Others write meanwhile, but to the table of it."""
+        with self._transaction(_migrating(_INDEXERS)):
             yield
 
     @contextmanager

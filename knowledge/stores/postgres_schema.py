@@ -12,6 +12,7 @@ from knowledge.stores.sql_audit import AuditTables
 
 MIGRATIONS = Path(__file__).parent / "migrations" / "postgres"
 _VERSIONS = f"{SCHEMA}.schema_version"
+_INDEX = "vectors_of_space_"  # and the number of the space
 MIN_PGVECTOR = (0, 8)  # the first with iterative index scans
 
 # From so many vectors on an index is faster than looking at each (measured: 10,000 of 768
@@ -45,10 +46,10 @@ def open_database(dsn: str) -> Database:
 
 
 def migrate(dsn: str, role: str | None = None) -> tuple[int, int]:
-    """As the database's owner: make the tables or bring them up to date, make the index of the
-    vectors where it pays, and give `role` what the program needs and no more. Any number may do
-    so at once. Returns the schema's version before and after. Raises StoreUnusable or
-    SchemaTooNew; then nothing has changed."""
+    """As the database's owner: make the tables or bring them up to date, give `role` what the
+    program needs and no more, and then make the index of the vectors where it pays. Any number may
+    do so at once. Returns the schema's version before and after. Raises StoreUnusable or
+    SchemaTooNew; then nothing has changed, unless it was the index that could not be made."""
     steps = _steps()
     database = reach(dsn)
     try:
@@ -60,9 +61,11 @@ def migrate(dsn: str, role: str | None = None) -> tuple[int, int]:
                 database.script(steps[number].read_text(encoding="utf-8"))
                 database.insert("schema_version", {"version": number})
             AuditTables(database, database.now).log_the_past()
-            _index_vectors(database)
+            _drop_former_indexes(database)
             if role is not None:
                 _grant(database, role)
+        with database.indexing():
+            _index_vectors(database)
     finally:
         database.close()
     return before, max(steps)
@@ -170,20 +173,23 @@ def _grant(database: Database, role: str) -> None:
     database.script(grants.replace("{role}", sql.Identifier(role).as_string()))
 
 
-def _index_vectors(database: Database) -> None:
-    """An index on the vectors in use once they are many; those of former embedders go."""
-    active = database.row("SELECT id, dimensions FROM vector_spaces WHERE state = 'active'")
-    wanted = f"vectors_of_space_{active['id']}" if active else ""
+def _drop_former_indexes(database: Database) -> None:
+    """Those of embedders that are not in use any more."""
+    active = database.row("SELECT id FROM vector_spaces WHERE state = 'active'")
     for row in database.rows(
-        "SELECT indexname FROM pg_indexes WHERE schemaname = ? AND indexname ^@ ?",
-        [SCHEMA, "vectors_of_space_"],
+        "SELECT indexname FROM pg_indexes WHERE schemaname = ? AND indexname ^@ ? "
+        "AND indexname <> ?",
+        [SCHEMA, _INDEX, f"{_INDEX}{active['id'] if active else ''}"],
     ):
-        if row["indexname"] == wanted:
-            return
         database.script(f"DROP INDEX {row['indexname']}")
-    if active is None or not _worth_it(database, active):
+
+
+def _index_vectors(database: Database) -> None:
+    """An index on the vectors in use, where they lack one and are many."""
+    space = _unindexed(database)
+    if space is None:
         return
-    kind = indexed_type(active["dimensions"])
+    kind = indexed_type(space["dimensions"])
     operators = f"{kind.partition('(')[0]}_cosine_ops"
     database.script(
         # Several processes would share their memory in /dev/shm, of which a container has 64 MB.
@@ -191,26 +197,28 @@ def _index_vectors(database: Database) -> None:
         f"SELECT set_config('maintenance_work_mem', '{INDEX_MEMORY}', true) WHERE "
         "pg_size_bytes(current_setting('maintenance_work_mem')) "
         f"< pg_size_bytes('{INDEX_MEMORY}');"
-        f"CREATE INDEX {wanted} ON vectors "
-        f"USING hnsw ((embedding::{kind}) {operators}) WHERE space = {int(active['id'])}"
+        f"CREATE INDEX {_INDEX}{int(space['id'])} ON vectors "
+        f"USING hnsw ((embedding::{kind}) {operators}) WHERE space = {int(space['id'])}"
     )
-
-
-def _worth_it(database: Database, active: Mapping[str, Any]) -> bool:
-    """Whether an index pays for the vectors in use."""
-    counted = database.rows("SELECT count(*) AS n FROM vectors WHERE space = ?", [active["id"]])
-    return bool(active["dimensions"] <= MAX_INDEXED and counted[0]["n"] >= INDEX_FROM)
 
 
 def lacks_index(database: Database) -> bool:
     """Whether `migrate` would make the index of the vectors in use. Inside a transaction."""
+    return _unindexed(database) is not None
+
+
+def _unindexed(database: Database) -> Mapping[str, Any] | None:
+    """The space in use, where an index of its vectors would pay and is not there."""
     active = database.row("SELECT id, dimensions FROM vector_spaces WHERE state = 'active'")
-    if active is None or database.row(
+    if active is None or active["dimensions"] > MAX_INDEXED:
+        return None
+    if database.row(
         "SELECT 1 AS there FROM pg_indexes WHERE schemaname = ? AND indexname = ?",
-        [SCHEMA, f"vectors_of_space_{active['id']}"],
+        [SCHEMA, f"{_INDEX}{active['id']}"],
     ):
-        return False
-    return _worth_it(database, active)
+        return None
+    counted = database.rows("SELECT count(*) AS n FROM vectors WHERE space = ?", [active["id"]])
+    return active if counted[0]["n"] >= INDEX_FROM else None
 
 
 def indexed_type(dimensions: int) -> str:
