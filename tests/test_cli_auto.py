@@ -95,23 +95,25 @@ def test_a_dry_run_of_an_empty_record(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(("keys", "granted"), [("y\n", 1), ("n\n", 0), ("\n", 0)])
-def test_before_the_first_grant_a_person_sees_it_and_is_asked(
+def test_before_a_grant_a_person_sees_what_it_covers_and_is_asked(
     cli: Cli, keys: str, granted: int
 ) -> None:
     told_twice(cli)
-    said = cli.type(*WANTED, keys=keys)
-    assert said.code == 0
-    assert "it would have acted on 1" in said.err
-    assert "--dry-run" in said.err
-    assert ("nothing is granted" in said.err) is (not granted)
-    assert len(cli.ok("auto", "list", "--json").json["grants"]) == granted
+    for before in (0, granted):  # the first one, and another
+        said = cli.type(*WANTED, keys=keys)
+        assert said.code == 0
+        assert "it would have acted on 1" in said.err
+        assert "grant retry in orders, at most 10 an hour, 3 a DAG and hour" in said.err
+        assert ("nothing is granted" in said.err) is (not granted)
+        assert len(cli.ok("auto", "list", "--json").json["grants"]) == before + granted
+        cli.clock.advance(seconds=1)
 
 
-def test_only_the_first_grant_is_asked_about(cli: Cli) -> None:
-    cli.type(*WANTED, "--yes", keys="")
-    cli.clock.advance(seconds=1)
-    said = cli.type(*WANTED, keys="")
+def test_a_grant_is_not_asked_about_with_yes_or_in_a_script(cli: Cli) -> None:
+    said = cli.type(*WANTED, "--yes", keys="")
     assert (said.code, said.err) == (0, "")
+    cli.clock.advance(seconds=1)
+    assert cli.ok(*WANTED).err == ""
     assert len(cli.ok("auto", "list", "--json").json["grants"]) == 2
 
 

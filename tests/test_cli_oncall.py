@@ -182,8 +182,9 @@ def test_what_did_harm_is_blocked_everywhere_at_once(cli: Cli) -> None:
 def test_wrong_lists_the_other_acts_of_the_same_answer(cli: Cli) -> None:
     first, second = cli.mended(), cli.mended("sales")
     said = cli.ok("wrong", first, "--reason", "it paid twice")
-    assert second in said.out
-    assert "sales.load" in said.out
+    there = f"the same was done to {second} sales.load, and its outcome stays fixed: look whether"
+    assert there in said.text
+    assert cli.ok("incidents", "show", second, "--json").json["wrong"] is None
 
 
 def test_wrong_needs_an_act(cli: Cli) -> None:

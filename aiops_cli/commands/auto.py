@@ -48,8 +48,8 @@ def grant(
 ) -> None:
     """Allow actions on DAGs to run without a person, where the gate passes.
 
-    Before the first grant of all a person at a terminal is shown what it would have done in the
-    last 30 days, and asked. --dry-run shows that at any time and writes nothing."""
+    A person at a terminal is shown what it would have done in the last 30 days, and asked.
+    --dry-run shows that anywhere, and writes nothing."""
     from aiops_cli import services
     from knowledge.records import Grant, short_hash
 
@@ -73,7 +73,7 @@ def grant(
         if dry_run:
             _tell(made, _hindsight(store, made, chosen), json)
             return
-        if output.is_terminal() and not yes and not store.grants():
+        if output.is_terminal() and not yes:
             _ask_first(made, _hindsight(store, made, chosen))
         store.add_grant(made)
     _tell_all(chosen, made, "aiops may act alone")
@@ -95,12 +95,10 @@ def _hindsight(store: Store, made: Grant, chosen: Settings) -> Hindsight:
 
 
 def _ask_first(made: Grant, past: Hindsight) -> None:
-    """Ends the command where the first grant is not wanted after all."""
+    """Ends the command where the grant is not wanted after all."""
     err = console(stderr=True)
-    err.print("the first grant of this knowledge base. By the record it would have done this:")
     for line in _lines(past):
         err.print(line)
-    err.print("--dry-run shows this at any time, and writes nothing")
     if not confirm(f"grant {sentence(made)}?"):
         err.print("nothing is granted")
         raise typer.Exit

@@ -56,8 +56,8 @@ def wrong(
         )
         for act in document["other_acts"]:
             out.print(
-                f"also done to {act['incident']}  {act['dag_id']}.{act['task_id']}: "
-                f"{act['outcome'] or 'not settled'}"
+                f"the same was done to {act['incident']}  {act['dag_id']}.{act['task_id']}, and "
+                f"its outcome stays {act['outcome'] or 'open'}: look whether it did harm there, too"
             )
 
 
