@@ -44,7 +44,7 @@ _CODES = (
     (
         "exit",
         re.compile(
-            r"(?i)\b(?:exit|return)[ _]?(?:code|status)\W{0,6}(?:is )?(-?\d+)|\bsignal (\d+)"
+            r"(?i)\b(?:exit|return)[ _]?(?:code|status)\W{0,6}?(?:is )?(-?\d+)|\bsignal (\d+)"
         ),
     ),
     ("vendor", re.compile(r"\b([A-Z]{2,5}-\d{3,6})\b|\b(\d{5,6}) \(\w{5}\)|\((\d{4,5}), ")),

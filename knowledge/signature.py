@@ -56,7 +56,7 @@ _KILLED = re.compile(
 )
 _LOST = re.compile(
     r"(?i)detected (?:as )?zombie|heartbeat (?:timeout|time limit exceeded)|"
-    r"did not send a heartbeat|workerlosterror|"
+    r"did not (?:send a|emit) heartbeat|workerlosterror|"
     r"executor reports task instance .{0,300} finished \(failed\)|state mismatch|"
     r"executor .{0,80} reported that the task instance .{0,300} finished with state failed"
 )
@@ -79,8 +79,8 @@ _BOILERPLATE = re.compile(
 )
 _TELLING = re.compile(
     r"(?i)error|exception|fail|fatal|critical|denied|refused|timed? ?-?out|unable|cannot|can't|"
-    r"could ?n[o']t|not found|no such|kill|abort|invalid|out ?of ?memory|oom|exceed|panic|"
-    r"unexpected|missing|undefined|evict|unauthori|forbidden|lost|permission|sigterm|terminating|unreachable|unknown|"
+    r"could ?n[o']t|not found|no such|kill|abort|invalid|out ?of ?memory|(?<![a-z])oom|exceed|"
+    r"panic|unexpected|missing|undefined|evict|unauthori|forbidden|lost|permission|sigterm|terminating|unreachable|unknown|"
     r"insufficient|backoff|too many|not (?:exist|defined|running|available|permitted)|segmentation|"
     r"conflict|quota|unhealthy|zombie|does not|doesn't|terminated|expired|limit|no route to|"
     r"broken pipe|connection reset|(?:network|host) is down|unavailable|"

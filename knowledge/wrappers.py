@@ -26,7 +26,7 @@ _WRAPPER = re.compile(
 )
 # … unless they say why all the same, as a pod's do.
 _SAYS_WHY = re.compile(r"(?i)\b(?:reason|message)['\"]?[:=] ?['\"]?[A-Za-z]")
-_EXIT = re.compile(r"(?i)(?:exit|return|error)[ _]?(?:code|status)\D{0,8}(-?\d{1,6})\b")
+_EXIT = re.compile(r"(?i)(?:exit|return|error)[ _]?(?:code|status)\D{0,8}?(-?\d{1,6})\b")
 # The line that `outer_line` writes. A type alone is one only where it is known for it: others are
 # exceptions that were raised without a message.
 _OUTER_LINE = re.compile(

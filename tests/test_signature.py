@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiops_cli.airflow.logs import read_excerpt
+from knowledge.ranking import BUILTIN_BOUND, similarity
 from knowledge.signature import KILLED, LOST, SIGNATURE_VERSION, sign
 from knowledge.wrappers import inner_lines
 
@@ -296,6 +297,7 @@ def test_a_line_tells_of_an_error_without_the_word(said: str) -> None:
         "HTTP/1.1 301 moved",
         "status: 4040 rows",
         "host 503",
+        "zoom 12: 4410 tiles",
     ],
 )
 def test_a_good_answer_and_a_count_tell_of_none(said: str) -> None:
@@ -307,6 +309,14 @@ def test_a_wrapper_with_nothing_inside_says_so() -> None:
     assert signature.wrapper
     assert signature.error_class == ""
     assert "exit code 1" in signature.text
+
+
+def test_a_signal_stays_one_when_its_wrapper_is_opened() -> None:
+    """-9 is SIGKILL; 9 is whatever the program means by it."""
+    killed = f"{CHILD}gave up: no such host\n" + BASH.replace("code 1.", "code -9.")
+    assert sign(killed).text == "gave up: no such host\nAirflowException: exit code -9"
+    positive = sign(killed.replace("-9", "9")).text
+    assert similarity(sign(killed).text, positive) < BUILTIN_BOUND
 
 
 def test_a_script_s_own_traceback_is_found_behind_each_kind_of_prefix() -> None:
@@ -517,6 +527,7 @@ def test_inner_lines_are_some_of_the_lines_in_their_order(text: str) -> None:
         ),
         (f"{STAMP} {{scheduler_job.py:1}} ERROR - Detected zombie job: {{'pid': 1}}", LOST),
         (f"{STAMP} {{local_task_job.py:1}} ERROR - Heartbeat time limit exceeded!", LOST),
+        ("Task did not emit heartbeat within time limit (30 seconds) and will be killed", LOST),
     ],
 )
 def test_a_dead_or_lost_process_is_its_own_kind(text: str, kind: str) -> None:
