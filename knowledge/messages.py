@@ -21,6 +21,7 @@ _ADVICE = re.compile(
     re.IGNORECASE,
 )
 _LETTER = re.compile("[A-Za-z]")  # Redshift's own message is a number, and says all in its DETAIL
+_SEVERITY = re.compile(r".*\b(?:ERROR|FATAL|PANIC):")
 # The second is what str() adds to a SyntaxError and a traceback does not show.
 _INLINE_ADVICE = re.compile(
     r" *\(Background on this error at: [^)]{0,200}\)| \([^()]{0,200}, line \d+\)$"
@@ -45,14 +46,19 @@ def _pod_words(message: str) -> str:
     return f"{told}. {', '.join(sorted(why, reverse=True))}"
 
 
+def advises(line: str, before: str) -> bool:
+    """Whether a line is only data or advice that goes with the message `before` it."""
+    severity = _SEVERITY.match(before)
+    message = before[severity.end() :] if severity else before
+    return bool(_ADVICE.match(line) and _LETTER.search(message))
+
+
 def clean_message(lines: Sequence[str]) -> str:
     """A message's first telling lines, on one line. The rest of a message is SQL, parameters and
     advice, or output that only happens to follow it."""
     kept: list[str] = []
     for line in _pod_words("\n".join(lines)).split("\n"):
-        if (_ADVICE.match(line) and _LETTER.search("".join(kept[-1:]))) or len(
-            kept
-        ) == MESSAGE_LINES:
+        if advises(line, kept[-1] if kept else "") or len(kept) == MESSAGE_LINES:
             break
         if line.strip() and not _NOISE.match(line):
             kept.append(_INLINE_ADVICE.sub("", line[:MAX_LINE]))

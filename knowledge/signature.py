@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from knowledge.chains import Chain, Raised, find_chains
 from knowledge.loglines import Line, read_lines
 from knowledge.masking import mask
-from knowledge.messages import clean_message
+from knowledge.messages import advises, clean_message
 from knowledge.records import Signature
 from knowledge.wrappers import outer_line, wraps
 
@@ -296,13 +296,15 @@ def _masked_line(line: Line) -> str:
 
 def _error_lines(lines: Sequence[Line], *, grave_first: bool) -> list[Line]:
     """The last lines that tell of an error, oldest first."""
-    telling = [
-        line
-        for line in lines
-        if line.text.strip()
-        and not _BOILERPLATE.match(line.text.strip())
-        and _TELLING.search(line.text[:1000])
-    ]
+    telling: list[Line] = []
+    for line in lines:
+        if (
+            line.text.strip()
+            and not _BOILERPLATE.match(line.text.strip())
+            and _TELLING.search(line.text[:1000])
+            and not (telling and advises(line.text, telling[-1].text))
+        ):
+            telling.append(line)
     grave = [line for line in telling if line.level in _GRAVE]
     if grave_first and grave:
         telling = grave

@@ -311,6 +311,18 @@ def test_a_wrapper_with_nothing_inside_says_so() -> None:
     assert "exit code 1" in signature.text
 
 
+@pytest.mark.parametrize("prefix", ["", CHILD])
+def test_an_error_stands_before_the_data_that_it_happened_to(prefix: str) -> None:
+    """As psql prints it; the row differs from run to run."""
+    error = 'ERROR:  null value in column "customer_id" violates not-null constraint'
+    said = [f"psql:/srv/load.sql:3: {error}", "DETAIL:  Failing row contains (1, null)."]
+    signature = sign("\n".join(prefix + line for line in said) + "\n" + BASH)
+    assert signature.headline.endswith(error.replace(":  ", ": "))
+    assert "Failing row" not in signature.text
+    number = [said[0].replace(error, "ERROR:  1023"), "DETAIL:  Serializable isolation failure"]
+    assert sign("\n".join(number)).headline == number[1].replace(":  ", ": ")
+
+
 def test_a_signal_stays_one_when_its_wrapper_is_opened() -> None:
     """-9 is SIGKILL; 9 is whatever the program means by it."""
     killed = f"{CHILD}gave up: no such host\n" + BASH.replace("code 1.", "code -9.")
