@@ -32,7 +32,7 @@ def go_on(
     elif decision.plan.get("changes"):
         _changed(desk, incident, claim, decision, live, mode)
     elif claim.lease_until < desk.clock.now():
-        why = "stopped between the decision and the act: look at it and approve again"
+        why = "cut off or never answered, and it has not run again: look at it and approve again"
         close(desk, incident, claim.token, decision, "unknown", why)
 
 

@@ -252,6 +252,16 @@ def test_a_change_is_never_repeated_and_its_end_is_unclear(
     assert row["state"] == (None if takes_effect else "failed")
 
 
+@pytest.mark.parametrize("hiccup", HICCUPS, ids=str)
+def test_a_rehearsal_does_nothing_whatever_becomes_of_it(
+    server: AirflowServer, hiccup: dict[str, Any]
+) -> None:
+    server.fault("POST .*clear", **hiccup)
+    with pytest.raises(AirflowUnreachable, match="not preview it") as caught:
+        open_transport(server).rehearse_clear("preview it", {"dag_id": "orders"}, {})
+    assert not caught.value.unclear
+
+
 def test_a_change_refused_as_too_many_did_nothing(server: AirflowServer) -> None:
     server.fault("POST .*clear", status=429)
     with pytest.raises(AirflowUnreachable) as caught:
@@ -265,9 +275,11 @@ def test_a_silent_server_is_not_waited_for(server: AirflowServer) -> None:
     read(client)
     server.fault("POST .*clear|GET .*details", hang=30.0, times=9)
     start = time.monotonic()
-    with pytest.raises(AirflowUnreachable, match="no answer in time") as caught:
+    said = "was asked to clear load, and may have done it: no answer in time"
+    with pytest.raises(AirflowUnreachable, match=said) as caught:
         clear(client)
     assert caught.value.unclear
+    assert "watch --once" in caught.value.hint
     with pytest.raises(AirflowUnreachable, match="no answer in time") as caught:
         read(client)
     assert not caught.value.unclear

@@ -53,6 +53,17 @@ class Call(NamedTuple):
     def changing(self) -> bool:
         return self.method != "GET" and self.path != TOKEN_PATH
 
+    @property
+    def may_be_done(self) -> bool:
+        """Whether it may have taken effect where no answer says so."""
+        return self.changing and not (self.body or {}).get("dry_run")
+
+    def told(self, where: str, how: str, verb: str = "could not", *, unclear: bool) -> str:
+        """That it failed, and how; of what is `unclear` not more than is known."""
+        if unclear:
+            return f"{where} was asked to {self.what}, and may have done it: {how}"
+        return f"{where} {verb} {self.what}: {how}"
+
 
 class Answer(NamedTuple):
     """An answer outside 2xx, its text clean. `who` names the login, for messages; `anew` says what
@@ -141,10 +152,11 @@ def refusal(call: Call, answer: Answer) -> AirflowError:
     if status == 409:
         return AirflowConflict(said, "somebody else acted on it: look again")
     if status == 429 or status >= 500:
+        unclear = call.may_be_done and status != 429
         return Unreached(
-            f"{said} (status {status})",
-            "Airflow is overloaded or broken: see its api-server's log",
-            unclear=call.changing and status != 429,
+            call.told(where, f"{detail} (status {status})", unclear=unclear),
+            hint("Airflow is overloaded or broken: see its api-server's log", unclear),
+            unclear=unclear,
             retry_after=_seconds(answer.retry_after),
         )
     return AirflowAnswer(f"{said} (status {status})", "see aiops doctor for the version")
@@ -167,19 +179,20 @@ def _sent_on(where: str, answer: Answer) -> AirflowError:
 
 def unreadable(call: Call, url: str, error: Unreadable) -> AirflowError:
     """The error for a 2xx answer that is no JSON."""
-    said = f"Airflow at {url} could not {call.what}: it answered with {error}"
+    unclear = call.may_be_done
+    said = call.told(f"Airflow at {url}", f"it answered with {error}", unclear=unclear)
     if error.page and str(error) != "a web page (Airflow)":
-        return SignIn(
-            said,
-            f"a sign-in page? {_SIGN_IN_HINT}",
-            unclear=call.changing,
-        )
-    return AirflowAnswer(
-        said,
+        return SignIn(said, hint(f"a sign-in page? {_SIGN_IN_HINT}", unclear), unclear=unclear)
+    todo = (
         "set airflow.url to Airflow's own address: what stands before /api/v2, and before "
-        "/home or /dags in a browser",
-        unclear=call.changing,
+        "/home or /dags in a browser"
     )
+    return AirflowAnswer(said, hint(todo, unclear), unclear=unclear)
+
+
+def hint(todo: str, unclear: bool) -> str:
+    """What to do; before it, where the call may have taken effect, what tells whether it has."""
+    return f"aiops watch --once tells what came of an act; {todo}" if unclear else todo
 
 
 def not_the_api(body: bytes) -> Unreadable:
@@ -225,19 +238,19 @@ def insecure(call: Call, url: str, error: BaseException, why: str) -> AirflowErr
     """The error for a TLS failure; `why` is its `reason`, fit to be shown."""
     said = f"no secure connection to {url}: {why}"
     if not _HANDSHAKE.search(str(error)):  # lost on the way: a read may be tried again
-        hint = "try again; if it stays so, it may want a client certificate (airflow.cert_file)"
-        return Unreached(said, hint, unclear=call.changing)
+        todo = "try again; if it stays so, it may want a client certificate (airflow.cert_file)"
+        return Unreached(said, hint(todo, call.may_be_done), unclear=call.may_be_done)
     if "wants a client certificate" in why:
-        hint = "set airflow.cert_file and airflow.key_file"
+        todo = "set airflow.cert_file and airflow.key_file"
     elif "not trusted" in why:
-        hint = "set airflow.ca_file to your company's CA certificates (PEM)"
+        todo = "set airflow.ca_file to your company's CA certificates (PEM)"
     elif "is encrypted" in why:
-        hint = "nobody is here to type its passphrase: openssl pkey -in OLD -out NEW writes it "
-        hint += "without one; keep that file to yourself"
+        todo = "nobody is here to type its passphrase: openssl pkey -in OLD -out NEW writes it "
+        todo += "without one; keep that file to yourself"
     else:
-        hint = "check the server's certificate, airflow.ca_file and airflow.cert_file, and the "
-        hint += "address (https or http?)"
-    return AirflowUnreachable(said, hint)
+        todo = "check the server's certificate, airflow.ca_file and airflow.cert_file, and the "
+        todo += "address (https or http?)"
+    return AirflowUnreachable(said, todo)
 
 
 def _seconds(retry_after: str) -> float | None:

@@ -243,13 +243,15 @@ class Transport:
         except answers.Unreadable as error:
             raise answers.unreadable(call, self._shown_url, error) from None
         except (http.HTTPError, ConnectionError, TimeoutError) as error:
+            unclear = call.may_be_done and not isinstance(error, not_sent)
+            where, why = f"Airflow at {self._shown_url}", self._clean(answers.reason(error))
+            todo = "check that it runs and that its address (airflow.url) is right: aiops doctor"
+            if isinstance(error, http.ProxyError):
+                todo = "look at airflow.proxy, HTTPS_PROXY and NO_PROXY"
             raise answers.Unreached(
-                f"Airflow at {self._shown_url} did not {call.what}: "
-                f"{self._clean(answers.reason(error))}",
-                "look at airflow.proxy, HTTPS_PROXY and NO_PROXY"
-                if isinstance(error, http.ProxyError)
-                else "check that it runs and that its address (airflow.url) is right: aiops doctor",
-                unclear=call.changing and not isinstance(error, not_sent),
+                call.told(where, why, "did not", unclear=unclear),
+                answers.hint(todo, unclear),
+                unclear=unclear,
             ) from error
         except self._open().tls_error as error:
             why = self._clean(answers.reason(error))
