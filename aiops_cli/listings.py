@@ -264,7 +264,8 @@ def _audited(doc: Document) -> str:
     row = doc["row"]
     match doc["what"]:
         case "decisions":
-            told = f"{row['kind']} {row['action'] or ''} of {row['incident_id']}"
+            kind = "alone:" if row["kind"] == "auto" else row["kind"]  # not who ran the watch
+            told = f"{kind} {row['action'] or ''} of {row['incident_id']}"
             return f"{told}: {row['reason'] or row['cause']}".removesuffix(": ")
         case "outcomes":
             return f"{row['outcome']}: decision {row['decision']} of {row['incident_id']}"
@@ -272,8 +273,11 @@ def _audited(doc: Document) -> str:
             what = "taken back" if row["by"] else "given back, nothing was done"
             return f"decision {row['decision']} {what}"
         case "vouches":
-            safe = "safe to run again" if row["safe"] else "not safe to run again"
-            return f"{row['dag_id']}.{row['task_id']} is {safe}"
+            task = f"{row['dag_id']}.{row['task_id']}"
+            if row["fingerprint"] is None:
+                return f"{task} is {'' if row['safe'] else 'not '}safe to run again"
+            # What an answer to one failure says of no other.
+            return f"{'yes' if row['safe'] else 'no'} to running {task} again after one failure"
         case "harms":
             return f"decision {row['decision']} of {row['incident_id']} did harm: {row['reason']}"
         case "entries":

@@ -41,6 +41,19 @@ def anchor(cli: Cli) -> Path:
     return file
 
 
+def test_an_answer_to_one_failure_is_told_as_no_more(cli: Cli) -> None:
+    """That a task may run twice, ever, is another word than a yes to one re-run of it."""
+    first, second = cli.capture("orders", events=[REFUSED]), cli.capture("sales", events=[REFUSED])
+    cli.ok("approve", first, "--action=retry", "--yes")
+    said = cli.ok("audit").text
+    assert "yes to running orders.load again after one failure" in said
+    assert "safe to run" not in said
+    cli.ok("approve", second, "--action=retry", "--rerun-safe", "--yes")
+    assert "sales.load is safe to run again" in cli.ok("audit").text
+    cli.ok("wrong", second, "--reason", "it paid twice")
+    assert "sales.load is not safe to run again" in cli.ok("audit").text
+
+
 def test_who_decided_what_is_told(cli: Cli, waiting: str) -> None:
     cli.ok("reject", waiting, "--reason", "it is \x1b[31mred\x1b[0m and [bold]loud[/bold]")
     cli.ok("pause", "--reason", "deploy")
