@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from aiops_cli.context import Snapshot, context_of, context_of_run
-from aiops_cli.errors import AirflowError, AirflowForbidden, AirflowNotFound
+from aiops_cli.errors import AirflowError, AirflowForbidden, AirflowNotFound, UsageError
 from aiops_cli.incidents import (
     UNMAPPED,
     DagRun,
@@ -38,7 +38,7 @@ Failure = TaskInstance | DagRun | ImportFailure
 STACK_LENGTH = 20_000  # characters of an import error's stack trace that are kept, its end
 # A worker's clock may be so much behind the others': a time zone taken for UTC is 14 hours at most.
 CLOCKS = timedelta(days=1)
-NAMED = 10  # of the tasks that a timeout cut off
+NAMED = 10  # of the tasks that a timeout cut off, and of DAGs that may have been meant
 
 
 def poll(snapshot: Snapshot, *, since: datetime, instance: str) -> Mapping[str, Failure]:
@@ -61,6 +61,30 @@ def dag_and_task(airflow: Airflow, name: str, task: str | None) -> tuple[str, st
         rest = re.sub(r"\[[0-9]+\]$", "", name[place + 1 :])
         return name[:place], rest or None
     return name, None
+
+
+@contextmanager
+def of_dag(airflow: Airflow, name: str | None, else_: str = "") -> Iterator[None]:
+    """That Airflow has no DAG of this name is told as a slip of who typed it, with what it may
+    have meant; `else_` says what else it may have been. Raises UsageError."""
+    try:
+        yield
+    except AirflowNotFound:
+        near = ", ".join(_like(airflow, name or ""))
+        hints = (f"did you mean {near}?" if near else "aiops failures lists what there is", else_)
+        raise UsageError(f"no DAG is named {name!r}", " ".join(filter(None, hints))) from None
+
+
+def _like(airflow: Airflow, name: str) -> list[str]:
+    """DAGs whose ids hold the name, or else the one that is spelt most alike."""
+    import difflib  # only for a mistake
+
+    try:
+        ids = [dag.dag_id for dag in airflow.dags()]
+    except AirflowError:
+        return []
+    holding = [id_ for id_ in ids if name.lower() in id_.lower()]
+    return holding[:NAMED] or difflib.get_close_matches(name, ids, n=1)
 
 
 def failures(

@@ -56,8 +56,17 @@ def test_an_act_that_airflow_refuses_gives_the_claim_back(
 
 @pytest.mark.parametrize("command", [["diagnose"], ["failures"]])
 def test_an_unknown_dag(cli: Cli, waiting: str, command: list[str]) -> None:
+    cli.server.add_dag("shop_orders_etl", {"load": []})
+    cli.server.add_dag("shop_returns", {"load": []})
     said = cli.run(*command, "no_such_dag", "--json")
-    said.told(3, "airflow_not_found", "no_such_dag", "aiops failures")
+    said.told(2, "usage", "no DAG is named 'no_such_dag'", "aiops failures")
+    told = "no DAG is named 'shop' did you mean shop_orders_etl, shop_returns?"
+    cli.run(*command, "shop", "--json").told(2, "usage", told)
+    cli.run(*command, "orderz", "--json").told(2, "usage", "did you mean orders?")
+
+
+def test_a_start_of_an_id_that_is_too_short(cli: Cli, waiting: str) -> None:
+    cli.run("diagnose", waiting[:3], "--json").told(2, "usage", "id needs 4 of its characters")
 
 
 def test_an_address_of_another_server_or_page(cli: Cli, waiting: str) -> None:
@@ -205,7 +214,7 @@ def test_options_and_values(cli: Cli, args: list[str], word: str) -> None:
 def test_strange_names_reach_nothing_else(cli: Cli, waiting: str, name: str) -> None:
     for command in (["failures", name], ["diagnose", name], ["incidents", "--dag", name]):
         said = cli.run(*command)
-        assert said.code in (0, 3), said
+        assert said.code in (0, 2), said
         assert "\x1b" not in said.out + said.err
     for request in cli.server.requests:
         assert request.path.startswith(("/api/v2/", "/ui/dags/", "/auth/token"))

@@ -289,7 +289,7 @@ def test_a_task_is_named_as_lists_show_it(cli: Cli, command: str) -> None:
     assert named("orders.group.count[3]") == {("orders", "group.count")}
     assert named("orders.eu.load") == {("orders.eu", "load")}
     assert named("orders.eu") == {("orders.eu", "load")}
-    cli.run(command, "nowhere.load", "--json").told(3, "airflow_not_found", "nowhere.load")
+    cli.run(command, "nowhere.load", "--json").told(2, "usage", "nowhere.load")
 
 
 # ---- log, open ----

@@ -259,26 +259,27 @@ def _named(
 def _failures(
     desk: Desk, snapshot: Snapshot, target: str | None, task: str | None, run: str | None
 ) -> Iterator[tuple[str, Failure]]:
-    """What has failed, with the ids of the incidents. Raises AirflowNotFound for an unknown DAG;
-    a healthy one is no error."""
+    """What has failed, with the ids of the incidents. Raises UsageError for an unknown DAG; a
+    healthy one is no error."""
     from aiops_cli import capture
 
     assert snapshot.since is not None  # noqa: S101 -- set by `diagnose`; narrows the type
     if target:
         target, task = capture.dag_and_task(desk.airflow, target, task)
     nothing = True
-    for one in capture.failures(
-        snapshot,
-        since=snapshot.since,
-        instance=desk.instance,
-        dag_id=target,
-        task_id=task,
-        run_id=run,
-    ):
-        nothing = False
-        yield one
-    if target and nothing and not any(sign in target for sign in "*?["):
-        desk.airflow.dag(target)
+    with capture.of_dag(desk.airflow, target, "An incident's id needs 4 of its characters"):
+        for one in capture.failures(
+            snapshot,
+            since=snapshot.since,
+            instance=desk.instance,
+            dag_id=target,
+            task_id=task,
+            run_id=run,
+        ):
+            nothing = False
+            yield one
+        if target and nothing and not any(sign in target for sign in "*?["):
+            desk.airflow.dag(target)
 
 
 def _all(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +33,12 @@ def failures(
     airflow = services.airflow(settings(ctx))
     if dag:
         dag, task = capture.dag_and_task(airflow, dag, task)
-    found = airflow.failed(since=start, dag_id=dag, task_id=task)
+
+    def failed() -> Iterator[TaskInstance]:
+        with capture.of_dag(airflow, dag):
+            yield from airflow.failed(since=start, dag_id=dag, task_id=task)
+
+    found = failed()
 
     def documents(several: Iterable[TaskInstance]) -> list[dict[str, Any]]:
         name = airflow.name
