@@ -18,7 +18,7 @@ import typer
 from typer._click.exceptions import ClickException
 
 from aiops_cli import __version__
-from aiops_cli.commands.output import CODE_PAGE, print_json
+from aiops_cli.commands.output import CODE_PAGE, INTERRUPTED, print_json
 from aiops_cli.errors import (
     AiopsError,
     ConfigError,
@@ -46,7 +46,10 @@ class Failure(NamedTuple):
 
 
 _INTERRUPTED = Failure(
-    "interrupted", "interrupted; nothing was lost", "aiops incidents shows where things stand", 130
+    "interrupted",
+    "interrupted; nothing was lost",
+    "aiops incidents shows where things stand",
+    INTERRUPTED,
 )
 # Of a redirected output; EBADF of one that is closed.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)

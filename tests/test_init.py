@@ -151,6 +151,8 @@ def test_whoever_stops_leaves_nothing_behind(fresh: Cli, answered: int, interrup
     said = fresh.type("init", keys=lines(*answers), interrupt=interrupt)
     assert "written" not in said.err.replace("nothing is written", "")
     assert said.code in ((130,) if interrupt or answered < 4 else (0,))
+    assert "nothing is written" in said.err
+    assert "aiops incidents" not in said.err  # there is nothing yet that it could show
     assert (file(fresh).read_text() if file(fresh).exists() else None) == before
     assert {path.name for path in fresh.home.iterdir()} <= {"kb", "config.yaml"}
 
@@ -467,6 +469,25 @@ def test_what_does_not_work_is_told_and_not_written(
     said = fresh.run("init", *(arg.replace("URL", fresh.server.url) for arg in args))
     assert (said.code, part in said.text) == (code, True), said
     assert not file(fresh).exists()
+
+
+def test_a_page_may_be_named_without_being_asked_too(fresh: Cli) -> None:
+    fresh.server.tokens["t"] = "oncall"
+    page = f"{fresh.server.url}/dags/orders/runs/r?tab=1#z"
+    fresh.ok("init", "--yes", "--url", page, "--token-command", "echo t")
+    assert f"url: {fresh.server.url}\n" in file(fresh).read_text()
+
+
+def test_enter_where_an_answer_is_needed_leads_back_to_the_ways(fresh: Cli) -> None:
+    url, kb = fresh.server.url, str(fresh.kb)
+    said = talk(
+        fresh, url, "1", "", "4", "", "2", "", "", fresh.server.username, kb,
+        secrets=(fresh.server.password,),
+    )  # fmt: skip
+    assert said.code == 0, said
+    assert said.err.count("this way of logging in needs it") == 3
+    assert "expected text" not in said.err
+    assert "Which [2]: " in said.err  # the way that was chosen last
 
 
 @pytest.mark.parametrize(

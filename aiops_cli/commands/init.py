@@ -65,14 +65,19 @@ def init(
     if yes:
         _take(draft, url, username, password_stdin, token_command, kb)
         _take_models(draft, now, llm=llm, embedder=embedder)
+        written = init_draft.write(path, now, draft, ask=False)
     else:
         tell(f"This writes {path}.\nCtrl-C at any time leaves everything as it is.\n")
-        init_access.ask_url(draft, url)
-        init_access.ask_login(draft, username, token_command)
-        if "AIOPS_KB" not in called.environ:
-            _ask_kb(draft, kb, now)
-        _ask_models(draft, now, called.environ, llm=llm, embedder=embedder)
-    written = init_draft.write(path, now, draft, ask=not yes)
+        try:
+            init_access.ask_url(draft, url)
+            init_access.ask_login(draft, username, token_command)
+            if "AIOPS_KB" not in called.environ:
+                _ask_kb(draft, kb, now)
+            _ask_models(draft, now, called.environ, llm=llm, embedder=embedder)
+            written = init_draft.write(path, now, draft, ask=True)
+        except (KeyboardInterrupt, typer.Abort):
+            tell("nothing is written: aiops init asks anew")
+            raise typer.Exit(output.INTERRUPTED) from None
     _tell_of_variables(called.environ)
 
     from aiops_cli.commands.doctor import examine, show_checks
@@ -109,7 +114,7 @@ def _take(
     if not (url or draft.airflow.url):
         raise UsageError("no Airflow is named", "pass --url")
     if url:
-        draft.set_url(url)
+        draft.set_url(init_access.page_to_address(url))
     if token_command:
         draft.set_login(token_command=token_command)
     elif username and password_stdin:

@@ -120,15 +120,15 @@ def ask_login(draft: Draft, username: str | None, token_command: str | None) -> 
         way = answer  # what did not work is mended more often than another way is gone
         if way == "1":
             draft.set_login(
-                token_command=ask("Command", token_command or airflow.token_command or "")
+                token_command=_needed("Command", token_command or airflow.token_command)
             )
         elif way == "2":
-            draft.set_login(username=ask("User name", username or airflow.username or ""))
+            draft.set_login(username=_needed("User name", username or airflow.username))
             draft.set(password=ask_secret("Password"))
         elif way == "3":
             draft.set_login(token=ask_secret("Token"))
         elif way == "4":
-            draft.set_login(client_id=ask("Client id", airflow.client_id or ""))
+            draft.set_login(client_id=_needed("Client id", airflow.client_id))
             draft.set(client_secret=ask_secret("Client secret"))
         elif way == "5":
             draft.set_login()
@@ -136,6 +136,13 @@ def ask_login(draft: Draft, username: str | None, token_command: str | None) -> 
         tell_rights(try_login(draft))
 
     until_it_works(attempt)
+
+
+def _needed(question: str, default: str | None) -> str:
+    answer = ask(question, default or "")
+    if not answer:
+        raise UsageError("this way of logging in needs it", "or answer with another number")
+    return answer
 
 
 def try_login(draft: Draft) -> tuple[Right, ...]:

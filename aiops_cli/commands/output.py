@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PIPE_COLUMNS = 200  # wide enough for whole names, short enough to be read in a mail
 
 
+INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
 CODE_PAGE = "aiops"  # how an output treats what its code page has no sign for
 _PLAIN = str.maketrans(dict(zip("✓✗→·…–×", "+x>|~-x", strict=True)))
 
