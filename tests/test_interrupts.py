@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from aiops_cli.airflow.transport import Transport
+from aiops_cli.commands.keys import Ended, ask_line
 from tests.cli import BUG, Cli
 from tests.desk import REFUSED
 
@@ -315,6 +316,22 @@ def test_half_a_reason_is_offered_again_the_next_time(cli: Cli, end: str) -> Non
     told = cli.ok("incidents", "show", waiting, "--json").json["decided"]
     assert told["reason"] == "zu spät für"
     assert json.loads(kept.read_text()) == {}
+
+
+def test_a_terminal_that_is_closed_sends_two_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGHUP and then SIGCONT, which is no return from Ctrl-Z then."""
+    ours, theirs = pty.openpty()
+
+    def closed(_terminal: int) -> None:
+        os.close(ours)
+        signal.raise_signal(signal.SIGCONT)
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("aiops_cli.commands.keys.wait_for_input", closed)
+    with os.fdopen(theirs) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with pytest.raises(Ended):
+            ask_line("why not?")
 
 
 def test_after_ctrl_z_the_question_is_taken_up_again(cli: Cli) -> None:

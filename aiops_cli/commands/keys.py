@@ -182,9 +182,10 @@ def _key_by_key(shown: Callable[[], str]) -> Iterator[int]:
     termios.tcsetattr(terminal, termios.TCSADRAIN, keeping)
 
     def back(_number: int, _frame: FrameType | None) -> None:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, keeping)  # the shell has set its own
-        # Not print: it may be at it, and is not to be called from within itself.
-        os.write(sys.stderr.fileno(), shown().encode(sys.stderr.encoding, CODE_PAGE))
+        with suppress(termios.error, OSError):  # who closes a terminal sends this as well
+            termios.tcsetattr(terminal, termios.TCSADRAIN, keeping)  # the shell has set its own
+            # Not print: it may be at it, and is not to be called from within itself.
+            os.write(sys.stderr.fileno(), shown().encode(sys.stderr.encoding, CODE_PAGE))
 
     other = signal.signal(signal.SIGCONT, back)
     try:
