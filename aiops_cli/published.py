@@ -124,6 +124,8 @@ def incident_document(case: Case) -> dict[str, Any]:
         "fingerprint": incident.signature.fingerprint,
         "error_class": incident.signature.error_class or None,
         "headline": incident.signature.headline or None,
+        "raised_from": incident.signature.raised_from or None,
+        "place": incident.signature.place,
         "matches": judged.get("matches", []),
         "diagnosis": judged.get("diagnosis"),
         "gate": judged.get("gate"),

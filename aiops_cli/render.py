@@ -90,10 +90,14 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
         what = what[:HEADLINE_LENGTH] + "…"
     where = f"  (log line {doc['line']})" if doc.get("line") else ""
     lines.append(("WHAT", plain(what + where)))
+    if doc["raised_from"]:
+        lines.append(("FROM", plain(doc["raised_from"])))
     if context.get("notice"):
         lines.append(("LOG", plain(context["notice"])))
     if context.get("source"):
         lines.append(("CODE", plain(f"line {context['line']}: {context['source']}")))
+    elif doc["place"]:
+        lines.append(("CODE", plain(doc["place"])))
     lines.append(("KNOWN", _known(doc)))
     opinion = (doc["diagnosis"] or {}).get("opinion")
     if opinion:

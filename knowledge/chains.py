@@ -12,7 +12,7 @@ from knowledge.messages import MESSAGE_LINES, clean_message
 
 _MAX_BLOCK = 3000  # lines of one traceback
 
-Frame = tuple[str, str]  # file, function
+Frame = tuple[str, int, str]  # file, line, function
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,9 @@ _HEADER = re.compile(
     r"(?P<margin>[\s|+│╭─]*)(?:Exception Group |Broken DAG: \[[^\]]{0,300}\] |[A-Z]\w{0,80} +)?"
     r"Traceback \(most recent call last\):?"
 )
-_FRAME = re.compile(r"\s*(?:\| )*\s*File \"(?P<file>[^\"]*)\", line \d+(?:,? in (?P<name>.*))?\s*$")
+_FRAME = re.compile(
+    r"\s*(?:\| )*\s*File \"(?P<file>[^\"]*)\", line (?P<line>\d+)(?:,? in (?P<name>.*))?\s*$"
+)
 _JOINT = re.compile(
     r"\s*(?:\| )*\s*(?:The above exception was the direct cause of|"
     r"During handling of the above exception)"
@@ -81,6 +83,13 @@ _DBT = re.compile(
 def _split_type(name: str) -> tuple[str, str]:
     module, _, bare = name.replace(".<locals>", "").rpartition(".")
     return module, bare.rsplit("$", 1)[-1] or bare
+
+
+def _call(frame: re.Match[str]) -> list[Frame]:
+    """A frame's call; a SyntaxError's own place is none and has no name."""
+    if not frame["name"]:
+        return []
+    return [(frame["file"], int(frame["line"][:9]), frame["name"].strip())]
 
 
 def _unbar(text: str) -> str:
@@ -147,8 +156,7 @@ class _Reader:
             if line.opens and not head.opens:
                 break  # another event cut it off
             if frame := _FRAME.match(text):
-                if frame["name"]:  # a SyntaxError's own place has none and is no call
-                    frames.append((frame["file"], frame["name"].strip()))
+                frames.extend(_call(frame))
                 self.at += 1
                 # Loggers that strip each line leave the source line at the margin.
                 self._skip_source(head)
@@ -204,8 +212,7 @@ class _Reader:
         while ahead < len(self.lines):
             # Airflow's UI leaves a blank line between frames.
             if frame := _FRAME.match(self.lines[ahead].text):
-                if frame["name"]:
-                    frames.append((frame["file"], frame["name"].strip()))
+                frames.extend(_call(frame))
                 self.at = ahead + 1
             elif self.lines[ahead].text.strip():
                 break

@@ -100,6 +100,8 @@ class _Told:
     frame: str | None = None
     headline: str = ""
     line: int | None = None
+    place: str | None = None
+    raised_from: str = ""
 
 
 def sign(text: str, numbers: Sequence[int] = ()) -> Signature:
@@ -131,6 +133,8 @@ def sign(text: str, numbers: Sequence[int] = ()) -> Signature:
         headline=told.headline,
         line=told.line,
         version=SIGNATURE_VERSION,
+        place=told.place,
+        raised_from=told.raised_from,
     )
 
 
@@ -145,7 +149,7 @@ def _tell(lines: Sequence[Line]) -> _Told:
     if killed and not (real and _reported(chain)):
         return killed  # an exception that was only logged does not explain a death after it
     if real:
-        return _from_exceptions(_newest(real, chain), [t for t in exceptions if wraps(t)][:1])
+        return _from_exceptions(real, chain, [t for t in exceptions if wraps(t)][:1])
     return _opened(lines, chains, chain, exceptions)
 
 
@@ -164,11 +168,11 @@ def _without_alerts(chain: Chain) -> Chain:
 
 
 def _is_alert(told: Raised, chain: Chain) -> bool:
-    names = {name for _, name in told.frames}
+    names = {name for _, _, name in told.frames}
     if names & _ALERT_FUNCTIONS:
         return True
     mailed = told.module.startswith("smtplib") or any(
-        file.endswith(_MAIL_FILES) for file, _ in told.frames
+        file.endswith(_MAIL_FILES) for file, _, _ in told.frames
     )
     # A mail task's own failure ran through the operator; an alert's did not.
     ran = any(name in _RUNNERS for name in names) or bool(_FAILED_EVENT.match(chain.header))
@@ -214,15 +218,28 @@ def _masked(told: Raised) -> str:
     return mask(f"{kind}: {told.message}" if told.message else kind)[:_MAX_MASKED]
 
 
-def _from_exceptions(real: Sequence[Raised], wrappers: Sequence[Raised]) -> _Told:
-    chosen = _most_telling(real)
+def _from_exceptions(real: list[Raised], chain: Chain, wrappers: Sequence[Raised]) -> _Told:
+    newest = _newest(real, chain)
+    chosen = _most_telling(newest)
+    frame, place = _user_frame(newest)
     return _Told(
-        [*map(_masked, real), *map(outer_line, wrappers)],
-        real[0].type.lstrip("_"),
-        frame=_user_frame(real),
+        [*map(_masked, newest), *map(outer_line, wrappers)],
+        newest[0].type.lstrip("_"),
+        frame=frame,
         headline=_headline(chosen),
         line=chosen.line,
+        place=place,
+        raised_from=_raised_from(chosen, real, chain),
     )
+
+
+def _raised_from(chosen: Raised, real: Sequence[Raised], chain: Chain) -> str:
+    """The root cause, where it says more than the newest exception; of an exception group nobody
+    can say which of its members it was."""
+    root = real[-1]
+    grouped = any(told.type.endswith("ExceptionGroup") for told in chain.raised)
+    repeats = (root.message or root.type) in chosen.message
+    return "" if grouped or repeats or chosen is not real[0] else _headline(root)
 
 
 def _most_telling(real: Sequence[Raised]) -> Raised:
@@ -251,15 +268,15 @@ _LIBRARY = re.compile(
 )
 
 
-def _user_frame(real: Sequence[Raised]) -> str | None:
-    """`file.py:function` of the innermost call in the user's own code, of the newest exception
-    that has one."""
+def _user_frame(real: Sequence[Raised]) -> tuple[str, str] | tuple[None, None]:
+    """The innermost call in the user's own code, of the newest exception that has one, as
+    `file.py:function` and, for a person, as `/path/file.py:12 in function`."""
     for told in real:
-        for file, name in reversed(told.frames):
+        for file, line, name in reversed(told.frames):
             if file and not _LIBRARY.search(file):
                 base = file.replace("\\", "/").rpartition("/")[2]
-                return f"{base}:{name}"[:200]
-    return None
+                return f"{base}:{name}"[:200], _short(f"{file}:{line} in {name}")
+    return None, None
 
 
 # --- what a child process said ----------------------------------------------------------------
@@ -274,7 +291,7 @@ def _opened(
             continue
         real = [told for told in _distinct(reversed(inner.raised)) if not wraps(told)]
         if real:
-            return _from_exceptions(_newest(real, inner), wrappers[:1])
+            return _from_exceptions(real, inner, wrappers[:1])
     known = {number for told in chains for number in range(told.first, told.last + 1)}
     before = [line for line in lines if line.number < chain.first and line.number not in known]
     found = _error_lines(before, grave_first=False)

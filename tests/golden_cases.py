@@ -130,6 +130,15 @@ def novel_near_miss() -> RenderableType:
     return card(judged(**nobody(matches=(match("retry", 0.71),))))
 
 
+def raised_from() -> RenderableType:
+    said = {
+        "headline": "ValueError: the currencies cannot be read",
+        "raised_from": "KeyError: 'currency'",
+        "place": "/opt/airflow/dags/finance/rates.py:40 in load",
+    }
+    return card(judged(**nobody(matches=())) | said)
+
+
 def near() -> RenderableType:
     found = match(
         "retry",
@@ -547,6 +556,7 @@ CASES: tuple[Callable[[], RenderableType], ...] = (
     *(novel, novel_near_miss, near, exact_with_record, exact_none, blocked, mapped, killed, silent),
     *(acting, resolved, relapsed, superseded, rejected, needs_human, shadow, log_file, hostile),
     *(
+        raised_from,
         queue,
         storm,
         storm_whole,

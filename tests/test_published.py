@@ -90,6 +90,8 @@ INCIDENT = {
     "fingerprint": str,
     "error_class": OPTIONAL_TEXT,
     "headline": OPTIONAL_TEXT,
+    "raised_from": OPTIONAL_TEXT,
+    "place": OPTIONAL_TEXT,
     "matches": [MATCH],
     "diagnosis": DIAGNOSIS,
     "gate": GATE,

@@ -174,6 +174,7 @@ def test_a_group_is_opened() -> None:
         "ConnectionRefusedError: [Errno 111] Connection refused",
         "ExceptionGroup",
     ]
+    assert signature.raised_from == "", "nobody can say which of them it came from"
 
 
 def test_airflow_3_as_its_user_interface_shows_it() -> None:
@@ -193,6 +194,27 @@ def test_airflow_3_as_its_user_interface_shows_it() -> None:
         "ConnectionError: all tries used up\nConnectionRefusedError: [Errno 111] Connection refused"
     )
     assert signature.frame == "prices.py:fetch"
+
+
+def test_a_person_is_told_where_in_the_code_and_what_it_was_raised_from() -> None:
+    def frame(file: str, line: int, name: str) -> str:
+        return f'  File "{file}", line {line}, in {name}\n    …\n'
+
+    head = "Traceback (most recent call last):\n"
+    library = frame("/usr/local/lib/python3.11/site-packages/pandas/io.py", 9, "read")
+    cause = f"{head}{frame('/opt/airflow/dags/fin.py', 21, 'conv')}{library}KeyError: 'x'\n"
+    joint = "\nThe above exception was the direct cause of the following exception:\n\n"
+    above = f"{head}{frame('/opt/airflow/dags/fin.py', 40, 'load')}"
+    bad = sign(FAILED + cause + joint + above + "ValueError: bad config\n")
+    assert bad.headline == "ValueError: bad config"
+    assert (bad.place, bad.raised_from) == ("/opt/airflow/dags/fin.py:40 in load", "KeyError: 'x'")
+    alone = sign(FAILED + cause)
+    assert (alone.place, alone.raised_from) == ("/opt/airflow/dags/fin.py:21 in conv", "")
+    # A library that only repeats its cause, and a headline that is the cause already.
+    assert sign(cause + joint + above + "acme.Failed: could not read 'x'\n").raised_from == ""
+    assert sign(cause + joint + above + f"ValueError: {'long ' * 40}\n").headline == "KeyError: 'x'"
+    assert sign(cause + joint + above + f"ValueError: {'long ' * 40}\n").raised_from == ""
+    assert sign(head + library + "KeyError: 'x'\n").place is None
 
 
 def test_what_the_text_leaves_open_the_user_s_frame_tells() -> None:

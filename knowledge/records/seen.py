@@ -41,7 +41,9 @@ class Signature:
     only wrappers were found and no inner error line: such a failure is never acted on alone.
     `frame` is the innermost frame of the user's own code ("orders.py:load"), a tie-break kept
     outside the text. `headline` is one unmasked line for a person; `line` the 1-based number
-    of the excerpt's line it stands on.
+    of the excerpt's line it stands on. `place` is where `frame` stands, for a person
+    ("/dags/orders.py:12 in load"), and `raised_from` the root cause where it says more than the
+    headline; nothing is compared by these two.
     """
 
     text: str
@@ -52,6 +54,8 @@ class Signature:
     headline: str = ""
     line: int | None = None
     version: int = 1
+    place: str | None = field(default=None, compare=False)
+    raised_from: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,10 +126,12 @@ def is_id(text: str) -> bool:
 
 
 def _is_signature(signature: Signature) -> bool:
-    texts = (signature.text, signature.fingerprint, signature.error_class, signature.headline)
+    said = (signature.headline, signature.raised_from)
+    texts = (signature.text, signature.fingerprint, signature.error_class, *said)
     return (
         all(isinstance(one, str) for one in texts)
         and isinstance(signature.frame, str | None)
+        and isinstance(signature.place, str | None)
         and type(signature.version) is int
         and type(signature.line) in (int, type(None))
         and isinstance(signature.wrapper, bool)
