@@ -27,6 +27,7 @@ from aiops_cli.errors import (
 )
 from aiops_cli.examine import Desk
 from aiops_cli.incidents import Plan
+from aiops_cli.published import spoken_against
 from knowledge.base import KnowledgeBase
 from knowledge.errors import DoorClosed, ModelUnavailable
 from knowledge.records import Case, Claim, Decision, Entry, Incident, Status, Trial, Vouch
@@ -69,8 +70,15 @@ def proposal(
             f"{case.incident.id} is {case.status}: nothing was done",
             f"see: aiops incidents show {case.incident.id}",
         )
-    diagnosis = case.judgement.document["diagnosis"] if case.judgement else {}
+    judged = case.judgement.document if case.judgement else {}
+    diagnosis = judged.get("diagnosis", {})
     chosen = action or diagnosis.get("action")
+    against = spoken_against(judged)
+    if action is None and chosen is not None and against:
+        raise UsageError(
+            f"{chosen} is not proposed for {case.incident.id}: {against}",
+            f"if it is right all the same, name it: --action {chosen}",
+        )
     if chosen is None:
         raise UsageError(
             f"no action is known for {case.incident.id}",
@@ -373,14 +381,21 @@ def waiting_claim(case: Case) -> Claim | None:
     return claim if waits else None
 
 
-def call_off(store: Store, case: Case) -> bool:
-    """Give up what waits for its time: the incident waits for a person again. False where nothing
-    does, or a watcher was faster and has begun it."""
+def call_off(store: Store, case: Case, by: str, at: datetime) -> bool:
+    """Give up what waits for its time, and what was learned by it: the incident waits for a person
+    again. False where nothing does, or a watcher was faster and has begun it."""
     claim = waiting_claim(case)
     if claim is None:
         return False
-    store.release(case.incident.id, claim.token)
-    return store.case(case.incident.id).status in UNDECIDED
+    incident = case.incident
+    store.release(incident.id, claim.token)
+    if store.case(incident.id).status not in UNDECIDED:
+        return False
+    others = {one.action for one in store.trials(fingerprints={incident.signature.fingerprint})}
+    learned = store.entries(kind="incident", source=incident.id)
+    alone = [entry.id for entry in learned if entry.action not in (*others, "none")]
+    store.retire_entries(alone, by, at, "called off before it was done")
+    return True
 
 
 def call_wrong(

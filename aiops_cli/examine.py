@@ -221,10 +221,27 @@ def _diagnose(knowledge: KnowledgeBase, incident: Incident, limits: gate.Bounds)
         matches = knowledge.find(incident.signature)
     except ModelUnavailable as error:
         exact = knowledge.exact(incident.signature)
-        diagnosis = ladder.diagnose(incident, exact, bound=limits.similarity)
+        diagnosis = _answered(knowledge, incident, exact, limits)
         unheard = Opinion(knowledge.embedder.name, unheard=error.why)
         return replace(diagnosis, opinion=None if exact else unheard)
-    return ladder.diagnose(incident, matches, bound=limits.similarity)
+    return _answered(knowledge, incident, matches, limits)
+
+
+def _answered(
+    knowledge: KnowledgeBase, incident: Incident, matches: Sequence[Match], limits: gate.Bounds
+) -> Diagnosis:
+    """The best answer, and what was tried in vain."""
+    said: dict[str, str] = {}
+    for match in matches:
+        if match.entry.kind != "incident" or match.similarity < limits.similarity:
+            continue
+        record = knowledge.record(match.entry)
+        if ladder.spent(match.entry, record):
+            told = f"{match.entry.action}: {_in_words(record)} (incident {match.entry.source})"
+            said[match.entry.id] = told
+    found = ladder.diagnose(incident, matches, bound=limits.similarity, spent=said)
+    tried = (told for id_, told in said.items() if id_ != found.entry)
+    return replace(found, tried=tuple(tried))
 
 
 def _opinion(desk: Desk, advisor: Advisor, incident: Incident, diagnosis: Diagnosis) -> Opinion:

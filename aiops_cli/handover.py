@@ -10,7 +10,7 @@ from rich.text import Text
 
 from aiops_cli import storms
 from aiops_cli.listings import name_of, told_together
-from aiops_cli.published import status_word
+from aiops_cli.published import proposed_action, status_word
 from aiops_cli.render import hold_line, status_text
 from aiops_cli.screen import local, one_line, plain
 from aiops_cli.storms import Storm
@@ -84,7 +84,7 @@ def _at(doc: Document) -> str:
 
 
 def _action(doc: Document) -> str:
-    return (doc["diagnosis"] or {}).get("action") or "?"
+    return proposed_action(doc) or "?"
 
 
 def _storm_line(storm: Storm, short: Mapping[str, str]) -> Text:

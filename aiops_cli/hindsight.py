@@ -26,12 +26,13 @@ from aiops_cli.incidents import Dag, DagRun, Diagnosis, Health, TaskInstance, Ve
 from knowledge import lessons, ranking
 from knowledge.base import KnowledgeBase
 from knowledge.errors import ModelUnavailable
-from knowledge.evidence import weigh
+from knowledge.evidence import tally, weigh
 from knowledge.records import (
     ActsAlone,
     Breaker,
     Brief,
     Decision,
+    Entry,
     Grant,
     Incident,
     Lesson,
@@ -162,6 +163,11 @@ class _Record:
         ]
         return [*ours, *lessons.trials(learned, failures, self._window)]
 
+    def came_of(self, entry: Entry, incident: Incident) -> dict[str, int]:
+        """As `KnowledgeBase.record` has it."""
+        prints = {symptom.signature.fingerprint for symptom in entry.symptoms} - {""}
+        return tally(self.trials(prints, incident), entry.action)
+
     def vouches(self, incident: Incident) -> Sequence[Vouch]:
         task = incident.instance, incident.dag_id, incident.task_id
         return self.knowledge.store.vouches(*task, before=incident.seen_at)
@@ -178,7 +184,15 @@ def _judged(
     context, own = incident.context, settings.gate
     tags = tuple(context.get("tags") or ())
     limits = examine.bounds(record.knowledge, settings, incident)
-    diagnosis = ladder.diagnose(incident, record.matches(incident), bound=limits.similarity)
+    matches = record.matches(incident)
+    spent = {
+        match.entry.id
+        for match in matches
+        if match.entry.kind == "incident"
+        and match.similarity >= limits.similarity
+        and ladder.spent(match.entry, record.came_of(match.entry, incident))
+    }
+    diagnosis = ladder.diagnose(incident, matches, bound=limits.similarity, spent=spent)
     action = diagnosis.action or ""
     verdict = gate.judge(
         gate.Circumstances(

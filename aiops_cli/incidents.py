@@ -248,7 +248,8 @@ class Diagnosis:
     """What it is and what to do. `action` is a name of the closed catalogue or None where
     nobody knows; `confidence` (0 to 1) is the similarity, lowered by a model where one spoke.
     `entry` is the id of the entry it rests on, `lead` how far its similarity is ahead of the
-    best match with a different action (None where there is none)."""
+    best match with a different action (None where there is none). `tried` tells of what people
+    decided about such failures that has never helped: it is not what is proposed."""
 
     action: str | None
     cause: str
@@ -261,6 +262,7 @@ class Diagnosis:
     lead: float | None = None
     matches: tuple[Match, ...] = ()
     opinion: Opinion | None = None  # a model's, where one is set and the match is a near one
+    tried: tuple[str, ...] = ()
     delay_from: str = ""  # whose word the delay in `params` is, where no entry named it
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiops_cli import folding, storms
-from aiops_cli.published import status_word
+from aiops_cli.published import proposed_action, status_word
 from aiops_cli.render import STATUS_STYLE, task_name
 from aiops_cli.screen import Elided, Fitted, Trimmed, local, one_line, plain, span, table
 from aiops_cli.storms import Storm
@@ -75,7 +75,7 @@ def _row(
         local(doc["failed_at"], "%m-%d %H:%M"),
         Elided(name_of(line)),
         doc["headline"] or "no error in the log",
-        plain((doc["diagnosis"] or {}).get("action") or "?"),
+        plain(proposed_action(doc) or "?"),
         Text(word, STATUS_STYLE.get(doc["status"], "")),
     )
 
@@ -95,7 +95,7 @@ def told_together(docs: Sequence[Document]) -> list[Storm | list[Document]]:
 
 
 def _answered_alike(doc: Document) -> object:
-    action = (doc["diagnosis"] or {}).get("action")
+    action = proposed_action(doc)
     return doc["fingerprint"], status_word(doc), doc["outcome"], doc["snoozed_until"], action
 
 

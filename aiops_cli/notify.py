@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from aiops_cli import storms
+from aiops_cli.published import proposed_action
 from aiops_cli.storms import Storm
 from knowledge.records import Case, short_hash
 from knowledge.redact import clean, redact
@@ -177,7 +178,7 @@ def _of_units(fresh: Mapping[str, Sequence[Document]]) -> Iterator[Message]:
 def _of_one(key: str, docs: Sequence[Document]) -> Message:
     first = docs[0]
     diagnosis = first["diagnosis"] or {}
-    action = diagnosis.get("action")
+    action = proposed_action(first)
     lines = [
         _line(f"Failed: {first['failed_at']} (UTC)"),
         _line(f"What: {_quoted(first['headline'] or 'the log says nothing of an error')}"),

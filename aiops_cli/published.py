@@ -45,6 +45,7 @@ def judgement_document(
             "quotes": list(diagnosis.quotes),
             "entry": diagnosis.entry,
             "delay_from": diagnosis.delay_from or None,
+            "tried": list(diagnosis.tried),
             "opinion": opinion_document(diagnosis.opinion),
         },
         "gate": {
@@ -63,9 +64,22 @@ def judgement_document(
             "relapsed": evidence.relapsed,
             "rejected": evidence.rejected,
             "worn": evidence.worn,
+            "contradicted": evidence.contradicted or None,
         },
         "rerun": rerun,
     }
+
+
+def spoken_against(document: Mapping[str, Any]) -> str:
+    """What the record says against the action of a judgement, or of an incident's document, or "".
+    Such an action is proposed to nobody: a person has to name it."""
+    return str((document.get("evidence") or {}).get("contradicted") or "")
+
+
+def proposed_action(document: Mapping[str, Any]) -> str | None:
+    """The action that is proposed; None where none is known, or the record speaks against it."""
+    diagnosis = document.get("diagnosis") or {}
+    return None if spoken_against(document) else diagnosis.get("action")
 
 
 def opinion_document(opinion: Opinion | None) -> dict[str, Any] | None:

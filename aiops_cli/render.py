@@ -11,7 +11,7 @@ from rich.text import Text
 
 from aiops_cli import impact
 from aiops_cli.actions import DEFAULT_DELAY
-from aiops_cli.published import status_word
+from aiops_cli.published import proposed_action, spoken_against, status_word
 from aiops_cli.screen import Trimmed, fields, local, one_line, plain, table
 from knowledge.redact import clean
 
@@ -119,7 +119,7 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
         told = f"code v{newer} since it failed on v{context['version']}: approve {short}"
         lines.append(("NEWER", plain(f"{told} --action retry runs it on that")))
     if doc["status"] in WAITING:
-        action = (doc["diagnosis"] or {}).get("action")
+        action = proposed_action(doc)
         missing = " --action …" if doc["kind"] == "task" else " --action none --cause …"
         approve = f"approve {short}" + ("" if action else missing)
         keys = f"{approve} | reject {short} --reason … | log {short} | open {short}"
@@ -187,6 +187,7 @@ def _proposal(doc: Document) -> list[tuple[str, Text]]:
         lines.append(("CAUSE", plain(diagnosis["cause"])))
     if diagnosis["explanation"]:
         lines.append(("WHY", plain(diagnosis["explanation"])))
+    lines.extend(("TRIED", plain(told)) for told in diagnosis.get("tried", ()))
     action = diagnosis["action"]
     checks = {check["name"]: check for check in gate["checks"]}
     rerun = checks["rerun_safe"]
@@ -205,6 +206,8 @@ def _proposal(doc: Document) -> list[tuple[str, Text]]:
 
 def _proposed(doc: Document) -> str:
     action, context = doc["diagnosis"]["action"], doc["context"]
+    if spoken_against(doc):
+        return f"nothing: {spoken_against(doc)}"
     if action is None:
         return "nothing: nobody has answered this before"
     if action == "none":
@@ -277,8 +280,8 @@ def incident_line(doc: Document, short: str, *, reasons: bool = True) -> Text:
     if doc["status"] == "pending" and doc["gate"]:
         text.append(f" · {doc['decision']}", "yellow")
         text.append(plain(f" · {doc['headline'] or 'no error in the log'}"))
-        if doc["diagnosis"]["action"]:
-            text.append(plain(f" → {doc['diagnosis']['action']}"))
+        if action := proposed_action(doc):
+            text.append(plain(f" → {action}"))
         if reasons and doc["decision"] not in ("novel", "auto"):
             text.append(plain(f" ({'; '.join(doc['gate']['reasons'])})", "dim"))
     return text

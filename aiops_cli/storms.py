@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiops_cli import groups
-from aiops_cli.published import status_word
+from aiops_cli.published import proposed_action, status_word
 
 Document = Mapping[str, Any]
 STORM = 3  # so many members of one group are one line of a listing
@@ -58,7 +58,7 @@ class Storm:
     @property
     def actions(self) -> Counter[str]:
         """How often each action is proposed; "?" is none known."""
-        return Counter((doc["diagnosis"] or {}).get("action") or "?" for doc in self.members)
+        return Counter(proposed_action(doc) or "?" for doc in self.members)
 
     @property
     def statuses(self) -> Counter[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from aiops_cli.published import utc
+from aiops_cli.published import spoken_against, utc
 from aiops_cli.screen import local, plain, span
 from knowledge.records import Case, Decision, Judgement, Outcome, Snooze, Story, Vouch
 
@@ -68,6 +68,8 @@ def proposed(document: Mapping[str, Any]) -> str:
     """What is to be done, by an incident's document or a judgement's."""
     diagnosis = document["diagnosis"] or {}
     action = diagnosis.get("action")
+    if spoken_against(document):
+        return f"nothing: {spoken_against(document)}"
     if action is None:
         return "nothing: nobody has answered this before"
     if action == "none":

@@ -392,3 +392,76 @@ def test_a_delay_that_is_none_is_told_before_there_is_a_plan(cli: Cli, delay: st
     id_ = cli.capture("orders", events=[REFUSED])
     args = ("approve", id_, "--action=retry_later", f"--set=delay={delay}", "--dry-run", "--json")
     cli.run(*args).told(2, "usage", "is not a duration")
+
+
+# ---- what the record speaks against is proposed to nobody ----
+
+RUNBOOK = """\
+- title: The orders database restarts at night
+  cause: nightly restart
+  action: retry_later
+  params: {delay: 10m}
+  symptoms: ["ConnectionRefusedError: [Errno 111] Connection refused"]
+"""
+
+
+def tried_in_vain(cli: Cli) -> str:
+    """A retry that a person thought of, and that did not help."""
+    row = cli.server.add_failure("orders", "load", run_id="first", events=[REFUSED])
+    (new,) = cli.ok("watch", "--once", "--json").lines
+    cli.ok("approve", new["incident"], "--action", "retry", "--yes")
+    cli.server.finish(row, "failed", events=[REFUSED])
+    cli.ok("watch", "--once")
+    return str(new["incident"])
+
+
+def test_what_was_tried_in_vain_stands_behind_a_runbook(cli: Cli) -> None:
+    (cli.home / "orders.yaml").write_text(RUNBOOK)
+    cli.ok("kb", "seed", str(cli.home / "orders.yaml"))
+    first = tried_in_vain(cli)
+    second = cli.capture("sales", events=[REFUSED])
+    document = cli.ok("incidents", "show", second, "--json").json
+    assert document["diagnosis"]["action"] == "retry_later"
+    assert document["diagnosis"]["cause"] == "nightly restart"
+    assert document["diagnosis"]["tried"] == [f"retry: failed 1 (incident {first})"]
+    card = cli.ok("incidents", "show", second).text
+    assert f"TRIED retry: failed 1 (incident {first})" in card
+    assert "PROPOSE retry_later load (delay=10m)" in card
+
+
+def test_what_was_called_off_teaches_nobody(cli: Cli) -> None:
+    (cli.home / "orders.yaml").write_text(RUNBOOK)
+    cli.ok("kb", "seed", str(cli.home / "orders.yaml"))
+    first = cli.capture("orders", events=[REFUSED])
+    cli.ok("approve", first, "--action", "retry_later", "--set", "delay=2h", "--yes")
+    cli.ok("undo", first, "--yes")
+    second = cli.capture("sales", events=[REFUSED])
+    known = cli.ok("incidents", "show", second, "--json").json["diagnosis"]
+    assert (known["action"], known["params"]) == ("retry_later", {"delay": "10m"})
+
+
+def test_where_nothing_else_is_known_nothing_is_proposed(cli: Cli) -> None:
+    tried_in_vain(cli)
+    second = cli.capture("orders", run_id="second", events=[REFUSED])
+    card = cli.ok("incidents", "show", second).text
+    assert "PROPOSE nothing: retry did not help on" in card
+    assert f"approve {second[:4]} --action …" in card
+    assert "?" in cli.ok("incidents").out.split()
+    said = cli.run("approve", second, "--yes", "--json")
+    assert said.code == 2
+    assert "retry is not proposed" in said.json["error"]["message"]
+    assert "--action retry" in said.json["error"]["hint"]
+    before = len(cli.cleared())
+    cli.ok("approve", second, "--action", "retry", "--yes")
+    assert len(cli.cleared()) == before + 1
+
+
+def test_what_was_turned_down_here_is_not_proposed_again(cli: Cli) -> None:
+    cli.mended()
+    second = cli.capture("orders", run_id="second", events=[REFUSED])
+    assert "PROPOSE retry load" in cli.ok("incidents", "show", second).text
+    cli.ok("reject", second, "--reason", "it pays twice")
+    third = cli.capture("orders", run_id="third", events=[REFUSED])
+    assert "PROPOSE nothing: a person rejected retry on" in cli.ok("incidents", "show", third).text
+    cli.run("approve", third, "--yes").refused(2, "retry is not proposed")
+    cli.ok("approve", third, "--action", "retry", "--yes")

@@ -318,7 +318,7 @@ def test_what_waits_for_its_time_is_called_off(cli: Cli, begun: bool) -> None:
     """Unless a watcher has begun it meanwhile."""
     incident = cli.capture("orders", events=[REFUSED])
     if begun:
-        cli.monkeypatch.setattr("aiops_cli.decide.call_off", lambda _store, _case: False)
+        cli.monkeypatch.setattr("aiops_cli.decide.call_off", lambda *_: False)
     keys = "e\nretry_later\ndelay=10m\nbusy\ny\nu\n"
     said = cli.type("triage", keys=keys + ("" if begun else "q\n"))
     assert ("taken back: retry_later of orders.load" in said.err) is not begun

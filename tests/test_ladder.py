@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aiops_cli.diagnosis.ladder import diagnose
+import pytest
+
+from aiops_cli.diagnosis.ladder import diagnose, spent
 from tests.builders import entry, incident, match
 
 BOUND = 0.9
@@ -77,3 +79,54 @@ def test_an_entry_that_names_dags_answers_only_for_those() -> None:
 def test_a_known_cause_without_an_action_is_told() -> None:
     found = diagnose(incident(), (match(None),), bound=BOUND)
     assert (found.by, found.action, found.cause) == ("exact", None, entry().cause)
+
+
+NOTHING = dict.fromkeys(("fixed", "failed", "relapsed", "rejected", "wrong"), 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "record", "is_spent"),
+    [
+        ("incident", {}, False),  # nobody knows yet
+        ("incident", {"failed": 1}, True),
+        ("incident", {"rejected": 1}, True),  # an undo is one
+        ("incident", {"wrong": 1}, True),
+        ("incident", {"failed": 3, "fixed": 1}, False),
+        ("incident", {"failed": 3, "relapsed": 1}, False),  # it did turn green
+        ("runbook", {"failed": 1}, False),  # somebody wrote it down, and knows why
+        ("history", {"failed": 1}, False),
+    ],
+)
+def test_what_a_person_decided_is_spent_where_it_never_helped(
+    kind: str, record: dict[str, int], is_spent: bool
+) -> None:
+    assert spent(entry("retry", kind=kind), NOTHING | record) is is_spent
+
+
+def test_what_is_spent_stands_behind_whoever_else_knows() -> None:
+    tried = match("retry", kind="incident", id="tried")
+    starter = match("retry_later", similarity=0.95, source="starter/network.yaml:3")
+    found = diagnose(incident(), (tried, starter), bound=BOUND, spent={"tried"})
+    assert (found.by, found.action) == ("near", "retry_later")
+    assert found.lead is not None
+    assert found.lead < 0, "what differs still takes the lead"
+    runbook = match("none", id="runbook")
+    found = diagnose(incident(), (tried, runbook, starter), bound=BOUND, spent={"tried"})
+    assert (found.by, found.action, found.lead) == ("exact", "none", 0)
+
+
+def test_what_is_spent_answers_where_nobody_else_does() -> None:
+    tried = match("retry", kind="incident", id="tried")
+    unlike = match("none", similarity=0.4)
+    found = diagnose(incident(), (tried, unlike), bound=BOUND, spent={"tried"})
+    assert (found.by, found.action, found.entry) == ("exact", "retry", "tried")
+    near = match("retry", similarity=0.95, kind="incident", id="tried")
+    found = diagnose(incident(), (near, unlike), bound=BOUND, spent={"tried"})
+    assert (found.by, found.action, found.entry) == ("near", "retry", "tried")
+
+
+def test_another_persons_answer_goes_before_one_that_is_spent() -> None:
+    tried = match("retry", kind="incident", id="tried")
+    other = match("none", kind="incident", id="other")
+    found = diagnose(incident(), (tried, other), bound=BOUND, spent={"tried"})
+    assert (found.action, found.lead) == ("none", 0)

@@ -10,6 +10,8 @@ from aiops_cli.commands import settings
 from aiops_cli.commands.output import console, print_json
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from knowledge.stores import Store
 
 _TOLD = {
@@ -45,7 +47,7 @@ def _set(ctx: typer.Context, paused: bool, reason: str, json: bool) -> None:
     with services.store(chosen) as store:
         now, why = services.SystemClock().now(), redact(clean(reason))
         store.set_pause(Pause(paused, chosen.user, now, why))
-        acts = _under_way(store, call_off=paused)
+        acts = _under_way(store, chosen.user, now, call_off=paused)
     if json:
         print_json({"paused": paused, **acts})
         return
@@ -56,7 +58,7 @@ def _set(ctx: typer.Context, paused: bool, reason: str, json: bool) -> None:
             console().print(f"{_TOLD[kind]}: {', '.join(ids)}")
 
 
-def _under_way(store: Store, *, call_off: bool) -> dict[str, list[str]]:
+def _under_way(store: Store, by: str, now: datetime, *, call_off: bool) -> dict[str, list[str]]:
     """What has been begun, by what becomes of it. What the tool alone has begun and what only
     waits for its time is called off here: perhaps nobody watches, or it is resumed before anybody
     has looked."""
@@ -68,6 +70,6 @@ def _under_way(store: Store, *, call_off: bool) -> dict[str, list[str]]:
         alone = case.decision is not None and case.decision.kind == "auto"
         kind = "waiting" if decide.waiting_claim(case) else "running"
         if kind == "waiting" and alone and call_off:  # else a watcher was faster
-            kind = "called_off" if decide.call_off(store, case) else "running"
+            kind = "called_off" if decide.call_off(store, case, by, now) else "running"
         acts[kind].append(claim.incident_id)
     return acts

@@ -66,7 +66,8 @@ def called_off(
     store = desk.knowledge.store
 
     def call_off() -> bool:
-        off = decide.call_off(store, store.case(case.incident.id))
+        by, now = desk.settings.user, desk.clock.now()
+        off = decide.call_off(store, store.case(case.incident.id), by, now)
         for step in filter(None, forget if off else ()):
             step()
         return off

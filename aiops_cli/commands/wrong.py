@@ -93,7 +93,8 @@ def undo(
     with services.desk(settings(ctx, unknown="refuse")) as desk:
         store = desk.knowledge.store
         cases = [store.case(full) for full in store.find_ids(id_)]
-        called_off = [case for case in cases if decide.call_off(store, case)]
+        by, now = desk.settings.user, desk.clock.now()
+        called_off = [case for case in cases if decide.call_off(store, case, by, now)]
         acts = {case.incident.id: open_change(store.story(case.incident.id)) for case in cases}
         made = [(case, act) for case in cases if (act := acts[case.incident.id]) is not None]
         if not called_off and not made:

@@ -29,7 +29,7 @@ from aiops_cli.dashboard.parts import (
     table,
 )
 from aiops_cli.errors import AiopsError
-from aiops_cli.published import incident_document
+from aiops_cli.published import incident_document, proposed_action
 from aiops_cli.render import task_name
 from knowledge.errors import KnowledgeError
 from knowledge.records import Case
@@ -137,7 +137,7 @@ def _decide(visitor: Visitor, case: Case, looks: tuple[object, ...], seen: Shown
 
 def _plan(visitor: Visitor, case: Case, looks: tuple[object, ...], seen: Shown | None) -> None:
     """The exact plan, and the yes to it: to none but the one that was `seen`."""
-    known = (incident_document(case)["diagnosis"] or {}).get("action")
+    known = proposed_action(incident_document(case))
     shown = seen or (_made(visitor, case, looks) if known else None)
     if shown is None:
         return

@@ -12,7 +12,14 @@ from rich.console import Console, RenderableType
 
 from aiops_cli import groups, impact
 from aiops_cli.incidents import Plan
-from aiops_cli.published import incident_document, plan_document, status_word, utc
+from aiops_cli.published import (
+    incident_document,
+    plan_document,
+    proposed_action,
+    spoken_against,
+    status_word,
+    utc,
+)
 from aiops_cli.render import WAITING, status_text
 from aiops_cli.render import task_name as task_name
 from aiops_cli.render_plan import plan_text
@@ -55,7 +62,9 @@ def row(case: Case, short: str, holds: Sequence[Hold] = ()) -> Row:
 
 
 def _proposes(doc: Document) -> str:
-    action = (doc["diagnosis"] or {}).get("action")
+    action = proposed_action(doc)
+    if spoken_against(doc):
+        return "proposes nothing"
     if action is None:
         return "nothing is known of it"
     return does(action)
@@ -68,7 +77,7 @@ def does(action: str) -> str:
 
 def _tone(doc: Document) -> Tone:
     if doc["status"] == "pending":
-        return "unknown" if (doc["diagnosis"] or {}).get("action") in (None, "none") else "ask"
+        return "unknown" if proposed_action(doc) in (None, "none") else "ask"
     tones: dict[str, Tone] = {"failed": "bad", "needs_human": "bad", "resolved": "good"}
     return tones.get(doc["status"], "quiet")
 

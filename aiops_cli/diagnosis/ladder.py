@@ -6,7 +6,7 @@ A model can only make the decision more careful: it never brings another act in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -19,21 +19,35 @@ from knowledge.records import Entry, Incident, Match
 _INCIDENT, _RUNBOOK, _HISTORY, _STARTER = range(4)
 
 
-def diagnose(incident: Incident, matches: Sequence[Match], *, bound: float) -> Diagnosis:
+def diagnose(
+    incident: Incident, matches: Sequence[Match], *, bound: float, spent: Container[str] = ()
+) -> Diagnosis:
     """The best answer among `matches` (best first). Near ones must reach `bound`; an entry that
-    names DAGs answers only for those."""
+    names DAGs answers only for those. The entries of these ids are `spent`: they answer where
+    nobody else does, and differ from who does."""
     fitting = tuple(match for match in matches if _fits(match.entry, incident.dag_id))
-    exact = [match for match in fitting if match.found == "exact"]
+    near = [match for match in fitting if match.similarity >= bound]  # exact ones stand at 1.0
+    fresh = [match for match in near if match.entry.id not in spent]
+    exact = [match for match in fresh or near if match.found == "exact"]
     if exact:
-        return _from_exact(exact, fitting)
-    near = [match for match in fitting if match.similarity >= bound]
+        worn = [match for match in near if match.found == "exact" and match not in exact]
+        return _from_exact(exact, worn, fitting)
     if near:
         # What ships with us is silent where the site itself knows something.
-        own = [match for match in fitting if _rank(match.entry) != _STARTER]
-        heard = own if own and own[0].similarity >= bound else fitting
-        ordered = (heard[0], *(match for match in fitting if match is not heard[0]))
-        return _from_entry(heard[0], "near", lead(heard), ordered)
+        own = [match for match in fresh if _rank(match.entry) != _STARTER]
+        best = (own or fresh or near)[0]
+        ordered = (best, *(match for match in fitting if match is not best))
+        heard = [match for match in ordered if not own or _rank(match.entry) != _STARTER]
+        return _from_entry(best, "near", lead(heard), ordered)
     return Diagnosis(action=None, cause="", by="nobody", matches=fitting)
+
+
+def spent(entry: Entry, record: Mapping[str, int]) -> bool:
+    """Whether what a person decided about a failure has never helped: `record` is what came of it,
+    and it failed, or was turned down, undone or called wrong, and nothing else."""
+    bad = ("failed", "rejected", "wrong")
+    helped = record["fixed"] or record["relapsed"]
+    return entry.kind == "incident" and not helped and any(record[name] for name in bad)
 
 
 def with_opinion(diagnosis: Diagnosis, opinion: Opinion) -> Diagnosis:
@@ -52,10 +66,13 @@ def with_opinion(diagnosis: Diagnosis, opinion: Opinion) -> Diagnosis:
     )
 
 
-def _from_exact(exact: Sequence[Match], fitting: tuple[Match, ...]) -> Diagnosis:
+def _from_exact(
+    exact: Sequence[Match], worn: Sequence[Match], fitting: tuple[Match, ...]
+) -> Diagnosis:
     """Exact answers stand or fall among themselves: what is merely similar does not count. What
     a person decided goes before what was written beforehand; but where the site's own runbook
-    says otherwise there is no lead, and only the record of this very task settles it."""
+    says otherwise there is no lead, and only the record of this very task settles it. Those that
+    are `worn` answer nothing, and take the lead where they differ."""
     first = min(_rank(match.entry) for match in exact)
     heard = [match for match in exact if _rank(match.entry) == first]
     if first == _INCIDENT:
@@ -69,7 +86,8 @@ def _from_exact(exact: Sequence[Match], fitting: tuple[Match, ...]) -> Diagnosis
         ),
     )
     ordered = (best, *(match for match in fitting if match is not best))
-    return _from_entry(best, "exact", lead([best, *(m for m in heard if m is not best)]), ordered)
+    others = [match for match in (*heard, *worn) if match is not best]
+    return _from_entry(best, "exact", lead([best, *others]), ordered)
 
 
 def _from_entry(best: Match, by: str, ahead: float | None, matches: tuple[Match, ...]) -> Diagnosis:
