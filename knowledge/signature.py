@@ -373,9 +373,10 @@ def _from_lines(lines: Sequence[Line]) -> _Told:
     masked = [_masked_line(line) for line in found]
     if not found:
         return _Told([])
+    last = found[-1].text
     return _Told(
         list(dict.fromkeys(reversed(masked))),
         wrapper=guessed,
-        headline=_short(found[-1].text),
+        headline=_short(f"no clear error; the log ends: {last}" if guessed else last),
         line=found[-1].number,
     )

@@ -579,7 +579,9 @@ def test_lines_that_look_like_errors_are_the_last_resort() -> None:
 
 
 def test_a_text_without_any_error_is_never_enough_to_act_on() -> None:
-    assert sign("started\nstill running").wrapper
+    signature = sign("Hello\nINFO done\nall is well")
+    assert signature.wrapper
+    assert signature.headline == "no clear error; the log ends: all is well"
 
 
 @pytest.mark.parametrize(
