@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from aiops_cli import gate, respond, two_people
-from aiops_cli.actions import checked, plans
+from aiops_cli.actions import checked, plans, ready
 from aiops_cli.actions.changes import MARKS
 from aiops_cli.actions.proposed import SHARED
 from aiops_cli.diagnosis.delay import LOG, as_setting, retry_after
@@ -91,7 +91,7 @@ def proposal(
         asked = retry_after(case.incident.excerpt.text, case.incident.failed_at)
         if asked:
             merged, worked_out = {**merged, "delay": as_setting(asked)}, LOG
-    checked(chosen, merged)
+    ready(chosen, merged)
     known = diagnosis.get("cause", "") if same else ""
     said = known if cause is None else redact(clean(cause))
     return Proposal(chosen, merged, said, worked_out)

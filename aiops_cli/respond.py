@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from aiops_cli import gate
-from aiops_cli.actions import DEFAULT_DELAY, changes, checked, plans, retry, who_may
+from aiops_cli.actions import DEFAULT_DELAY, changes, plans, ready, retry, who_may
 from aiops_cli.actions.proposed import check_made
 from aiops_cli.config import parse_duration
 from aiops_cli.errors import AiopsError, AirflowError, AirflowForbidden, Refused
@@ -64,7 +64,7 @@ def preview(
     where there is nothing to run again or more than `max_tasks` above it, and Stale where it has
     changed: the incident is superseded then, but by a `dry_run`, which writes nothing and is for
     those too who may only read."""
-    checked(action, params)
+    ready(action, params)
     if not dry_run:
         may_change(desk)
     try:
@@ -105,7 +105,7 @@ def act(
     Raises Refused where another holds the claim, the task instance has changed, or a brake
     says no; then nothing was done. A stale incident is superseded in passing.
     """
-    checked(action, params)
+    ready(action, params)
     may_change(desk)
     store = desk.knowledge.store
     alone = kind == "auto"

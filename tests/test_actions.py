@@ -263,7 +263,7 @@ def test_a_failed_connection_test_puts_it_back_and_runs_nothing(at_work: Bench) 
         ({"extra": "[1]"}, "no JSON object"),
         ({"extra": {"password": "hunter2"}}, "looks like a secret"),
         ({"extra": {"token": "ghp_" + "a1B2" * 9}}, "looks like a secret"),
-        ({}, "names no field"),
+        ({}, "needs host, port, schema, login or extra"),
     ],
 )
 def test_values_that_no_connection_may_get(

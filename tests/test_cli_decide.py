@@ -202,7 +202,16 @@ def test_set_gives_a_parameter(cli: Cli) -> None:
         (["--action=retry_later", "--set=delay=soon"], "is not a duration"),
         (["--action=retry", "--set=delay=5m"], "retry does not take delay"),
         (["--action=dance"], "there is no action 'dance'"),
-        (["--action=resize_pool"], "pool is missing"),
+        (["--action=resize_pool"], "resize_pool needs pool and slots"),
+        (["--action=set_variable", "--set=key= "], "set_variable needs key and value"),
+        (["--action=trigger_dag"], "trigger_dag needs dag_id"),
+        (["--action=clear_xcom"], "clear_xcom needs task_id"),
+        (
+            ["--action=update_connection"],
+            "update_connection needs connection_id and host, port, schema, login or extra\n"
+            "hint: give it: --set connection_id=… --set host=… (in triage: e)",
+        ),
+        (["--action=update_connection", "--set=connection_id=db"], "needs host, port,"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything(

@@ -76,30 +76,71 @@ def test_edit_names_another_action_and_cause(cli: Cli) -> None:
     assert document["decided"]["cause"] == "the vendor is down"
 
 
-def test_edit_of_what_cannot_be_done_asks_again(cli: Cli) -> None:
+@pytest.mark.parametrize(
+    ("keys", "question", "message"),
+    [
+        ("e\ndance\nretry\n\ny\n", "action [retry]", "there is no action 'dance'"),
+        (
+            "e\nretry_later\ndelay=soon\nhold=1\ndelay=7m\n\ny\n",
+            "delay as K=V",
+            "retry_later does not take hold (it takes delay)",
+        ),
+        (
+            "e\nset_variable\nkey=batch\nkey=batch, value=5\n\ny\n",
+            "key, value as K=V",
+            "set_variable needs value",
+        ),
+        (
+            "e\nupdate_connection\nconnection_id=db, host=http://db2\n"
+            "connection_id=db, host=db2\n\ny\n",
+            "extra as K=V",
+            "host='http://db2' is no host name",
+        ),
+        ("z\nlater\n1h\n", "for how long (2h) [1h]", "'later' is not a duration"),
+        ("h\n2\n2h\ns\n", "hold orders for [30m]", "'2' of what?"),
+    ],
+)
+def test_a_bad_answer_is_told_and_the_same_is_asked_again(
+    cli: Cli, keys: str, question: str, message: str
+) -> None:
+    """What is typed next would else be taken for keys: `h` of a host holds the DAG."""
     (incident,) = waiting(cli, "orders")
-    said = cli.type("triage", keys="e\ndance\ns\n")
-    assert "there is no action 'dance'" in said.err
+    cli.server.add_connection("db", host="db1")
+    said = cli.type("triage", keys=keys)
+    assert message in said.text
+    assert said.err.count(question) >= 2
+    assert said.err.count("1 left") == (2 if keys.startswith("h") else 1)
+    assert len(cli.ok("hold", "--json").json["holds"]) == keys.startswith("h")
+    assert cli.status(incident) == ("pending" if keys[0] in "zh" else "acting")
+
+
+def test_ctrl_c_leads_back_from_a_bad_answer(cli: Cli) -> None:
+    (incident,) = waiting(cli, "orders")
+    said = cli.type("triage", keys="e\ndance\n\x03\ns\n")
+    assert "Ctrl-C leads back" in said.err
     assert said.err.count("1 left") == 2
     assert cli.status(incident) == "pending"
 
 
 def test_what_is_no_action_is_told_before_anything_else_is_asked(cli: Cli) -> None:
-    """And is not offered again."""
     waiting(cli, "orders")
-    said = cli.type("triage", keys="e\ndance\ne\nnone\nthe vendor is down\ny\n")
+    said = cli.type("triage", keys="e\ndance\nnone\nthe vendor is down\ny\n")
     assert said.err.index("there is no action 'dance'") < said.err.index("cause, for next time")
-    assert "action [dance]" not in said.err
     assert cli.ok("incidents", "--json").json["incidents"][0]["status"] == "resolved"
 
 
-def test_a_person_is_warned_where_the_runbook_says_no(cli: Cli) -> None:
+def seed(cli: Cli, action: str, more: str = "") -> None:
+    """A runbook that answers to REFUSED with this action."""
     book = cli.home / "book.yaml"
     book.write_text(
         "- title: t\n  error: 'ConnectionRefusedError: [Errno 111] Connection refused'\n"
-        "  cause: c\n  action: retry\n  safe_to_retry: false\n"
+        f"  cause: c\n  action: {action}\n{more}"
     )
     cli.ok("kb", "seed", str(book))
+
+
+def test_a_person_is_warned_where_the_runbook_says_no(cli: Cli) -> None:
+    seed(cli, "retry", "  safe_to_retry: false\n")
     waiting(cli, "orders")
     said = cli.type("triage", keys="a\nn\ns\n")
     careful = said.err.index("careful: the runbook says not to run this again")
@@ -434,9 +475,11 @@ def test_snooze_and_hold_of_a_group(cli: Cli) -> None:
 
 def test_what_was_typed_of_a_group_is_offered_for_each(cli: Cli) -> None:
     first, second = storm(cli, "orders", "sales")
-    said = cli.type("triage", keys="z\nsoon\nx\nz\n5h\nz\n")  # then Ctrl-D
-    assert said.err.count("for how long (2h) [soon]") == 2
-    assert f"typed for {second} and not stored: snooze: soon" in said.err
+    edited = "e\nretry_later\ndelay=7m\nthe vendor sleeps\nn\n"
+    said = cli.type("triage", keys=f"{edited}x\ne\n\n\n\ny\ne\n")  # then Ctrl-D
+    assert said.err.count("action [retry_later]") == 2
+    assert statuses(cli, [first, second]) == ["acting", "pending"]
+    assert f"typed for {second} and not stored: params: delay=7m" in said.err
     assert f"typed for {first}" not in said.err
 
 
@@ -498,9 +541,36 @@ def test_what_is_refused_of_a_group_is_told_and_asked_for_by_itself(cli: Cli) ->
 
 def test_expand_walks_a_group_one_by_one(cli: Cli) -> None:
     ids = storm(cli, "orders", "sales")
-    said = cli.type("triage", keys="e\nx\nr\nno\ns\n")
+    said = cli.type("triage", keys="n\nx\nr\nno\ns\n")
     assert "one failure at a time" in said.err
     assert statuses(cli, ids) == ["rejected", "pending"]
+
+
+def test_edit_of_a_group_asks_once_for_all(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deeds, "AT_ONCE", 2)
+    ids = storm(cli, "orders", "sales", "prices")
+    said = cli.type("triage", keys="e\nretry_later\ndelay=7m\nthe vendor sleeps\ny\ns\n")
+    assert said.err.count("delay as K=V") == 1
+    assert "the newest 2 of 3" in said.err
+    assert statuses(cli, ids) == ["acting", "acting", "pending"]
+    for one in ids[:2]:
+        decided = cli.ok("incidents", "show", one, "--json").json["decided"]
+        assert (decided["params"], decided["cause"]) == ({"delay": "7m"}, "the vendor sleeps")
+
+
+def test_what_all_of_a_group_lack_is_told_once(cli: Cli) -> None:
+    seed(cli, "update_connection")
+    ids = storm(cli, "orders", "sales", "prices")
+    said = cli.type("triage", keys="a\ns\n")
+    needs = "update_connection needs connection_id and host, port, schema, login or extra"
+    assert f"prices.load and 2 more: {needs} (give it: --set connection_id=…" in said.text
+    assert said.text.count(needs) == 1
+    assert statuses(cli, ids) == ["pending"] * 3
+    group = cli.ok("incidents", "show", ids[0], "--json").json["group"]
+    told = cli.run("approve", group, "-y")
+    assert told.code == 2
+    assert told.err.count(needs) == 1
+    assert f"{ids[0]} and 2 more: {needs} (give it: " in told.text
 
 
 def test_log_and_open_of_a_group_are_the_newest_ones(cli: Cli) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aiops_cli.actions.values import plain_value
+from aiops_cli.actions.values import conf_object, connection_fields, plain_value, pool_slots
 from aiops_cli.config import parse_duration
 from aiops_cli.errors import UsageError
 
@@ -18,12 +18,14 @@ Tier = Literal["read", "retry", "change", "irreversible"]
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One entry of the catalogue; `params` are the names it takes."""
+    """One entry of the catalogue; `params` are the names it takes, `needs` those of them that it
+    cannot be done without."""
 
     name: str
     tier: Tier
     does: str
     params: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 # The params whose values are written into Airflow; the others are names of things there.
@@ -42,16 +44,20 @@ CATALOGUE: Mapping[str, Action] = {
             "change",
             "delete an upstream's XCom, run that again, then it",
             ("task_id", "keys"),
+            ("task_id",),
         ),
         Action(
             "update_connection",
             "change",
             "change a connection, then retry",
             ("connection_id", "host", "port", "schema", "login", "extra"),
+            ("connection_id",),
         ),
-        Action("set_variable", "change", "set a variable, then retry", ("key", "value")),
-        Action("resize_pool", "change", "resize a pool, then retry", ("pool", "slots")),
-        Action("trigger_dag", "change", "run another DAG, then retry", ("dag_id", "conf")),
+        Action("set_variable", "change", "set a variable, then retry", *(("key", "value"),) * 2),
+        Action("resize_pool", "change", "resize a pool, then retry", *(("pool", "slots"),) * 2),
+        Action(
+            "trigger_dag", "change", "run another DAG, then retry", ("dag_id", "conf"), ("dag_id",)
+        ),
         Action("mark_success", "irreversible", "mark the task instance as success"),
         Action("mark_skipped", "irreversible", "mark the task instance as skipped"),
     )
@@ -82,4 +88,32 @@ def checked(name: str, params: Mapping[str, Any]) -> Action:
     for one in _WRITTEN & set(params):
         # What makes a variable's value a secret may be its name: `db_password`.
         plain_value(str(params.get("key", one)) if one == "value" else one, params[one])
+    return action
+
+
+def lacks(name: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The params without which an action of this name and these `params` cannot be done; of a
+    connection something has to change."""
+    action = CATALOGUE[name]
+    given = {one for one in params if one == "value" or str(params[one]).strip()}
+    missing = [need for need in action.needs if need not in given]
+    if name == "update_connection" and not set(params) - {"connection_id"}:
+        missing.append("host, port, schema, login or extra")
+    return tuple(missing)
+
+
+def ready(name: str, params: Mapping[str, Any]) -> Action:
+    """As `checked`, of what is to be done now: with all that it needs, and values that can be.
+    Raises UsageError."""
+    action = checked(name, params)
+    if missing := lacks(name, params):
+        given = " ".join(f"--set {need.partition(',')[0]}=…" for need in missing)
+        told = f"give it: {given} (in triage: e)"
+        raise UsageError(f"{name} needs {' and '.join(missing)}", told)
+    if name == "update_connection":
+        connection_fields(params)
+    if name == "resize_pool":
+        pool_slots(params)
+    if name == "trigger_dag":
+        conf_object(params)
     return action

@@ -10,12 +10,11 @@ from typing import Any
 from aiops_cli.actions import reading
 from aiops_cli.actions.changes import MARKS, told_name
 from aiops_cli.actions.values import (
-    MOST_SLOTS,
+    conf_object,
     connection_fields,
-    json_object,
     names,
     plain_value,
-    whole_number,
+    pool_slots,
 )
 from aiops_cli.errors import AirflowNotFound, Refused, UsageError
 from aiops_cli.incidents import MASK, Change, TaskRef
@@ -60,10 +59,10 @@ def proposed(
     params: Mapping[str, Any],
     most: int,
 ) -> tuple[Change, ...]:
-    """What the action would change now, beside what runs again; `own_run` is the id of a run that
-    it may start, `most` how many task instances above the failed one it may be about. Raises
-    Refused where there is nothing to change or it cannot be changed safely, UsageError for a value
-    that cannot be."""
+    """What the action would change now, beside what runs again; the params are `ready`. `own_run`
+    is the id of a run that it may start, `most` how many task instances above the failed one it may
+    be about. Raises Refused where there is nothing to change or it cannot be changed safely,
+    UsageError for a value that cannot be."""
     if action == "update_connection":
         return _of_connection(airflow, params)
     if action == "set_variable":
@@ -80,7 +79,7 @@ def proposed(
 
 
 def _of_connection(airflow: Airflow, params: Mapping[str, Any]) -> tuple[Change, ...]:
-    name = _needed(params, "connection_id")
+    name = _name(params, "connection_id")
     fields = connection_fields(params)
     try:
         known = reading.connection(airflow, name)
@@ -107,9 +106,7 @@ def _of_connection(airflow: Airflow, params: Mapping[str, Any]) -> tuple[Change,
 
 
 def _of_variable(airflow: Airflow, params: Mapping[str, Any]) -> tuple[Change, ...]:
-    name = _needed(params, "key")
-    if "value" not in params:
-        raise UsageError("set_variable needs a value", "such as --set value=500")
+    name = _name(params, "key")
     value = params["value"]
     text = str(plain_value(name, value if isinstance(value, str) else json.dumps(value)))
     change = Change("variable", name, "value", reading.variable(airflow, name), text)
@@ -117,8 +114,7 @@ def _of_variable(airflow: Airflow, params: Mapping[str, Any]) -> tuple[Change, .
 
 
 def _of_pool(airflow: Airflow, params: Mapping[str, Any]) -> tuple[Change, ...]:
-    name = _needed(params, "pool")
-    slots = whole_number("slots", _needed(params, "slots"), 1, MOST_SLOTS)
+    name, slots = _name(params, "pool"), pool_slots(params)
     pools = airflow.pools()
     if name not in pools:
         raise Refused(f"Airflow has no pool {name}", f"it has: {', '.join(sorted(pools))}")
@@ -128,7 +124,7 @@ def _of_pool(airflow: Airflow, params: Mapping[str, Any]) -> tuple[Change, ...]:
 def _of_xcom(
     airflow: Airflow, ref: TaskRef, params: Mapping[str, Any], most: int
 ) -> tuple[Change, ...]:
-    name = _needed(params, "task_id")
+    name = _name(params, "task_id")
     if name == ref.task_id:
         raise UsageError(
             "a task's own XCom is deleted by running it again",
@@ -177,9 +173,7 @@ def _index(ref: TaskRef) -> int:
 
 
 def _of_dag(airflow: Airflow, own_run: str, params: Mapping[str, Any]) -> tuple[Change, ...]:
-    name = _needed(params, "dag_id")
-    conf = json_object("conf", params.get("conf") or {}, '{"day": "2026-01-31"}')
-    plain_value("conf", conf)
+    name, conf = _name(params, "dag_id"), conf_object(params)
     if airflow.dag(name).is_paused:
         raise Refused(f"{name} is paused in Airflow: a run of it would wait", "unpause it first")
     try:
@@ -192,11 +186,8 @@ def _of_dag(airflow: Airflow, own_run: str, params: Mapping[str, Any]) -> tuple[
     )
 
 
-def _needed(params: Mapping[str, Any], name: str) -> str:
-    value = str(params.get(name, "")).strip()
-    if not value:
-        raise UsageError(f"{name} is missing", f"--set {name}=…")
-    return value
+def _name(params: Mapping[str, Any], param: str) -> str:
+    return str(params[param]).strip()
 
 
 def _news(changes: Iterable[Change], what: str) -> tuple[Change, ...]:

@@ -29,10 +29,6 @@ def connection_fields(params: Mapping[str, Any]) -> dict[str, Any]:
         "extra", params.get("extra", {}), '{"sslmode": "require"}'
     ).items():
         fields[f"extra.{name}"] = plain_value(f"extra.{name}", value)
-    if not fields:
-        raise UsageError(
-            "update_connection names no field to change", "such as --set host=db2.example"
-        )
     return fields
 
 
@@ -66,6 +62,18 @@ def json_object(name: str, value: Any, example: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise UsageError(f"{name} is no JSON object", f"such as --set '{name}={example}'")
     return value
+
+
+def pool_slots(params: Mapping[str, Any]) -> int:
+    """Raises UsageError."""
+    return whole_number("slots", params["slots"], 1, MOST_SLOTS)
+
+
+def conf_object(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a run of another DAG is given, {} by default. Raises UsageError."""
+    conf = json_object("conf", params.get("conf") or {}, '{"day": "2026-01-31"}')
+    plain_value("conf", conf)
+    return conf
 
 
 def whole_number(name: str, value: Any, least: int, most: int) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiops_cli.commands import settings, typed
+from aiops_cli.commands import deeds, settings, typed
 from aiops_cli.commands.output import confirm, console, print_json
 from aiops_cli.errors import AiopsError, Refused
 from knowledge.errors import DoorClosed
@@ -45,6 +45,7 @@ def approve(
     params = typed.of_pairs(set_ or [])
     documents = []
     refusals: list[AiopsError] = []
+    refused: dict[str, list[str]] = {}  # by what was said, which is told once
     changed: dict[str, str] = {}  # by what several may share: who of them changes it
     chosen = settings(ctx, unknown="tell" if dry_run else "refuse")
     with services.desk(chosen) as desk:
@@ -59,19 +60,22 @@ def approve(
                 if len(cases) == 1:
                     raise
                 # What was done to the others is done, and is told all the same.
-                told = error.message if id_ in error.message else f"{id_}: {error.message}"
-                console(stderr=True).print(told)
+                words, last = deeds.worded(error), decide.ends_all(error)
+                words += "; what came after it was not tried" if last else ""
+                refused.setdefault(words, []).append(id_)
                 if isinstance(error, DoorClosed):
                     error = Refused(error.message, error.hint)
                 refusals.append(error)
-                if decide.ends_all(error):
-                    console(stderr=True).print("what came after it was not tried")
+                if last:
                     break
             else:
                 if done is not None:
                     if shared:
                         changed.setdefault(shared, id_)
                     documents.append(done if dry_run else incident_document(done))
+    for words, of in refused.items():
+        more = f" and {len(of) - 1} more" if len(of) > 1 else ""
+        console(stderr=True).print(words if of[0] in words else f"{of[0]}{more}: {words}")
     if json:
         one = len(cases) == 1 and documents
         errors = [{"code": e.code, "message": e.message, "hint": e.hint} for e in refusals]

@@ -6,16 +6,18 @@ something comes between, and told to who leaves before. What was done is kept as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from aiops_cli.actions import CATALOGUE, checked, ready
 from aiops_cli.commands import drafts, put_back, typed
 from aiops_cli.commands.keys import Ended, Interrupted, ask_line, ask_yes
 from aiops_cli.commands.output import console, page, progress
 from aiops_cli.commands.put_back import Deeds
 from aiops_cli.errors import AiopsError, UsageError
-from knowledge.errors import DoorClosed
+from knowledge.errors import DoorClosed, KnowledgeError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from aiops_cli.examine import Desk
     from aiops_cli.incidents import Plan
     from knowledge.records import Case
+
+T = TypeVar("T")
 
 AT_ONCE = 100  # of a group are approved with one yes: so many plans can still be looked through
 NOTHING = "-"  # typed for "leave it empty" where Enter means what is shown
@@ -48,6 +52,16 @@ class Item:
         if answer != default:
             self.typed[name] = answer
         return "" if answer == NOTHING else answer
+
+    def read(self, name: str, question: str, default: str, as_: Callable[[str], T]) -> T:
+        """As `ask`, and what `as_` makes of the line. What it refuses is told, and the same asked
+        again: what is typed next would be taken for keys."""
+        while True:
+            try:
+                return as_(self.ask(name, question, default))
+            except UsageError as error:
+                self.stored(name)  # not offered again
+                console(stderr=True).print(f"{worded(error)}; Ctrl-C leads back")
 
     def need(self, name: str, question: str, default: str = "") -> str:
         """As `ask`, for what cannot be left empty. An Enter too many, struck with the key before,
@@ -83,45 +97,50 @@ class Item:
 
 def approve(desk: Desk, _item: Item, cases: list[Case], deeds: Deeds) -> bool:
     """Do what is proposed, for AT_ONCE of them; False where the person thought better of it."""
+    return _act(desk, _at_once(cases), deeds, None, {}, None)
+
+
+def _at_once(cases: list[Case]) -> list[Case]:
     if len(cases) > AT_ONCE:
         told = f"the newest {AT_ONCE} of {len(cases)}; the others are asked for after them"
         console(stderr=True).print(told)
-    return _act(desk, cases[:AT_ONCE], deeds, None, {}, None)
+    return cases[:AT_ONCE]
 
 
 def edit(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
-    """Do something else, or the same for another cause."""
+    """Do something else, or the same for another cause, for AT_ONCE of them; what is shown to be
+    edited is the first one's."""
+    cases = _at_once(cases)
     known = cases[0].judgement.document["diagnosis"] if cases[0].judgement else {}
     action = _ask_action(item, "action", known.get("action") or "retry")
-    params = _ask_params(item, action, known["params"] if action == known.get("action") else {})
+    same = action == known.get("action")
+    params = _ask_params(item, action, known["params"] if same else {}, ready)
     cause = item.ask("cause", "cause, for next time", known.get("cause") or "")
     return _act(desk, cases, deeds, action, params, cause)
 
 
 def _ask_action(item: Item, question: str, default: str) -> str:
-    """One of the catalogue; what is none is told at once, and not offered again."""
-    from aiops_cli.actions import checked
-
-    name = item.ask("action", question, default)
-    try:
-        checked(name, {})
-    except UsageError:
-        item.stored("action")
-        raise
-    return name
+    """One of the catalogue."""
+    return item.read("action", question, default, lambda name: checked(name, {}).name)
 
 
-def _ask_params(item: Item, action: str, known: Mapping[str, Any]) -> dict[str, Any]:
-    """The params of an action that takes any, as K=V, K=V."""
-    from aiops_cli.actions import CATALOGUE, checked
-
-    if action not in CATALOGUE or not CATALOGUE[action].params:
-        return {}
+def _ask_params(
+    item: Item,
+    action: str,
+    known: Mapping[str, Any],
+    check: Callable[[str, Mapping[str, Any]], object],
+) -> dict[str, Any]:
+    """The params of an action that takes any, as K=V, K=V; `check` raises UsageError."""
     names = CATALOGUE[action].params
-    line = item.ask("params", f"{', '.join(names)} as K=V", typed.as_line(known))
-    found = typed.of_line(line, names)
-    checked(action, found)
-    return found
+    if not names:
+        return {}
+
+    def read(line: str) -> dict[str, Any]:
+        found = typed.of_line(line, names)
+        check(action, found)
+        return found
+
+    return item.read("params", f"{', '.join(names)} as K=V", typed.as_line(known), read)
 
 
 def _act(
@@ -142,28 +161,32 @@ def _act(
     from aiops_cli.published import plan_document
     from aiops_cli.render_plan import plan_text
 
-    def planned(case: Case) -> tuple[Proposal, Plan | None]:
-        proposed = decide.proposal(case, action, params, cause)
+    def planned(one: tuple[Case, Proposal]) -> Plan | None:
+        case, proposed = one
         if proposed.action == "none":
-            return proposed, None
-        return proposed, respond.preview(desk, case.incident, proposed.action, proposed.params)
+            return None
+        return respond.preview(desk, case.incident, proposed.action, proposed.params)
 
     out = console(stderr=True)
     plans = []
     first_of: dict[str, str] = {}
     shown: list[RenderableType] = []
-    with progress("looking at what it would do") as tick:
-        for case, ready in ahead(cases, planned, desk.settings.concurrency):
-            with _Telling(case, alone=len(cases) == 1):
-                proposed, plan = ready.result()
-                if plan is not None:
-                    plan = decide.with_shared(plan, proposed, case.incident.id, first_of)
-                plans.append((case, proposed, plan))
-                if plan is not None:
-                    warning = decide.warning(case)
-                    shown += [Text(warning, "bold")] if warning else []
-                    shown.append(plan_text(plan_document(plan)))
-            tick(len(plans), len(cases))
+    with _telling(cases) as refusal_of:
+        proposals = []
+        for case in cases:
+            with refusal_of(case):
+                proposals.append((case, decide.proposal(case, action, params, cause)))
+        with progress("looking at what it would do") as tick:
+            for (case, proposed), looked in ahead(proposals, planned, desk.settings.concurrency):
+                with refusal_of(case):
+                    plan = looked.result()
+                    if plan is not None:
+                        plan = decide.with_shared(plan, proposed, case.incident.id, first_of)
+                        warning = decide.warning(case)
+                        shown += [Text(warning, "bold")] if warning else []
+                        shown.append(plan_text(plan_document(plan)))
+                    plans.append((case, proposed, plan))
+                tick(len(plans), len(proposals))
     if shown:
         page(Group(*shown), stderr=True)
     fixing = "nothing is run again: a person fixes it. Right?"
@@ -175,45 +198,56 @@ def _act(
             out.print("your yes is withdrawn")
         return False
     deed, halves = put_back.Deed("", []), 0  # of those that a second person has to approve too
-    for case, proposed, plan in plans:
-        with _Telling(case, alone=len(cases) == 1):
-            learned = put_back.Learned(desk)
-            done = decide.approve(desk, case, proposed, plan, None)
-            out.print(typed.begun(done))
-            if done.status in ("pending", "needs_human"):
-                halves += 1
-                continue
-            deed.ids.append(case.incident.id)
-            deed.what = f"{proposed.action} of {_named(case)}"
-            if plan is None:
-                deed.put_back += [*learned.put_back(), put_back.taken_back(desk, case)]
-            elif proposed.action == "retry_later":
-                deed.put_back.append(put_back.called_off(desk, case, learned.put_back()))
-            elif plan.changes and not plan.no_undo:
-                deed.put_back.append(put_back.changed_back(desk, case))
-            else:
-                deed.put_back.append(None)
-            put_back.note(deeds, deed)
+    with _telling(cases) as refusal_of:
+        for case, proposed, plan in plans:
+            with refusal_of(case):
+                learned = put_back.Learned(desk)
+                done = decide.approve(desk, case, proposed, plan, None)
+                out.print(typed.begun(done))
+                if done.status in ("pending", "needs_human"):
+                    halves += 1
+                    continue
+                deed.ids.append(case.incident.id)
+                deed.what = f"{proposed.action} of {_named(case)}"
+                if plan is None:
+                    deed.put_back += [*learned.put_back(), put_back.taken_back(desk, case)]
+                elif proposed.action == "retry_later":
+                    deed.put_back.append(put_back.called_off(desk, case, learned.put_back()))
+                elif plan.changes and not plan.no_undo:
+                    deed.put_back.append(put_back.changed_back(desk, case))
+                else:
+                    deed.put_back.append(None)
+                put_back.note(deeds, deed)
     return bool(deed.ids or halves)
 
 
-class _Telling:
-    """Of several, what is refused is told and the next one comes; of one, it is raised. So is
-    what would be the same for all."""
+@contextmanager
+def _telling(cases: list[Case]) -> Iterator[Callable[[Case], AbstractContextManager[None]]]:
+    """Of several, what is refused of some is told at the end, the same once, and the others are
+    done; of one, it is raised. So is what would be the same for all."""
+    from aiops_cli import decide
 
-    def __init__(self, case: Case, *, alone: bool) -> None:
-        self.case, self.alone = case, alone
+    told: dict[str, list[Case]] = {}
 
-    def __enter__(self) -> None:
-        pass
+    @contextmanager
+    def refusal_of(case: Case) -> Iterator[None]:
+        try:
+            yield
+        except (AiopsError, DoorClosed) as error:
+            if len(cases) == 1 or decide.ends_all(error):
+                raise
+            told.setdefault(worded(error), []).append(case)
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        from aiops_cli import decide
+    try:
+        yield refusal_of
+    finally:
+        for words, refused in told.items():
+            console(stderr=True).print(f"{_names(refused)}: {words}")
 
-        if self.alone or not isinstance(error, AiopsError | DoorClosed) or decide.ends_all(error):
-            return False
-        console(stderr=True).print(f"{_named(self.case)}: {error.message}")
-        return True
+
+def worded(error: AiopsError | KnowledgeError) -> str:
+    """What went wrong and what to do, in one line."""
+    return error.message + (f" ({error.hint})" if error.hint else "")
 
 
 def reject(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
@@ -223,14 +257,15 @@ def reject(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
     if not reason:
         return False
     deed = put_back.Deed(f"the rejection of {_names(cases)}", [])
-    for case in cases:
-        with _Telling(case, alone=len(cases) == 1):
-            decide.reject(
-                desk.knowledge, case, by=desk.settings.user, at=desk.clock.now(), reason=reason
-            )
-            deed.ids.append(case.incident.id)
-            deed.put_back.append(put_back.taken_back(desk, case))
-            put_back.note(deeds, deed)
+    with _telling(cases) as refusal_of:
+        for case in cases:
+            with refusal_of(case):
+                decide.reject(
+                    desk.knowledge, case, by=desk.settings.user, at=desk.clock.now(), reason=reason
+                )
+                deed.ids.append(case.incident.id)
+                deed.put_back.append(put_back.taken_back(desk, case))
+                put_back.note(deeds, deed)
     console(stderr=True).print("rejected")
     return True
 
@@ -239,6 +274,9 @@ def remember(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
     """Store what this failure is, without acting on it."""
     from aiops_cli import decide
 
+    if len(cases) > 1:
+        # What is said of one need not be true of the others.
+        raise UsageError("that is said of one failure at a time", "x walks the group one by one")
     (case,) = cases
     decide.recognisable(case)
     known = case.judgement.document["diagnosis"] if case.judgement else {}
@@ -246,7 +284,7 @@ def remember(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
     if not cause:
         return False
     action = _ask_action(item, "what is right: none, retry, retry_later", "none")
-    params = _ask_params(item, action, {})
+    params = _ask_params(item, action, {}, checked)
     learned = put_back.Learned(desk)
     decide.remember(
         desk.knowledge, case, cause=cause, action=action, params=params, at=desk.clock.now()
@@ -266,7 +304,7 @@ def hold(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
     dags = sorted({case.incident.dag_id for case in cases} - {""})
     if not dags:
         raise UsageError("a file that cannot be imported has no DAG to hold", "snooze it instead")
-    length = typed_duration(item.ask("hold", f"hold {', '.join(dags)} for", "30m"))
+    length = item.read("hold", f"hold {', '.join(dags)} for", "30m", typed_duration)
     store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
     deed = put_back.Deed(f"the hold on {', '.join(dags)}", [case.incident.id for case in cases])
     for dag in dags:
@@ -284,7 +322,8 @@ def snooze(desk: Desk, item: Item, cases: list[Case], deeds: Deeds) -> bool:
     from aiops_cli.screen import local
 
     store, by, now = desk.knowledge.store, desk.settings.user, desk.clock.now
-    wake = wake_time(item.ask("snooze", "until (05:00), or for how long (2h)", "1h"), now())
+    question = "until (05:00), or for how long (2h)"
+    wake = item.read("snooze", question, "1h", lambda text: wake_time(text, now()))
     deed = put_back.Deed(f"the snooze of {_names(cases)}", [])
     for case in cases:
         id_ = case.incident.id

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Does = Callable[["Desk", Item, list["Case"], Deeds], bool]
 
 KEYS = "a approve · e edit · r reject · n new · z snooze · s skip · ? help"
-GROUP_KEYS = "all: a approve · r reject · z snooze · x expand · s skip · ? help"
+GROUP_KEYS = "all: a approve · e edit · r reject · x expand · s skip · ? help"
 HELP = """\
 a  approve: shows what it would do, then asks   z  snooze: leave it for later
 e  edit: another action, parameters or cause    s  skip: asked again next time
@@ -55,7 +55,6 @@ DECIDES: Mapping[str, Does] = {
     "z": deeds.snooze,
 }
 ADDS: Mapping[str, Does] = {"n": deeds.remember, "h": deeds.hold}
-FOR_ONE = "en"  # what is said of one failure need not be true of the others of its group
 
 
 def triage(
@@ -138,11 +137,11 @@ def _walk(desk: Desk, queue: deque[Item], done: Deeds) -> None:
             interrupted = False
             if key == "q":
                 raise Ended
-            if key == "s" or (key in DECIDES and _allowed(key, cases)):
+            if key == "s" or key in DECIDES:
                 if key == "s" or DECIDES[key](desk, item, cases, done):
                     _leave(desk, queue, key)
                     return
-            elif key in ADDS and _allowed(key, cases):
+            elif key in ADDS:
                 if ADDS[key](desk, item, cases, done) and key == "n":
                     _judge_again(desk, cases[0])
                     show = True
@@ -169,7 +168,7 @@ def _walk(desk: Desk, queue: deque[Item], done: Deeds) -> None:
             out.print("back to the question; Ctrl-C again leaves")
             _tell_decided(desk, item)
         except (AiopsError, KnowledgeError) as error:
-            out.print(f"{error.message}" + (f" ({error.hint})" if error.hint else ""))
+            out.print(deeds.worded(error))
 
 
 def _on_second_thought(queue: deque[Item], done: Deeds) -> bool:
@@ -184,12 +183,6 @@ def _waiting(desk: Desk, item: Item) -> list[Case]:
     return [case for case in cases if case.status in ("needs_human", "pending")]
 
 
-def _allowed(key: str, cases: list[Case]) -> bool:
-    if len(cases) == 1 or key not in FOR_ONE:
-        return True
-    raise UsageError("that is said of one failure at a time", "x walks the group one by one")
-
-
 def _leave(desk: Desk, queue: deque[Item], key: str) -> None:
     """Go on to the next item. Of a group, what was refused and waits still is asked for by
     itself; what was too many to be approved at once stays a group."""
@@ -200,7 +193,7 @@ def _leave(desk: Desk, queue: deque[Item], key: str) -> None:
         item.done_with()
     if key == "s" or len(item.ids) == 1:
         return
-    if key == "a" and (later := item.ids[deeds.AT_ONCE :]):
+    if key in "ae" and (later := item.ids[deeds.AT_ONCE :]):
         item.ids = item.ids[: deeds.AT_ONCE]
         queue.appendleft(Item(later, dict(item.typed)))
     rest = [case.incident.id for case in _waiting(desk, item) if case.snoozed_until is None]
