@@ -17,6 +17,7 @@ import pytest
 from scripts.airflow_box import AirflowBox
 from tests.ollama_server import OllamaServer
 
+ROOT = Path(__file__).parents[2]
 DAGS = Path(__file__).parent / "dags"
 
 
@@ -43,6 +44,7 @@ class OnCall:
     def environment(self) -> dict[str, str]:
         return {
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),  # this tree, not another one that the environment was made in
             "HOME": str(self.folder),
             "AIOPS_AIRFLOW_URL": self.box.url,
             "AIOPS_AIRFLOW_USERNAME": self.role,
@@ -78,8 +80,9 @@ class OnCall:
         run_id = self.box.trigger(dag_id)
         assert self.box.wait(dag_id, run_id) == "failed"
         found = self.json("diagnose", dag_id, "--run", run_id)["incidents"]
-        (incident,) = [one for one in found if one["task_id"] == task]
-        return run_id, incident
+        incidents = [one for one in found if one["task_id"] == task]
+        assert len(incidents) == 1, (found, self.box.task_states(dag_id, run_id))
+        return run_id, incidents[0]
 
     def counted(self, dag_id: str, run_id: str, what: str) -> int:
         file = self.box.home / "counts" / f"{dag_id}.{run_id}.{what}"
