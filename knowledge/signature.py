@@ -238,7 +238,7 @@ def _raised_from(chosen: Raised, real: Sequence[Raised], chain: Chain) -> str:
     can say which of its members it was."""
     root = real[-1]
     grouped = any(told.type.endswith("ExceptionGroup") for told in chain.raised)
-    repeats = (root.message or root.type) in chosen.message
+    repeats = root is chosen or (root.message or root.type) in chosen.message
     return "" if grouped or repeats or chosen is not real[0] else _headline(root)
 
 

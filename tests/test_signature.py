@@ -215,6 +215,7 @@ def test_a_person_is_told_where_in_the_code_and_what_it_was_raised_from() -> Non
     assert sign(cause + joint + above + f"ValueError: {'long ' * 40}\n").headline == "KeyError: 'x'"
     assert sign(cause + joint + above + f"ValueError: {'long ' * 40}\n").raised_from == ""
     assert sign(head + library + "KeyError: 'x'\n").place is None
+    assert sign(written(no_message)["plain"]).raised_from == ""
 
 
 def test_what_the_text_leaves_open_the_user_s_frame_tells() -> None:
