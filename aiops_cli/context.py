@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from aiops_cli.actions.graph import downstream_ids
+from aiops_cli.actions.retry import blocked
 from aiops_cli.changes import CHANGE_EVENTS, Change, changes
 from aiops_cli.errors import AirflowAuth, AirflowError, AirflowForbidden, AirflowNotFound
 from aiops_cli.incidents import (
@@ -312,8 +313,9 @@ def newer_code(snapshot: Snapshot, incident: Incident) -> dict[str, Any]:
 
 def surroundings(snapshot: Snapshot, incident: Incident) -> dict[str, Any]:
     """What is different since the task last succeeded (`last_success`, `changed` as sentences,
-    `changes`), how it went before (`history`, `tries`), which assets wait for it, and the
-    deadlines that Airflow knows of. Each part that could not be read is named in `unread`."""
+    `changes`), how it went before (`history`, `tries`), which assets wait for it, what of that
+    which stands below it (`blocks`) it keeps from running now (`blocked`, None where unread), and
+    the deadlines that Airflow knows of. Each part that could not be read is named in `unread`."""
     if incident.kind != "task":
         return {}
     airflow, unread = snapshot.airflow, list(incident.context.get("unread", ()))
@@ -335,6 +337,8 @@ def surroundings(snapshot: Snapshot, incident: Incident) -> dict[str, Any]:
     tries = asked("tries", lambda: airflow.tries(ref)) if incident.try_number > 1 else ()
     deadlines = asked("deadlines", lambda: airflow.deadlines(ref.dag_id, ref.run_id))
     assets = asked("assets", lambda: snapshot.assets(ref.dag_id))
+    below = frozenset(incident.context.get("blocks", ()))
+    stopped = asked("tasks below", lambda: [sorted(_names(blocked(airflow, ref, below)[0]))])
     return {
         **newer_code(snapshot, incident),
         "last_success": utc(success.end_date) if success else None,
@@ -348,8 +352,13 @@ def surroundings(snapshot: Snapshot, incident: Incident) -> dict[str, Any]:
         "tries": [_past(one) for one in tries if one.try_number < incident.try_number],
         "deadlines": [utc(deadline) for deadline in deadlines],
         "assets": _waiting_assets(assets, incident),
+        "blocked": stopped[0] if stopped else None,
         "unread": unread,
     }
+
+
+def _names(instances: Sequence[TaskInstance]) -> set[str]:
+    return {one.ref.task_id for one in instances}
 
 
 def _history(airflow: Airflow, incident: Incident, ref: TaskRef) -> tuple[TaskInstance, ...]:

@@ -37,9 +37,11 @@ def _impact(context: Document) -> list[str]:
     deadlines = context.get("deadlines") or []
     if deadlines:
         parts.append(f"deadline {local(deadlines[0])}")
-    blocks = context.get("blocks") or []
-    if blocks:
-        parts.append(f"blocks {len(blocks)}: {_some(blocks)}")
+    below, blocked = context.get("blocks") or [], context.get("blocked")
+    if blocked:
+        parts.append(f"blocks {len(blocked)}: {_some(blocked)}")
+    elif below and blocked is None:  # Airflow was not asked which of them wait for it
+        parts.append(f"{len(below)} below: {_some(below)}")
     for asset in (context.get("assets") or [])[:LISTED]:
         waiting = f" → {_some(asset['dags'])}" if asset["dags"] else ""
         parts.append(f"no asset {asset['name']}{waiting}")

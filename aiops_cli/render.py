@@ -220,9 +220,11 @@ def _proposed(doc: Document) -> str:
         params += f": {doc['diagnosis']['delay_from']}"
     task = f" {doc['task_id']}" if doc["task_id"] else ""
     text = f"{action}{task}" + (f" ({params})" if params else "")
-    blocks = context.get("blocks") or []
-    if blocks:
-        text += f", then the {len(blocks)} it blocks"
+    blocked = context.get("blocked")
+    if blocked:
+        text += f", then the {len(blocked)} it blocks"
+    elif context.get("blocks") and blocked is None:  # as in impact
+        text += ", then what it blocks"
     if context.get("retries") is not None:
         text += f"; grants {_count(context['retries'] + 1, 'more try', 'more tries')}"
     return text

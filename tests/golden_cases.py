@@ -58,7 +58,8 @@ CONTEXT = {
     "run_after": "2026-03-01T01:00:00.000Z",
     "version": 42,
     "owners": ["payments", "airflow"],
-    "blocks": ["audit", "publish"],
+    "blocks": ["audit", "mail", "publish"],
+    "blocked": ["audit", "publish"],  # as Airflow says when the card is shown
     "retries": 3,
     "url": "http://airflow.example/dags/…",
 }
@@ -179,7 +180,11 @@ def blocked() -> RenderableType:
 
 
 def mapped() -> RenderableType:
-    return card(judged(incident(map_index=7, task_id="count", context=CONTEXT | {"blocks": []})))
+    return card(
+        judged(
+            incident(map_index=7, task_id="count", context=CONTEXT | {"blocks": [], "blocked": []})
+        )
+    )
 
 
 def killed() -> RenderableType:
@@ -246,7 +251,7 @@ def hostile() -> RenderableType:
     about = incident(
         dag_id=LONG_DAG,
         task_id="load[red]",
-        context=CONTEXT | {"owners": [HOSTILE], "blocks": [f"task_{n}" for n in range(40)]},
+        context=CONTEXT | {"owners": [HOSTILE], "blocked": [f"task_{n}" for n in range(40)]},
         excerpt=AT_212,
         signature=signature(HOSTILE + " " + "x" * 5000, line=1),
     )

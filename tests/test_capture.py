@@ -313,6 +313,30 @@ def test_the_whole_picture(at: Bench) -> None:
     assert told["unread"] == []
 
 
+def test_only_what_never_ran_because_of_it_is_blocked(at: Bench) -> None:
+    """A task of another trigger rule runs all the same."""
+    at.server.add_dag("orders", {"load": ["publish", "alert", "pay"], "publish": ["cleanup"]})
+    at.server.add_failure("orders", "load", events=[REFUSED], blocks=["publish"])
+    at.server.add_instance("orders", "alert", "success")
+    at.server.add_instance("orders", "cleanup", "success")
+    at.server.add_failure("orders", "pay", events=[REFUSED])
+    at.watch()
+    (case,) = [case for case in at.store.cases() if case.incident.task_id == "load"]
+    told = shown(at, case.incident)
+    assert told["blocks"] == ["alert", "cleanup", "pay", "publish"]
+    assert told["blocked"] == ["publish"]
+
+
+def test_what_blocks_is_unknown_where_the_run_cannot_be_read(at: Bench) -> None:
+    at.server.add_dag("orders", {"load": ["publish"]})
+    at.server.add_failure("orders", "load", events=[REFUSED], blocks=["publish"])
+    (case,) = at.watch()
+    at.server.fault(r"dagRuns/[^~/]+/taskInstances$", times=99, status=500, body=b'{"detail":"no"}')
+    told = shown(at, case.incident)
+    assert told["blocked"] is None
+    assert any("tasks below" in one for one in told["unread"])
+
+
 def test_what_came_after_the_failure_explains_nothing(at: Bench) -> None:
     """Neither a later run nor an earlier one that was mended meanwhile is its last success."""
     before = now() - timedelta(hours=3)
@@ -448,8 +472,8 @@ def test_the_history_in_marks() -> None:
 
 
 def test_the_head_of_the_card_does_not_wait_for_the_log(cli: Cli) -> None:
-    cli.server.add_dag("orders", {"load": ["publish"]}, tags=["aiops:due:06:00"])
-    cli.server.add_failure("orders", "load", events=[REFUSED])
+    cli.server.add_dag("orders", {"load": ["publish", "alert"]}, tags=["aiops:due:06:00"])
+    cli.server.add_failure("orders", "load", events=[REFUSED], blocks=["publish"])
     cli.server.fault("/logs/", times=99, status=500)
     said = cli.run("diagnose", "orders")
     assert "orders.load  FAILED" in said.out
@@ -462,3 +486,4 @@ def test_the_head_of_the_card_does_not_wait_for_the_log(cli: Cli) -> None:
     assert whole.count("due 06:00") == 1
     again = cli.ok("diagnose", "orders").out  # known by now: the same card
     assert again == whole
+    assert "due 06:00 · 2 below: alert, publish" in cli.ok("incidents", "show", again[:4]).out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pytest
 from hypothesis import given
@@ -160,8 +159,8 @@ def test_nothing_runs_on_a_change_that_was_not_made(cli: Cli) -> None:
     with_entry(cli)
     said = cli.type("triage", keys="a\ny\nq\n")
     assert said.err.count("after that this runs again") == 2
-    told = r"and 1 more: \S+ \S+ was to be changed first, and is not so: nothing was done"
-    assert len(re.findall(told, said.text)) == 1  # of both of them
+    assert said.text.count("was to be changed first, and is not so: nothing was done") == 1
+    assert ".load and 1 more: " in said.text
     assert cli.cleared() == []
     assert {one["status"] for one in cli.ok("incidents", "--json").json["incidents"]} == {"pending"}
     cli.type("triage", keys="a\ny\nq\n")

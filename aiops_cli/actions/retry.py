@@ -115,12 +115,21 @@ def below(
     """What would run again of the tasks of these names, which stand below `live`, and what is said
     of those that would not. A name is cleared whole, so that one task instance of it that ran and
     failed leaves out the name."""
-    ref = live.ref
-    run = airflow.run_task_instances(ref.dag_id, ref.run_id) if names else ()
-    ran = {one.ref.task_id for one in run if one.ref.task_id in names and one.state == "failed"}
-    blocked = [one for one in run if one.ref.task_id in names - ran and one.state == BLOCKED]
+    stopped, ran = blocked(airflow, live.ref, names)
     told = f"not run again, for it ran and failed itself: {', '.join(sorted(ran))}"
-    return tuple(_planned(one, "downstream") for one in blocked), (told,) if ran else ()
+    return tuple(_planned(one, "downstream") for one in stopped), (told,) if ran else ()
+
+
+def blocked(
+    airflow: Airflow, ref: TaskRef, names: Set[str]
+) -> tuple[list[TaskInstance], frozenset[str]]:
+    """Of the tasks of these names in the run of `ref`: the instances that never ran because of a
+    failure above them, and the names that ran and failed themselves."""
+    states = (BLOCKED, "failed")
+    run = airflow.run_task_instances(ref.dag_id, ref.run_id, states=states) if names else ()
+    below = [one for one in run if one.ref.task_id in names]
+    ran = frozenset(one.ref.task_id for one in below if one.state == "failed")
+    return [one for one in below if one.state == BLOCKED and one.ref.task_id not in ran], ran
 
 
 def apply(airflow: Airflow, plan: Plan, note: str, renew: Step, save: Save) -> None:
