@@ -137,7 +137,7 @@ def _several(ctx: typer.Context, **flags: str | None) -> list[Settings]:
     for part in re.split(r"\s*,\s*", named.strip(" ,")):
         fits = fnmatch.filter(sorted(known.instances), part)
         names += fits or [known.airflow(part).name]
-    return [settings(ctx, unknown="refuse", instance=name, **flags) for name in dict.fromkeys(names)]
+    return [settings(ctx, unknown="refuse", instance=one, **flags) for one in dict.fromkeys(names)]
 
 
 def _once(report: Report, warn: Warn) -> None:
