@@ -26,6 +26,10 @@ _URL_PATH = re.compile(r"<url>(?:/(?:[A-Za-z][\w.~-]*|<id>))+")
 # Two failures whose codes contradict each other are not the same, however alike their words.
 _CONTRADICTION = 0.75
 
+# What a likeness counts for where the failure has no message: found by who searches for its kind,
+# and below every bound.
+_NO_MESSAGE = 0.5
+
 # What a runbook's symptom counts for that is only the newest lines of a failure: less than one
 # that is all of it, by more than BUILTIN_MARGIN, so that what says more stands first.
 _NEWEST_ALONE = 0.9
@@ -107,7 +111,7 @@ def rank(
     without one do not count: among the nearest they would have been found.
 
     Among equals the one whose user frame is the failure's stands first, then the newer entry.
-    An empty signature equals nothing: it has no exact matches; one without any message is like
+    An empty signature equals nothing: it has no exact matches; one without any message is near
     nothing. Where a symptom was written with `<name>` or `<url>`, the failure may have any name or
     URL there.
     """
@@ -117,9 +121,10 @@ def rank(
             _keep(best, Match(candidate.entry, 1.0, "exact", candidate.symptom))
     empty = says_nothing(signature.text)
     for candidate in near:
-        if empty and not _leaves_open(candidate.entry.symptoms[candidate.symptom], signature.text):
-            continue
         score = _by_cosine(candidate, signature) if by_cosine else _by_text(candidate, signature)
+        symptom = candidate.entry.symptoms[candidate.symptom]
+        if empty and not _leaves_open(symptom, signature.text):
+            score *= _NO_MESSAGE
         if score > 0.0:
             _keep(best, Match(candidate.entry, score, "near", candidate.symptom))
     ranked = sorted(best.values(), key=lambda match: _order(match, signature), reverse=True)

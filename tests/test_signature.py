@@ -685,8 +685,9 @@ def test_signing_never_raises_and_repeats_itself(text: str) -> None:
     signature = sign(text)
     assert signature == sign(text)
     assert bool(signature.text) == bool(signature.fingerprint)
-    assert len(signature.headline) <= 120
-    assert "\n" not in signature.headline
+    for told in (signature.headline, signature.raised_from, signature.place or ""):
+        assert len(told) <= 120
+        assert "\n" not in told
     assert signature.line is None or 1 <= signature.line <= text.count("\n") + 1
 
 
