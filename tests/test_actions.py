@@ -259,6 +259,7 @@ def test_a_failed_connection_test_puts_it_back_and_runs_nothing(at_work: Bench) 
         ({"host": "db2:5432"}, "no host name"),
         ({"host": "a b"}, "no host name"),
         ({"login": MASK}, "what Airflow shows of a secret"),
+        ({"extra": {"dsn": "db://u:<redacted:password>@db"}}, "in the place of a secret"),
         ({"login": "\x1b[2J"}, "control characters"),
         ({"extra": "[1]"}, "no JSON object"),
         ({"extra": {"password": "hunter2"}}, "looks like a secret"),

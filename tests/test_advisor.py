@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from aiops_cli.commands.keys import Gone
 from aiops_cli.diagnosis.advisor import (
     DOWN_SECONDS,
     NOT_ASKED,
@@ -152,6 +153,16 @@ def test_ctrl_c_skips_the_model_and_nothing_is_kept() -> None:
     one = Advisor(Stub(), "v1", interrupted, store, "now")
     assert opinion(one).unheard == SKIPPED
     assert opinion(advisor(Stub(), "now", store)).suggestion == SAID
+
+
+def test_who_ends_the_program_ends_more_than_the_model() -> None:
+    """SIGTERM comes once: whoever swallows it makes the program one that only kill -9 ends."""
+
+    def ended(question: Question) -> Answer:
+        raise Gone
+
+    with pytest.raises(Gone):
+        opinion(Advisor(Stub(), "v1", ended, MemoryStore(), "now"))
 
 
 def test_a_person_sees_that_it_works() -> None:

@@ -94,6 +94,11 @@ def plain_value(name: str, value: Any) -> Any:
             f"the value of {name} holds {MASK}, which is what Airflow shows of a secret",
             "give the value itself",
         )
+    if found := re.search(r"<redacted:\w+>", text):  # such as a draft that was kept of triage
+        raise UsageError(
+            f"the value of {name} holds {found[0]}, which aiops has put in the place of a secret",
+            "set it in Airflow yourself, then approve with --action retry",
+        )
     # By itself or beside its name: `password=…` is a secret whatever it says.
     if redact(text) != text or redact(f"{name}={text}") != f"{name}={text}":
         raise UsageError(

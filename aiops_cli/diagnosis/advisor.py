@@ -98,7 +98,9 @@ class Advisor:
             return Opinion(self.model, unheard=PENDING)
         try:
             answer = self._ask(question())
-        except KeyboardInterrupt:  # skips the model, not the command
+        except KeyboardInterrupt as stop:  # Ctrl-C skips the model, not the command
+            if type(stop) is not KeyboardInterrupt:  # SIGTERM or SIGHUP, which come only once
+                raise
             return Opinion(self.model, unheard=SKIPPED)
         return self._opinion(self._keep(key, answer))
 
