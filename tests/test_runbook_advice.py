@@ -55,6 +55,7 @@ def test_a_plain_wish_is_understood(text: str, action: str, params: Mapping[str,
         "Wait for the loader, then retry",
         "Nicht neu starten",
         "Task neu starten, aber erst ab 6 Uhr",
+        "~~Rerun the task~~",
     ],
 )
 def test_whatever_says_more_or_less_is_advice(text: str) -> None:
@@ -124,6 +125,16 @@ def test_a_no_to_something_else_is_none(text: str) -> None:
         "The second retry makes it worse",
         "Erst nach Rücksprache neu starten",
         "Relancer seulement après 6 h",
+        "Rerunning will send the e-mails a second time",
+        "A retry duplicates the payments",
+        "Rerun requires finance's approval",
+        "dont rerun it",
+        "Do not redo the load",
+        "Do not resubmit the job",
+        "Restarting is harmful",
+        "Can I rerun it? No way",
+        "Can I rerun it?\nNo",
+        "Idempotent? No",
     ],
 )
 def test_what_may_limit_running_again_leaves_advice(text: str) -> None:
@@ -205,6 +216,12 @@ def test_samples_below_an_action_are_no_symptoms(tmp_path: Path) -> None:
     )
     assert [symptom.text for symptom in entry.symptoms] == ["KeyError: 'a'"]
     assert "ValueError: b c" in entry.explanation
+
+
+@pytest.mark.parametrize("fix", ["~~Rerun the task~~", "<del>Rerun the task</del>"])
+def test_what_was_struck_out_is_no_advice(tmp_path: Path, fix: str) -> None:
+    (entry,) = read(tmp_path, f"# T\n`ValueError: a is bad`\n\nCause: it ends.\n\nFix: {fix}\n")
+    assert entry.action is None
 
 
 def test_a_word_at_the_top_of_the_page_holds_for_all_of_it(tmp_path: Path) -> None:

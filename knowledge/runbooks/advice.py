@@ -77,20 +77,23 @@ _FORBIDS = re.compile(
 )
 # A sentence that speaks of running again and holds a word of the second kind may limit the advice.
 _AGAIN_AT_ALL = re.compile(
-    r"\bre-?(?:r[au]n|tr[yi]|start|trigger|process|peat|launch)|\bclear|\b(?:again|twice)\b|"
-    r"idempot|neu ?(?:ge)?start|erneut|noch ?mal|noch einmal|wiederhol|relan[zc]|réexéc|rejou|"
-    r"reint|reejec|reexec|novamente|vuelv|volver|rilanc|riesegu|opnieuw|herstart|herha|ponow|ponaw",
+    r"\bre-?(?:r[au]n|tr[yi]|start|trigger|process|peat|launch|do\b|submit)|\bclear|"
+    r"\b(?:again|twice)\b|idempot|neu ?(?:ge)?start|erneut|noch ?mal|noch einmal|wiederhol|"
+    r"relan[zc]|réexéc|rejou|reint|reejec|reexec|novamente|vuelv|volver|rilanc|riesegu|opnieuw|"
+    r"herstart|herha|ponow|ponaw",
     re.IGNORECASE,
 )
 _LIMITS = re.compile(
-    r"\b(?:unless|only|except|before|first|make sure|ensure|but|not|\w+n't|cannot|never|no|avoid|"
-    r"refrain|twice|double|worse|forbidden|prohibited|until|nicht|nie|nur|zuerst|vorher|kein\w*|"
+    r"\b(?:unless|only|except|before|first|make sure|ensure|but|not|\w+n't|dont|cannot|never|no|"
+    r"avoid|refrain|twice|a second time|double|duplicat\w*|worse|harmful|requires?|approval|"
+    r"forbidden|prohibited|until|nicht|nie|nur|zuerst|vorher|kein\w*|"
     r"erst|doppelt|verboten|sauf|seulement|avant|ne|jamais|deux fois|interdit\w*|solo|antes|nunca|"
     r"jamás|dos veces|não|duas vezes|proibid\w*|prohibid\w*|non|mai|prima|due volte|niet|nooit|"
     r"geen|eerst|dubbel|nigdy|tylko|dopiero|dwa razy)\b",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"[.!?;]\s|\n")
+# The answer to a question belongs to it: "May it run again? No."
+_SENTENCE_END = re.compile(r"[.!;]\s|(?<!\?)\n")
 
 
 def structured(text: str) -> tuple[str, dict[str, str]] | None:
@@ -122,7 +125,8 @@ def understood(advice: str, around: Against) -> tuple[str, dict[str, str]] | Non
     now or after a while, and nothing that the text `around` it says limits that. A suggestion."""
     said = _POLITE.sub("", _flat(advice).lower()).rstrip(" .!")
     delayed = next((found for one in _LATER if (found := one.fullmatch(said))), None)
-    if around or not (delayed or _NOW.fullmatch(said)):
+    struck_out = "~~" in advice
+    if around or struck_out or not (delayed or _NOW.fullmatch(said)):
         return None
     if delayed is None:
         return "retry", {}

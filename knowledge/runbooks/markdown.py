@@ -36,7 +36,7 @@ _TABLE_RULE = re.compile(r"\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*$")
 _CELLS = re.compile(r"(?:\\\||`[^`]*`|[^|])+|(?<=\|)(?=\|)")
 _TAG = re.compile(
     r"</?(?:p|div|span|b|i|u|em|strong|small|big|sub|sup|kbd|details|summary|center|font|a|img|"
-    r"aside|ul|ol|section|blockquote|mark|ins|del|hr|li|input|label)\b[^<>]*>",
+    r"aside|ul|ol|section|blockquote|mark|ins|hr|li|input|label)\b[^<>]*>",
     re.IGNORECASE,
 )
 _CODE_TAG = re.compile(r"</?(?:code|tt)>", re.IGNORECASE)
