@@ -10,7 +10,7 @@ from rich.text import Text
 
 from aiops_cli import storms
 from aiops_cli.listings import name_of, told_together
-from aiops_cli.published import proposed_action, status_word
+from aiops_cli.published import action_word, status_word
 from aiops_cli.render import hold_line, status_text
 from aiops_cli.screen import local, one_line, plain
 from aiops_cli.storms import Storm
@@ -70,7 +70,7 @@ def _lines(docs: Sequence[Document], short: Mapping[str, str]) -> list[Text]:
     if doc["status"] != "pending" or doc["snoozed_until"]:
         head.append("  ").append(status_text(doc))
     if doc["status"] == "pending":
-        head.append(plain(f"  → {_action(doc)}"))
+        head.append(plain(f"  → {action_word(doc)}"))
     return [head, one_line(f"      {doc['headline'] or NO_ERROR}", "dim")]
 
 
@@ -81,10 +81,6 @@ def _short(docs: Sequence[Document], short: Mapping[str, str]) -> str:
 def _at(doc: Document) -> str:
     """Its offset stands above all of them."""
     return local(doc["failed_at"], "%m-%d %H:%M")
-
-
-def _action(doc: Document) -> str:
-    return proposed_action(doc) or "?"
 
 
 def _storm_line(storm: Storm, short: Mapping[str, str]) -> Text:
@@ -109,7 +105,7 @@ def _item(docs: Sequence[Document], short: Mapping[str, str]) -> str:
     doc = docs[0]
     what = _code(doc["headline"] or NO_ERROR)
     end = status_word(doc) + (f", {doc['outcome']}" if doc["outcome"] else "")
-    told = f"{_code(name_of(docs))}: {what} → {_action(doc)} ({end})"
+    told = f"{_code(name_of(docs))}: {what} → {action_word(doc)} ({end})"
     return f"- {_code(_short(docs, short))} {_at(doc)} {told}"
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiops_cli import folding, storms
-from aiops_cli.published import proposed_action, status_word
+from aiops_cli.published import WAITING, action_word, status_word
 from aiops_cli.render import STATUS_STYLE, task_name
 from aiops_cli.screen import Elided, Fitted, Trimmed, local, one_line, plain, span, table
 from aiops_cli.storms import Storm
@@ -38,7 +38,7 @@ def incident_table(
     def lay_out(width: int) -> RenderableType:
         wide = width >= WIDE
         rows = table(
-            *("ID", offset, "TASK", *(["WHAT"] if wide else []), "PROPOSE", "STATUS"),
+            *("ID", offset, "TASK", *(["WHAT"] if wide else []), "ACTION", "STATUS"),
             narrow=("TASK", "WHAT"),
             widths=None if part == "whole" else (_ID, _TIME, _ACTION, _STATUS),
             header=part != "next",
@@ -67,7 +67,7 @@ def _row(
         )
     doc = line[0]
     word = "relapsed" if doc["outcome"] == "relapsed" else status_word(doc)
-    if doc["snoozed_until"] and doc["status"] in storms.WAITING:
+    if doc["snoozed_until"] and doc["status"] in WAITING:
         word = "snoozed"
     more = f" +{len(line) - 1}" if len(line) > 1 else ""
     return (
@@ -75,8 +75,8 @@ def _row(
         local(doc["failed_at"], "%m-%d %H:%M"),
         Elided(name_of(line)),
         doc["headline"] or "no error in the log",
-        plain(proposed_action(doc) or "?"),
-        Text(word, STATUS_STYLE.get(doc["status"], "")),
+        plain(action_word(doc)),
+        Text(word, STATUS_STYLE.get(word, STATUS_STYLE.get(doc["status"], ""))),
     )
 
 
@@ -95,7 +95,7 @@ def told_together(docs: Sequence[Document]) -> list[Storm | list[Document]]:
 
 
 def _answered_alike(doc: Document) -> object:
-    action = proposed_action(doc)
+    action = action_word(doc)
     return doc["fingerprint"], status_word(doc), doc["outcome"], doc["snoozed_until"], action
 
 
@@ -114,7 +114,7 @@ def _counted(counts: Counter[str]) -> str:
 
 def _status(statuses: Counter[str]) -> Text:
     """What waits goes before what is done with."""
-    word = next((name for name in storms.WAITING if name in statuses), None)
+    word = next((name for name in reversed(WAITING) if name in statuses), None)
     word = word or statuses.most_common(1)[0][0]
     some = "" if len(statuses) == 1 else f" {statuses[word]}"
     return Text(word + some, STATUS_STYLE.get(word, ""))
@@ -132,7 +132,7 @@ def storm_card(storm: Storm, short: Mapping[str, str], most: int | None = None) 
     parts: list[RenderableType] = [
         head,
         Trimmed(plain(f"{storm.size} · {when} · {', '.join(told)}")),
-        plain(f"PROPOSE {storms.told(storm.actions)}", "bold"),
+        plain(f"{'PROPOSE' if storm.waiting else 'DONE'} {storms.told(storm.actions)}", "bold"),
         Text(),
         *(_member(doc, short[doc["incident"]], storm.headline) for doc in storm.members[:most]),
     ]

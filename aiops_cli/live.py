@@ -74,7 +74,7 @@ def _many(line: Line, all_: Storm, short: str, reasons: bool) -> Text:
         text.append(f" · {storms.told(Counter(d['decision'] for d in all_.waiting))}", "yellow")
     text.append(plain(f" · {all_.title}"))
     action = storms.told(all_.actions)
-    text.append(plain(f" → {action}" if action != "?" else ""))
+    text.append(plain(f" → {action}" if action not in ("unknown", "-") else ""))
     against = [(doc["gate"] or {}).get("reasons") or () for doc in all_.waiting]
     # What stands against one of them alone is in `aiops incidents show`.
     shared = [why for why in against[0] if all(why in of for of in against)] if against else []

@@ -11,6 +11,8 @@ from aiops_cli.incidents import Change, Check, Diagnosis, Opinion, Plan, TaskIns
 from knowledge.records import Case, Entry, Evidence, Incident, Match
 
 SHOWN_MATCHES = 5
+WAITING = ("pending", "needs_human")
+LEFT = "left to a person"
 UNDID = "undid"  # in the plan of a rejection: the number of the decision whose change it put back
 
 
@@ -80,6 +82,14 @@ def proposed_action(document: Mapping[str, Any]) -> str | None:
     """The action that is proposed; None where none is known, or the record speaks against it."""
     diagnosis = document.get("diagnosis") or {}
     return None if spoken_against(document) else diagnosis.get("action")
+
+
+def action_word(document: Mapping[str, Any]) -> str:
+    """What a list says beside an incident: of one that waits what is proposed, of one that is
+    decided what was decided, which may have been something else, or "-" for nothing."""
+    if document["status"] in WAITING:
+        return proposed_action(document) or "unknown"
+    return (document["decided"] or {}).get("action") or "-"
 
 
 def opinion_document(opinion: Opinion | None) -> dict[str, Any] | None:
@@ -177,9 +187,14 @@ def incident_document(case: Case) -> dict[str, Any]:
 
 
 def status_word(document: Mapping[str, Any]) -> str:
-    """An incident's status as a person is told it: what was put back is no plain rejection."""
-    undone = (document.get("decided") or {}).get("undone") and document["status"] == "rejected"
-    return "undone" if undone else str(document["status"])
+    """An incident's status as a person is told it: what was put back is no plain rejection, and
+    what a person has to mend is not known to be mended."""
+    decided, status = document.get("decided") or {}, str(document["status"])
+    if status == "rejected" and decided.get("undone"):
+        return "undone"
+    if status == "resolved" and decided.get("action") == "none" and document["outcome"] is None:
+        return LEFT
+    return status
 
 
 def _names(incident: Incident) -> dict[str, Any]:

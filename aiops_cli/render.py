@@ -11,7 +11,7 @@ from rich.text import Text
 
 from aiops_cli import impact
 from aiops_cli.actions import DEFAULT_DELAY
-from aiops_cli.published import proposed_action, spoken_against, status_word
+from aiops_cli.published import LEFT, WAITING, proposed_action, spoken_against, status_word
 from aiops_cli.screen import Trimmed, fields, local, one_line, plain, table
 from knowledge.redact import clean
 
@@ -19,7 +19,6 @@ Document = Mapping[str, Any]
 LABEL_WIDTH = 9
 HEADLINE_LENGTH = 300  # some exceptions carry a whole query or answer; `aiops log` has it all
 UNPROVEN = "re-run unproven"
-WAITING = ("pending", "needs_human")
 
 STATUS_STYLE = {
     "pending": "yellow",
@@ -27,6 +26,7 @@ STATUS_STYLE = {
     "resolved": "green",
     "failed": "red",
     "needs_human": "bold red",
+    LEFT: "yellow",
 }
 
 
@@ -235,7 +235,8 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def status_text(doc: Document) -> Text:
-    text = Text(status_word(doc), STATUS_STYLE.get(doc["status"], ""))
+    word = status_word(doc)
+    text = Text(word, STATUS_STYLE.get(word, ""))
     decided = doc.get("decided")
     parts = []
     if decided:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiops_cli import groups
-from aiops_cli.published import proposed_action, status_word
+from aiops_cli.published import WAITING, action_word, status_word
 
 Document = Mapping[str, Any]
 STORM = 3  # so many members of one group are one line of a listing
-WAITING = ("needs_human", "pending")
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ class Storm:
 
     @property
     def actions(self) -> Counter[str]:
-        """How often each action is proposed; "?" is none known."""
-        return Counter(proposed_action(doc) or "?" for doc in self.members)
+        """How often each action is proposed for those that wait, or where none does was decided."""
+        return Counter(map(action_word, self.waiting or self.members))
 
     @property
     def statuses(self) -> Counter[str]:

@@ -268,8 +268,15 @@ def queue() -> RenderableType:
     documents = [
         judged(),
         judged(incident(task_id="count", map_index=7), "acting", decision=PERSON),
-        judged(incident(task_id="publish"), "resolved", outcome=outcome("fixed")),
-        judged(incident(dag_id="sales"), "failed", outcome=outcome("relapsed")),
+        judged(
+            incident(task_id="publish"),
+            "resolved",
+            decision=replace(PERSON, action="retry_later"),
+            outcome=outcome("fixed"),
+        ),
+        judged(incident(dag_id="sales"), "failed", decision=ALONE, outcome=outcome("relapsed")),
+        judged(incident(dag_id="broken"), "resolved", decision=replace(PERSON, action="none")),
+        judged(incident(dag_id="rerun"), "superseded", outcome=outcome("superseded")),
         judged(incident(dag_id="rates"), **nobody(matches=())),
         judged(incident(dag_id="lost"), "needs_human", outcome=outcome("unknown")),
         judged(incident(dag_id=LONG_DAG, signature=signature(HOSTILE + "y" * 5000))),
@@ -290,7 +297,7 @@ def _storm() -> list[dict[str, Any]]:
         )
         for number in range(12)
     ]
-    last = judged(several[-1], "resolved", outcome=outcome("fixed"))
+    last = judged(several[-1], "resolved", decision=PERSON, outcome=outcome("fixed"))
     unknown = [judged(one, **nobody(matches=())) for one in several[:2]]
     return [*unknown, *map(judged, several[2:-1]), last]
 

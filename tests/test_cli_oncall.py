@@ -361,7 +361,7 @@ def test_a_mapped_task_is_one_line_of_the_handover(cli: Cli) -> None:
     cli.ok("watch", "--once")
     out = cli.ok("handover").out
     assert "WAITS FOR A PERSON: 4" in out
-    assert "orders.convert[0-3] 4 of 4  → ?" in out
+    assert "orders.convert[0-3] 4 of 4  → unknown" in out
     assert out.count("orders.convert") == 1
     assert cli.ok("handover", "--markdown").out.count("orders.convert[0-3]") == 1
 

@@ -70,7 +70,7 @@ def test_diagnose_shows_rows_before_all_pages_and_logs_are_read(cli: Cli) -> Non
     assert logs[-1] > 0
     assert pages[-1] > 0
     assert len(cli.ok("incidents", "--limit=999", "--json").json["incidents"]) == 130
-    assert said.out.count("PROPOSE") == 1
+    assert said.out.count("ACTION") == 1
     assert re.search(r"20 tasks", said.out)  # the storm, as far as it was read
 
 
