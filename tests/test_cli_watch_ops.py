@@ -326,4 +326,17 @@ def test_a_terminal_shows_what_came_in_and_what_waits(cli: Cli) -> None:
         assert screen.end() == 130
     for word in ("CAME IN", "orders.load", "DONE", "WAITS", "auto: ask"):
         assert word in screen.screen
+    assert "the watch has ended" in screen.screen
+    assert "error:" not in screen.screen
     assert "Traceback" not in screen.screen
+
+
+@pytest.mark.file_only
+def test_what_waits_is_told_before_the_first_pass_is_over(cli: Cli, waiting: str) -> None:
+    assert waiting
+    cli.server.fault("GET .*/taskInstances", times=9, hang=30)
+    with terminal(cli, "watch", "--interval", "1h") as screen:
+        screen.wait_for("1 for a person")
+        assert "no pass yet" in screen.screen
+        screen.type("\x03")
+        assert screen.end() == 130

@@ -219,6 +219,15 @@ def test_an_outage_is_told_once_and_its_end_too(cli: Cli, staging: AirflowServer
     assert len(set(asked)) == 3  # at 10, 20 and 40 s, while the other was asked seven times
 
 
+def test_one_that_is_away_is_tried_at_least_once_a_minute(cli: Cli, staging: AirflowServer) -> None:
+    """However long the interval: it may only have been started anew."""
+    happens = {1: lambda: refuses_logins(staging), 4: lambda: lets_in(staging), 5: stop}
+    waits = watching(cli, happens)
+    said = cli.run(*BOTH, "--interval", "5m")
+    assert waits == [300, 60, 60, 60, 300]
+    assert said.err.count("staging: Airflow can be read again") == 1
+
+
 def test_the_log_says_which(cli: Cli, staging: AirflowServer) -> None:
     assert staging.url
     events = log(cli.ok(*BOTH, "--once", "--log-format", "json").err)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from aiops_cli.commands import settings, watch_ops
+from aiops_cli.commands import output, settings, watch_ops
 from aiops_cli.errors import AirflowError, UsageError
 from knowledge.errors import EmbedderMismatch, StoreUnusable
 from knowledge.redact import clean
@@ -123,6 +123,14 @@ def watch(
         if log is not None:
             log.event("ended", by="SIGTERM")
         raise typer.Exit(SIGTERM if once else 0) from None
+    except KeyboardInterrupt:
+        if once:
+            raise
+        if log is not None:  # how a watch is meant to end: no error
+            log.event("ended", by="Ctrl-C")
+        else:
+            warn("the watch has ended; what it began, the next one settles")
+        raise typer.Exit(output.INTERRUPTED) from None
     if waiting:
         raise typer.Exit(10)
 
@@ -212,7 +220,7 @@ def _forever(report: Report, warn: Warn) -> None:
             continue
         # While its Airflow is away no file helps.
         woken = spool.due if spool and desk.instance not in outages else None
-        report.sleep(interval, woken)
+        report.sleep(min(interval, LONGEST_WAIT) if outages else interval, woken)
 
 
 @dataclass(frozen=True)
@@ -230,9 +238,8 @@ def _outage(outages: dict[str, Outage], name: str, failed: AirflowError | None, 
     before = outages.pop(name, None)
     if failed is None:
         return "Airflow can be read again" if before else ""
-    interval = desk.settings.interval
-    longest = max(interval, timedelta(seconds=LONGEST_WAIT))
-    rest = min(2 * before.rest, longest) if before else interval
+    longest = timedelta(seconds=LONGEST_WAIT)
+    rest = min(2 * before.rest if before else desk.settings.interval, longest)
     outages[name] = Outage(type(failed), rest, desk.clock.now() + rest)
     if before and before.kind is type(failed):
         return ""

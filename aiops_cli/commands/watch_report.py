@@ -271,6 +271,8 @@ def reporting(
     served on."""
     figures = watch_ops.Figures()
     tallies = {desk.instance: Tally(desk.instance, desk.settings.mode) for desk in desks}
+    for desk in desks:  # the first pass may be long, and what waits is known
+        tallies[desk.instance].counts = desk.knowledge.store.counts(desk.instance)
     report = Report(
         desks,
         warn,
