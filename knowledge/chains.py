@@ -281,20 +281,21 @@ class _Reader:
         self._group_starts()
 
     def _continuation(self, first: str, *, alone: bool) -> list[str]:
-        message = [first]
+        message, said = [first], bool(first.strip())
         while self.at < len(self.lines):
             line = self.lines[self.at]
             text = line.text
             bare = text.lstrip("| ")
             if line.opens or _HEADER.match(text) or _JOINT.match(text) or _GROUP.match(text):
                 break
-            if not bare and any(part.strip() for part in message):
+            if not bare and said:
                 break
             if _FRAME.match(text) or _JAVA_AT.match(text) or self._java_starts():
                 break
             if bare and (_LONE.match(bare) or _DBT.match(text)):
                 break
             message.append(bare)
+            said = said or bool(bare.strip())
             self.at += 1
             if alone and len(message) > MESSAGE_LINES:
                 break  # with no traceback around it, what follows may be anything

@@ -716,15 +716,20 @@ HOSTILE = {
 
 @pytest.mark.parametrize("piece", HOSTILE.values(), ids=HOSTILE.keys())
 def test_time_is_linear_in_hostile_text(piece: str) -> None:
-    def seconds(size: int) -> float:
-        text = piece * (size // len(piece))
-        best = float("inf")
-        for _ in range(3):
-            start = time.process_time()
-            sign(text)
-            best = min(best, time.process_time() - start)
-        return best
-
     # Linear is 4; quadratic would be 16. Times of a few milliseconds say nothing.
-    small = max(seconds(50_000), 0.005)
-    assert seconds(200_000) / small < 10
+    small = max(seconds(piece * (50_000 // len(piece))), 0.005)
+    assert seconds(piece * (200_000 // len(piece))) / small < 10
+
+
+def test_time_is_linear_in_the_blank_lines_of_a_message() -> None:
+    text = "Traceback (most recent call last):\nValueError:\n"
+    assert seconds(text + "\n" * 8_000) / max(seconds(text + "\n" * 2_000), 0.005) < 10
+
+
+def seconds(text: str) -> float:
+    best = float("inf")
+    for _ in range(3):
+        start = time.process_time()
+        sign(text)
+        best = min(best, time.process_time() - start)
+    return best
