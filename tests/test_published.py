@@ -45,6 +45,7 @@ DIAGNOSIS = {
     "opinion": NoneType,
     "entry": OPTIONAL_TEXT,
     "delay_from": OPTIONAL_TEXT,
+    "tried": [str],
 }
 CHECK = {
     "name": str,
@@ -97,7 +98,7 @@ INCIDENT = {
     "gate": GATE,
     "decision": {"auto", "ask", "novel", "blocked"},
     "evidence": dict.fromkeys(("fixed", "failed", "relapsed", "rejected", "worn"), int)
-    | {"scope": str},
+    | {"scope": str, "contradicted": OPTIONAL_TEXT},
     "rerun": str,
     "status": set(STATUSES),
     "outcome": OPTIONAL_TEXT,
