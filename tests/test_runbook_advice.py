@@ -224,6 +224,15 @@ def test_what_was_struck_out_is_no_advice(tmp_path: Path, fix: str) -> None:
     assert entry.action is None
 
 
+@pytest.mark.parametrize("remark", ["do not use", "obsolete", "staging only"])
+def test_a_remark_behind_the_heading_of_a_fix_leaves_it_to_a_person(
+    tmp_path: Path, remark: str
+) -> None:
+    text = f"# T\n`ValueError: a is bad`\n\n## Fix ({remark})\n\nRerun the task.\n"
+    (entry,) = read(tmp_path, text)
+    assert (entry.action, "Rerun the task." in entry.explanation) == (None, True)
+
+
 def test_a_word_at_the_top_of_the_page_holds_for_all_of_it(tmp_path: Path) -> None:
     text = "# All\n\nOwner: ana\n\nNever rerun anything here.\n\n"
     text += "".join(f"## {n}\n`ValueError: {n} is bad`\n\nFix: Rerun the task.\n\n" for n in "ab")

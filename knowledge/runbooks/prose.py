@@ -232,7 +232,9 @@ def _action(parts: Sequence[Section], around: Against) -> dict[str, Any]:
     text = "\n".join(found for part in parts if (found := prose(part.blocks)))
     if len(parts) == 1 and (meant := structured(text.removeprefix("- "))):
         return {"action": meant[0], "params": meant[1]}
-    advised = understood(text, around) if len(parts) == 1 else None
+    # "Fix (obsolete)" is no plain one.
+    plainly = len(parts) == 1 and "(" not in parts[0].title
+    advised = understood(text, around) if plainly else None
     action, params = advised or (None, {})
     return {"action": action, "params": params, "explanation": text, "prose": None}
 
