@@ -160,8 +160,9 @@ def _tasks(
     old: list[tuple[datetime, TaskInstance]] = []
     for task in facts.airflow.unfinished(dag_id=dag_id):
         since = _since(task)
-        if since and now - since > (LEAST if after is None else after):
-            old.append((since, task))  # nothing is asked for what is young
+        long = since and now - since > (LEAST if after is None else after)
+        if since and (long or (after is None and _poolless(facts, task))):
+            old.append((since, task))  # nothing more is asked for what is young
     old.sort(key=lambda one: one[0])
     # Of a mapped task the index that is stuck longest stands for all.
     indexes = {_history_of(task): task.ref.map_index for _, task in reversed(old)}
@@ -175,7 +176,7 @@ def _tasks(
     held = [
         (task, since, usual.get(_history_of(task)), limit)
         for since, task in old
-        for limit in [_limit(task, usual.get(_history_of(task))) if after is None else after]
+        for limit in [_limit(facts, task, usual.get(_history_of(task))) if after is None else after]
         if now - since > limit
     ]
     blockers = asking.each(
@@ -225,10 +226,20 @@ def _waited(past: TaskInstance) -> float | None:
     return max(0.0, (past.start_date - begun).total_seconds())
 
 
-def _limit(task: TaskInstance, usual: float | None) -> timedelta:
+def _limit(facts: _Facts, task: TaskInstance, usual: float | None) -> timedelta:
+    if _poolless(facts, task):
+        return timedelta(0)
     if usual is None:
         return WAITING_UNKNOWN if task.state in WAITING else RUNNING_UNKNOWN
     return max(LEAST, FACTOR * timedelta(seconds=usual))
+
+
+def _poolless(facts: _Facts, task: TaskInstance) -> bool:
+    """Whether it waits for a slot of a pool that there is not: no time will help."""
+    if task.state not in WAITING or not task.pool:
+        return False
+    pools = facts.pools()  # none at all: this login may not see them
+    return bool(pools) and task.pool not in pools
 
 
 def _full(facts: _Facts, task: TaskInstance) -> Pool | None:
@@ -248,6 +259,8 @@ def _why(facts: _Facts, task: TaskInstance, blockers: Sequence[str]) -> Iterator
     full = _full(facts, task)
     if full:
         yield f"pool {full.name} has no free slot of {full.slots}"
+    if not blockers and _poolless(facts, task):
+        yield f"there is no pool {task.pool}"
     yield from blockers
     yield from _ill(facts, "triggerer" if task.state == "deferred" else "scheduler")
     if task.state == "queued" and not full:

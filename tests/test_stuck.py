@@ -177,6 +177,20 @@ def test_at_most_concurrency_questions_at_once(cli: Cli, monkeypatch: pytest.Mon
     assert (most[0], len(calls)) == (3, 12)
 
 
+def test_a_pool_that_there_is_not_is_told_at_once(cli: Cli) -> None:
+    """No time will help; Airflow says so itself of a task that it has taken up."""
+    cli.server.add_pool("default_pool", slots=128, open_slots=1)
+    unfinished(cli, "scheduled", timedelta(minutes=1), pool="etl_typo")
+    unfinished(cli, "scheduled", timedelta(minutes=1), run_id="other", pool="default_pool")
+    (one,) = stuck(cli)
+    assert one["reasons"] == ["there is no pool etl_typo"]
+    assert one["limit_seconds"] == 0
+    said = "Tasks using non-existent pool 'etl_typo' will not be scheduled"
+    cli.server.blockers[("orders", RUN, "load", -1)] = [said]
+    assert stuck(cli)[0]["reasons"] == [said]
+    assert stuck(cli, "--after", "2m") == []
+
+
 def test_a_pool_without_slots(cli: Cli) -> None:
     unfinished(cli, "scheduled", timedelta(hours=1), pool="etl")
     cli.server.add_pool("etl", slots=4, open_slots=0)
