@@ -180,7 +180,7 @@ def weigh_up(
         diagnosis = ladder.with_opinion(
             diagnosis, _opinion(desk, desk.advisor, incident, diagnosis)
         )
-    diagnosis = _timed(desk, incident, diagnosis)
+    diagnosis = _timed(desk, incident, _possible(incident, diagnosis))
     circumstances = _circumstances(desk, snapshot, incident, diagnosis, limits, live)
     verdict = gate.judge(circumstances)
     if verdict.passed:  # two more questions a DAG, so asked only where something would be done
@@ -205,6 +205,18 @@ def _bound_document(knowledge: KnowledgeBase, limits: gate.Bounds) -> dict[str, 
         "outcomes": limits.outcomes,
         "embedder": knowledge.embedder.name,
     }
+
+
+def _possible(incident: Incident, diagnosis: Diagnosis) -> Diagnosis:
+    """There is no upstream to run again of a task that none runs before."""
+    above = (incident.context.get("place") or {}).get("upstream")
+    if diagnosis.action != "retry_upstream" or above != 0:
+        return diagnosis
+    told = (
+        "No task of its DAG runs before it: what it lacks comes from elsewhere. Have it made there,"
+        f" then run this again. {diagnosis.explanation}"
+    )
+    return replace(diagnosis, action="none", params={}, explanation=told.strip())
 
 
 def _timed(desk: Desk, incident: Incident, diagnosis: Diagnosis) -> Diagnosis:

@@ -186,12 +186,18 @@ def _since_last_no(words: Sequence[Vouch]) -> Sequence[Vouch]:
     return words[last_no + 1 :]
 
 
+def apart(less: float, bound: float) -> tuple[str, str]:
+    """Two numbers with as many digits as tell them apart, two at least and four at most."""
+    digits = next((d for d in (2, 3) if f"{less:.{d}f}" != f"{bound:.{d}f}"), 4)
+    return f"{less:.{digits}f}", f"{bound:.{digits}f}"
+
+
 def _similarity(c: Circumstances) -> Check:
     best = c.diagnosis.matches[0].similarity if c.diagnosis.matches else 0.0
     passed = best >= c.bounds.similarity and c.diagnosis.by != "nobody"
     rests = f" from {c.bounds.outcomes} outcomes" if c.bounds.source == "record" else ""
     reason = (
-        f"not seen before (nearest {best:.2f} < {c.bounds.similarity:.2f}{rests})"
+        f"not seen before (nearest {' < '.join(apart(best, c.bounds.similarity))}{rests})"
         if c.diagnosis.matches
         else "not seen before"
     )
@@ -207,8 +213,17 @@ def _margin(c: Circumstances) -> Check:
         c.diagnosis.lead >= c.bounds.margin,
         round(c.diagnosis.lead, 4),
         c.bounds.margin,
-        "similar failures were answered differently",
+        f"similar failures were answered differently{_otherwise(c.diagnosis)}",
     )
+
+
+def _otherwise(diagnosis: Diagnosis) -> str:
+    """By what, of those that count as much as the best one."""
+    for one in diagnosis.matches[1:]:
+        best = diagnosis.matches[0]
+        if one.entry.action != best.entry.action and one.found == best.found:
+            return f": {one.entry.action or 'no action'} by {one.entry.source}"
+    return ""
 
 
 def _confidence(c: Circumstances) -> Check:

@@ -13,6 +13,7 @@ from knowledge.records import Case, Entry, Evidence, Incident, Match
 SHOWN_MATCHES = 5
 WAITING = ("pending", "needs_human")
 LEFT = "left to a person"
+WAITS = "waits until "  # before the time of what is done later, in `detail`
 UNDID = "undid"  # in the plan of a rejection: the number of the decision whose change it put back
 
 
@@ -219,7 +220,7 @@ def _detail(case: Case) -> str | None:
     """The newest word on what has become of it."""
     if case.claim is not None and case.claim.state == "acting":
         if case.claim.not_before is not None and not case.claim.progress:
-            return f"waits until {utc(case.claim.not_before)}"
+            return f"{WAITS}{utc(case.claim.not_before)}"
         return case.claim.progress.get("waiting")
     return case.outcomes[-1].detail or None if case.outcomes else None
 

@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from aiops_cli import impact
-from aiops_cli.actions import DEFAULT_DELAY
-from aiops_cli.published import LEFT, WAITING, proposed_action, spoken_against, status_word
+from aiops_cli import gate, impact
+from aiops_cli.actions import DEFAULT_DELAY, lacks
+from aiops_cli.published import LEFT, WAITING, WAITS, proposed_action, spoken_against, status_word
 from aiops_cli.screen import Trimmed, fields, local, one_line, plain, table
 from knowledge.redact import clean
 
@@ -19,6 +19,7 @@ Document = Mapping[str, Any]
 LABEL_WIDTH = 9
 HEADLINE_LENGTH = 300  # some exceptions carry a whole query or answer; `aiops log` has it all
 UNPROVEN = "re-run unproven"
+NEAR_MISS = 0.1  # so little below the bound it may well be that: it is told what that would mean
 
 STATUS_STYLE = {
     "pending": "yellow",
@@ -118,10 +119,13 @@ def _card_lines(doc: Document, short: str) -> list[tuple[str, Text]]:
     if doc["status"] in WAITING and newer:
         told = f"code v{newer} since it failed on v{context['version']}: approve {short}"
         lines.append(("NEWER", plain(f"{told} --action retry runs it on that")))
+    if doc["status"] == "acting" and str(doc["detail"]).startswith(WAITS):
+        lines.append(("NEXT", Text(f"undo {short} | log {short} | open {short}", "dim")))
     if doc["status"] in WAITING:
         action = proposed_action(doc)
         missing = " --action …" if doc["kind"] == "task" else " --action none --cause …"
-        approve = f"approve {short}" + ("" if action else missing)
+        lacking = action and lacks(action, doc["diagnosis"]["params"])
+        approve = f"approve {short}" + (" --set …" if lacking else "" if action else missing)
         keys = f"{approve} | reject {short} --reason … | log {short} | open {short}"
         lines.append(("NEXT", Text(keys, "dim")))
     return lines
@@ -134,7 +138,7 @@ def _known(doc: Document) -> Text:
         return plain("nothing like it")
     best = matches[0]
     if diagnosis.get("by") == "nobody":
-        return plain(f"nothing like it; nearest {best['similarity']:.2f}: {best['title']}")
+        return _not_sure(best, doc["gate"])
     found = "exact" if best["found"] == "exact" else f"near {best['similarity']:.2f}"
     record = doc.get("evidence") or {}
     told = ", ".join(
@@ -149,6 +153,18 @@ def _known(doc: Document) -> Text:
     text = plain(f"{found}: {best['title']}; {proof}")
     text.append("\n")
     text.append(plain(f"{best['kind']} {best['source']}" + _edited(best), "dim"))
+    return text
+
+
+def _not_sure(best: Document, judged: Document) -> Text:
+    """What is nearest, and what it would be if it is that, where little is missing."""
+    bound = next(one["bound"] for one in judged["checks"] if one["name"] == "similarity")
+    nearest, needed = gate.apart(best["similarity"], bound)
+    if best["similarity"] < bound - NEAR_MISS:
+        return plain(f"nothing like it; nearest {nearest}: {best['title']}")
+    text = plain(f"not sure: nearest {nearest} (needs {needed}): {best['title']}")
+    if best["cause"]:
+        text.append("\n").append(plain(f"if it is that: {best['cause']}", "dim"))
     return text
 
 
@@ -208,6 +224,8 @@ def _proposed(doc: Document) -> str:
     action, context = doc["diagnosis"]["action"], doc["context"]
     if spoken_against(doc):
         return f"nothing: {spoken_against(doc)}"
+    if action is None and doc["diagnosis"]["by"] != "nobody":
+        return "nothing: what is known of it names no action"
     if action is None:
         return "nothing: nobody has answered this before"
     if action == "none":
@@ -215,6 +233,8 @@ def _proposed(doc: Document) -> str:
     said = doc["diagnosis"]["params"]
     if action == "retry_later":
         said = {"delay": DEFAULT_DELAY} | said
+    if missing := lacks(action, said):
+        return f"{action}: needs {' and '.join(missing)}"
     params = ", ".join(f"{name}={value}" for name, value in said.items())
     if doc["diagnosis"].get("delay_from"):
         params += f": {doc['diagnosis']['delay_from']}"
@@ -257,6 +277,8 @@ def status_text(doc: Document) -> Text:
     said = doc.get("detail") or (decided or {}).get("reason")
     if decided and decided.get("undone"):
         said = decided["reason"].removeprefix("undone").removeprefix(": ")
+    if said and str(said).startswith(WAITS):
+        said = WAITS + local(str(said).removeprefix(WAITS))
     if said:
         parts.append(str(said))
     if parts:

@@ -131,6 +131,29 @@ def novel_near_miss() -> RenderableType:
     return card(judged(**nobody(matches=(match("retry", 0.71),))))
 
 
+def not_sure() -> RenderableType:
+    """Hardly below the bound: as many digits as tell the two apart."""
+    return card(judged(**nobody(matches=(match("retry", 0.9284),))))
+
+
+def no_action_named() -> RenderableType:
+    """A page of one's own that only explains."""
+    page = match(None, title="dim_customer is empty", cause="", source="wiki/dims.md:4")
+    known = diagnosis(action=None, cause="", matches=(page,))
+    return card(judged(diagnosis=known, evidence=Evidence("none")))
+
+
+def lacking() -> RenderableType:
+    known = diagnosis(action="update_connection", matches=(match("update_connection"),))
+    return card(judged(diagnosis=known, evidence=Evidence("none"), rerun=UNPROVEN))
+
+
+def waiting_for_its_time() -> RenderableType:
+    later = replace(PERSON, action="retry_later")
+    told = {"detail": "waits until 2026-03-01T04:15:30.564Z"}
+    return card(judged(status="acting", decision=later) | told)
+
+
 def raised_from() -> RenderableType:
     said = {
         "headline": "ValueError: the currencies cannot be read",
@@ -565,6 +588,7 @@ def watch_view_idle() -> RenderableType:
 
 
 CASES: tuple[Callable[[], RenderableType], ...] = (
+    *(not_sure, no_action_named, lacking, waiting_for_its_time),
     *(novel, novel_near_miss, near, exact_with_record, exact_none, blocked, mapped, killed, silent),
     *(acting, resolved, relapsed, superseded, rejected, needs_human, shadow, log_file, hostile),
     *(

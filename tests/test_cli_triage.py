@@ -147,6 +147,17 @@ def test_a_person_is_warned_where_the_runbook_says_no(cli: Cli) -> None:
     assert careful < said.err.index("do this? [y/N]")
 
 
+@pytest.mark.parametrize("task", ["load", "publish"])
+def test_no_upstream_is_proposed_where_none_runs_before_it(cli: Cli, task: str) -> None:
+    seed(cli, "retry_upstream", "  explanation: what it reads is stale\n")
+    cli.server.add_dag("orders", {"load": ["publish"]})
+    incident = cli.capture("orders", task, events=[REFUSED])
+    known = cli.ok("incidents", "show", incident, "--json").json["diagnosis"]
+    assert known["explanation"].endswith("what it reads is stale")
+    assert known["action"] == ("none" if task == "load" else "retry_upstream")
+    assert ("comes from elsewhere" in known["explanation"]) is (task == "load")
+
+
 def test_the_help_fits_a_narrow_terminal() -> None:
     assert max(len(line) for line in triage.HELP.splitlines()) <= 80
 

@@ -65,6 +65,13 @@ def heard(*, unheard: str = "", quotes_stand: bool = True, **said: Any) -> dict[
     return {"diagnosis": replace(near(0.99)["diagnosis"], opinion=opinion)}
 
 
+def contested() -> dict[str, Any]:
+    """A near match, and nearly as near one that says otherwise."""
+    others = (match("retry", 0.945), match("none", 0.94, source="wiki/b.md:7"))
+    found = near(0.95, lead=0.01)["diagnosis"]
+    return {"diagnosis": replace(found, matches=(*found.matches, *others))}
+
+
 RUN = DagRun("orders_etl", "scheduled__2026-03-01", "failed", "scheduled")
 
 CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
@@ -78,6 +85,8 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ),
     ("too far", near(0.92), "similarity", "novel", "0.92"),
     ("no lead", near(0.95, lead=0.01), "margin", "ask", "answered differently"),
+    ("no lead", contested(), "margin", "ask", "answered differently: none by wiki/b.md:7"),
+    ("hardly too far", near(0.9284), "similarity", "novel", "(nearest 0.928 < 0.930)"),
     ("unsure model", heard(confidence=0.79), "confidence", "ask", "0.79"),
     ("model that says otherwise", heard(action="none"), "confidence", "ask", "proposes none"),
     ("made-up quotes", heard(quotes_stand=False), "confidence", "ask", "not in the log"),
