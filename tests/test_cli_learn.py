@@ -41,7 +41,7 @@ def test_what_was_read_and_learned_for_a_person(past: Cli) -> None:
     said = past.run("learn", "--since", "5d")
     for words in (
         "2 task instances",
-        "1 lessons; 1 new entries",
+        "1 lesson; of the entries 1 new",
         "1 tries: Airflow has no log of this try",
         "retry by a person: fixed 1",
         "1x TimeoutError: the price feed took too long",

@@ -101,10 +101,13 @@ def _rights_in_one(health: Checked) -> list[Finding]:
     if not there:
         return health.findings
     named = ", ".join(each.found.partition(":")[0] for each in there)
-    allowed = ", ".join(action for action, may in health.actions.items() if may)
+    allowed = ", ".join(name for name, may in health.actions.items() if may and name != "none")
     first = health.findings.index(there[0])
     rest = [each for each in health.findings[first:] if each not in there]
-    rights = [Finding("ok", "rights", named), Finding("ok", "actions", f"may do {allowed}")]
+    rights = [
+        Finding("ok", "rights", named),
+        Finding("ok", "actions", f"may do {allowed or 'nothing'}"),
+    ]
     return [*health.findings[:first], *rights, *rest]
 
 

@@ -59,9 +59,9 @@ def _shown(document: dict[str, Any]) -> RenderableType:
         ),
         (
             "learned",
-            f"{document['lessons']:,} lessons"
+            f"{document['lessons']:,} lesson{'' if document['lessons'] == 1 else 's'}"
             + (
-                f"; {entries['added']:,} new entries, {entries['changed']:,} changed"
+                f"; of the entries {entries['added']:,} new, {entries['changed']:,} changed"
                 if document["stored"]
                 else ""
             ),
