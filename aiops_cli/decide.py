@@ -184,7 +184,8 @@ def approve(
             reason=reason,
             vouches=vouches if by_person else (),
         )
-    _learn(desk.knowledge, incident, _as_said(proposed), now)
+    # Not before it was decided: what was learned earlier stays when it is called off.
+    _learn(desk.knowledge, incident, _as_said(proposed), desk.clock.now())
     return done
 
 
@@ -393,7 +394,12 @@ def call_off(store: Store, case: Case, by: str, at: datetime) -> bool:
         return False
     others = {one.action for one in store.trials(fingerprints={incident.signature.fingerprint})}
     learned = store.entries(kind="incident", source=incident.id)
-    alone = [entry.id for entry in learned if entry.action not in (*others, "none")]
+    begun = case.decision.at if case.decision else at
+    alone = [
+        entry.id
+        for entry in learned
+        if entry.created_at >= begun and entry.action not in (*others, "none")
+    ]
     store.retire_entries(alone, by, at, "called off before it was done")
     return True
 

@@ -166,7 +166,7 @@ class _Record:
     def came_of(self, entry: Entry, incident: Incident) -> dict[str, int]:
         """As `KnowledgeBase.record` has it."""
         prints = {symptom.signature.fingerprint for symptom in entry.symptoms} - {""}
-        return tally(self.trials(prints, incident), entry.action)
+        return tally(self.trials(prints, incident), entry.action, entry.params)
 
     def vouches(self, incident: Incident) -> Sequence[Vouch]:
         task = incident.instance, incident.dag_id, incident.task_id

@@ -359,11 +359,11 @@ class KnowledgeBase:
         return False
 
     def record(self, entry: Entry) -> dict[str, int]:
-        """What came of the entry's action wherever its failures were met: how often it was fixed,
-        failed, relapsed, rejected, wrong."""
+        """What came of the entry's action, of a change with the entry's values, wherever its
+        failures were met: how often it was fixed, failed, relapsed, rejected, wrong."""
         prints = {symptom.signature.fingerprint for symptom in entry.symptoms} - {""}
         trials = self._trials(prints)
-        return evidence.tally(trials, entry.action)
+        return evidence.tally(trials, entry.action, entry.params)
 
     def _trials(
         self,

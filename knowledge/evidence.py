@@ -186,11 +186,15 @@ def _waited(trial: Trial) -> timedelta:
     return timedelta(seconds=int(said[1]) * unit[said[2]])
 
 
-def tally(trials: Iterable[Trial], action: str | None) -> dict[str, int]:
-    """How often `action` was fixed, failed, relapsed, rejected, wrong."""
+def tally(
+    trials: Iterable[Trial], action: str | None, params: Mapping[str, Any] | None = None
+) -> dict[str, int]:
+    """How often `action` was fixed, failed, relapsed, rejected, wrong; with `params`, a change
+    with these values alone."""
     count = dict.fromkeys(("fixed", "failed", "relapsed", "rejected", "wrong"), 0)
     for trial in once_a_run(trial for trial in trials if trial.action == action):
-        if trial.outcome in count:
+        told = params is None or action in RERUN_ACTIONS or _same(trial.params, params)
+        if told and trial.outcome in count:
             count[trial.outcome] += 1
     return count
 

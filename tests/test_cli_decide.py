@@ -438,6 +438,24 @@ def test_what_was_tried_in_vain_stands_behind_a_runbook(cli: Cli) -> None:
     assert "PROPOSE retry_later load (delay=10m)" in card
 
 
+def test_that_one_connection_was_not_it_says_nothing_of_another(cli: Cli) -> None:
+    (cli.home / "orders.yaml").write_text(RUNBOOK)
+    cli.ok("kb", "seed", str(cli.home / "orders.yaml"))
+    cli.server.add_connection("a", host="db1")
+    row = cli.server.add_failure("orders", "load", run_id="first", events=[REFUSED])
+    (new,) = cli.ok("watch", "--once", "--json").lines
+    values = ("--set", "connection_id=a", "--set", "host=db2")
+    cli.ok("approve", new["incident"], "--action", "update_connection", *values, "--yes")
+    cli.server.finish(row, "failed", events=[REFUSED])
+    cli.clock.advance(seconds=1)
+    cli.ok("watch", "--once")
+    cli.type("triage", keys="n\nit moved\nupdate_connection\nconnection_id=b, host=db2\ns\n")
+    other = cli.capture("sales", events=[REFUSED])
+    known = cli.ok("incidents", "show", other, "--json").json["diagnosis"]
+    assert known["params"] == {"connection_id": "b", "host": "db2"}
+    assert known["tried"] == [f"update_connection: failed 1 (incident {new['incident']})"]
+
+
 def test_what_was_called_off_teaches_nobody(cli: Cli) -> None:
     (cli.home / "orders.yaml").write_text(RUNBOOK)
     cli.ok("kb", "seed", str(cli.home / "orders.yaml"))
@@ -449,13 +467,24 @@ def test_what_was_called_off_teaches_nobody(cli: Cli) -> None:
     assert (known["action"], known["params"]) == ("retry_later", {"delay": "10m"})
 
 
+def test_what_was_remembered_before_stays_when_an_act_is_called_off(cli: Cli) -> None:
+    first = cli.capture("orders", events=[REFUSED])
+    cli.type("triage", keys="n\nthe vendor sleeps\nretry_later\ndelay=7m\ns\n")
+    cli.clock.advance(seconds=1)
+    cli.ok("approve", first, "--yes")
+    cli.ok("undo", first, "--yes")
+    cli.ok("watch", "--once")  # judges it again
+    known = cli.ok("incidents", "show", first, "--json").json["diagnosis"]
+    assert (known["cause"], known["params"]) == ("the vendor sleeps", {"delay": "7m"})
+
+
 def test_where_nothing_else_is_known_nothing_is_proposed(cli: Cli) -> None:
     tried_in_vain(cli)
     second = cli.capture("orders", run_id="second", events=[REFUSED])
     card = cli.ok("incidents", "show", second).text
     assert "PROPOSE nothing: retry did not help on" in card
     assert f"approve {second[:4]} --action …" in card
-    assert "?" in cli.ok("incidents").out.split()
+    assert "unknown" in cli.ok("incidents").out.split()
     said = cli.run("approve", second, "--yes", "--json")
     assert said.code == 2
     assert "retry is not proposed" in said.json["error"]["message"]

@@ -318,6 +318,24 @@ def test_half_a_reason_is_offered_again_the_next_time(cli: Cli, end: str) -> Non
     assert json.loads(kept.read_text()) == {}
 
 
+def test_what_was_typed_of_a_group_outlives_its_terminal_for_each(cli: Cli) -> None:
+    for dag in ("orders", "sales"):
+        cli.server.add_failure(dag, "load", events=[REFUSED])
+    told = cli.ok("watch", "--once", "--json").lines
+    with terminal(cli, "triage") as screen:
+        screen.wait_for("2 left")
+        screen.type("r")
+        screen.wait_for("why not? ")
+        screen.type("late\x03")
+        screen.wait_for("back to the question")
+        screen.type("x")
+        screen.wait_for("2 left  [a approve · e edit · r reject · n new")
+        screen.close()
+        screen.command.wait(SECONDS)
+    kept = json.loads((cli.home / ".local/state/aiops/typed.json").read_text())
+    assert kept == {new["incident"]: {"reason": "late"} for new in told}
+
+
 def test_a_terminal_that_is_closed_sends_two_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGHUP and then SIGCONT, which is no return from Ctrl-Z then."""
     ours, theirs = pty.openpty()

@@ -92,9 +92,10 @@ def triage(
                 left = sum(len(item.ids) for item in queue)
                 if left:
                     talk.print(f"{left} still wait; aiops triage goes on")
-            finally:
+            finally:  # kept first: what is told to a terminal that is gone raises
+                drafts.keep({id_: item.typed for item in queue for id_ in item.ids})
                 for item in queue:
-                    item.put_aside()
+                    item.tell_typed()
 
 
 def _queue(desk: Desk, dag: str | None) -> deque[Item]:
