@@ -13,7 +13,7 @@ from rich.text import Text
 
 from aiops_cli import folding, storms
 from aiops_cli.published import WAITING, action_word, status_word
-from aiops_cli.render import STATUS_STYLE, task_name
+from aiops_cli.render import STATUS_STYLE, WIDE, task_name
 from aiops_cli.screen import Elided, Fitted, Trimmed, local, one_line, plain, span, table
 from aiops_cli.storms import Storm
 
@@ -22,8 +22,6 @@ Document = Mapping[str, Any]
 Part = Literal["whole", "first", "next"]
 # What the columns that are not cut need in such a list.
 _ID, _TIME, _ACTION, _STATUS = 6, 17, 11, 11
-# In a narrower window a task's name and what happened to it do not fit beside each other.
-WIDE = 100
 
 
 def incident_table(

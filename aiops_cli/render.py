@@ -12,13 +12,14 @@ from rich.text import Text
 from aiops_cli import gate, impact
 from aiops_cli.actions import DEFAULT_DELAY, lacks
 from aiops_cli.published import LEFT, WAITING, WAITS, proposed_action, spoken_against, status_word
-from aiops_cli.screen import Trimmed, fields, local, one_line, plain, table
+from aiops_cli.screen import Fitted, Trimmed, fields, local, one_line, plain, table
 from knowledge.redact import clean
 
 Document = Mapping[str, Any]
 LABEL_WIDTH = 9
 HEADLINE_LENGTH = 300  # some exceptions carry a whole query or answer; `aiops log` has it all
 UNPROVEN = "re-run unproven"
+WIDE = 100  # in a narrower window two texts of a line do not fit beside each other
 NEAR_MISS = 0.1  # so little below the bound it may well be that: it is told what that would mean
 
 STATUS_STYLE = {
@@ -329,21 +330,29 @@ def excerpt_text(text: str, numbers: Sequence[int], mark: int | None) -> Text:
 
 
 def entry_table(docs: Sequence[Document]) -> RenderableType:
+    """In a narrow window the source stands below the title, for neither would be readable."""
     scored = any("similarity" in doc for doc in docs)
-    rows = table(
-        *("ENTRY", *(["SIM"] if scored else []), "ACTION", "TITLE", "SOURCE"),
-        narrow=("TITLE", "SOURCE"),
-    )
-    for doc in docs:
-        score = [f"{doc['similarity']:.2f}"] if scored else []
-        rows.add_row(
-            Text(doc["entry"], "cyan"),
-            *score,
-            plain(doc["action"] or "?"),
-            one_line(doc["title"]),
-            one_line(doc["source"] + (" (retired)" if doc.get("retired") else "")),
+    sources = [doc["source"] + (" (retired)" if doc.get("retired") else "") for doc in docs]
+
+    def lay_out(width: int) -> RenderableType:
+        wide = width >= WIDE
+        rows = table(
+            *("ENTRY", *(["SIM"] if scored else []), "ACTION", "TITLE"),
+            *(["SOURCE"] if wide else []),
+            narrow=("TITLE", "SOURCE"),
         )
-    return Trimmed(rows)
+        for doc, source in zip(docs, sources, strict=True):
+            rows.add_row(
+                Text(doc["entry"], "cyan"),
+                *([f"{doc['similarity']:.2f}"] if scored else []),
+                plain(doc["action"] or "?"),
+                one_line(doc["title"]),
+                *([one_line(source)] if wide else []),
+            )
+        below = [] if wide else [one_line(f"      {source}", "dim") for source in sources]
+        return Trimmed(rows, below)
+
+    return Fitted(lay_out)
 
 
 def entry_card(doc: Document) -> RenderableType:
