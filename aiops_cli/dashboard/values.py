@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from aiops_cli import groups, impact
 from aiops_cli.incidents import Plan
 from aiops_cli.published import (
+    WAITING,
     incident_document,
     plan_document,
     proposed_action,
@@ -20,7 +21,7 @@ from aiops_cli.published import (
     status_word,
     utc,
 )
-from aiops_cli.render import WAITING, status_text
+from aiops_cli.render import status_text
 from aiops_cli.render import task_name as task_name
 from aiops_cli.render_plan import plan_text
 from aiops_cli.report_value import Day, Failure, Report, what_came_of
