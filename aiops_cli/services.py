@@ -6,6 +6,7 @@ command that needs no Airflow never talks to one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
@@ -52,7 +53,11 @@ def store(settings: Settings) -> Iterator[LastingStore]:
     meanwhile, this machine keeps the head of the audit log in mind, however the command ends."""
     from knowledge.stores import open_store
 
+    file = settings.kb_path()
+    begun = file is not None and not os.path.exists(file.parent)  # noqa: PTH110 -- never raises
     with closing(open_store(settings.kb)) as opened:
+        if begun:  # of a name that was mistyped "no incidents" would read as all clear
+            _warn(f"there was no folder {file.parent}: a new knowledge base is begun in it")
         try:
             yield opened
         finally:  # an exit code and Ctrl-C are exceptions too

@@ -126,6 +126,18 @@ def test_a_command_ends_well_and_talks_without_colour_in_a_pipe(cli: Cli, name: 
     assert not said.err.startswith("error")
 
 
+@pytest.mark.file_only
+def test_a_knowledge_base_in_a_new_folder_is_told_of(cli: Cli) -> None:
+    """Of a mistyped name "no incidents" would read as all clear."""
+    file = cli.home / "typo" / "knowledge.db"
+    cli.environ["AIOPS_KB"] = f"sqlite:///{file}"
+    said = cli.ok("incidents", "--json")
+    told = f"warning: there was no folder {file.parent}: a new knowledge base is begun in it\n"
+    assert said.err.startswith(told)
+    assert said.json["incidents"] == []
+    assert "warning" not in cli.ok("incidents").err
+
+
 # ---- failures ----
 
 

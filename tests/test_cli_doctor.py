@@ -75,7 +75,6 @@ def test_doctor_with_a_wrong_password(cli: Cli) -> None:
 
 @pytest.mark.file_only
 def test_doctor_with_a_broken_knowledge_base(cli: Cli) -> None:
-    cli.kb.parent.mkdir()
     cli.kb.write_bytes(b"not a database at all" * 1000)
     said = cli.run("doctor", "--json")
     assert said.code == 4
