@@ -54,9 +54,9 @@ def store(settings: Settings) -> Iterator[LastingStore]:
     from knowledge.stores import open_store
 
     file = settings.kb_path()
-    begun = file is not None and not os.path.exists(file.parent)  # noqa: PTH110 -- never raises
+    there = file is None or os.path.exists(file.parent)  # noqa: PTH110 -- never raises
     with closing(open_store(settings.kb)) as opened:
-        if begun:  # of a name that was mistyped "no incidents" would read as all clear
+        if file and not there:  # of a name that was mistyped "no incidents" would read as all clear
             _warn(f"there was no folder {file.parent}: a new knowledge base is begun in it")
         try:
             yield opened

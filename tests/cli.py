@@ -250,5 +250,5 @@ def make(server: AirflowServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     # A second for each new base, and each test says itself what is known: test_starter_wiring.py.
     monkeypatch.setattr(KnowledgeBase, "seed_starter", lambda self, at: None)
     made = Cli(server, home, clock, monkeypatch)
-    made.kb.parent.mkdir(mode=0o700)  # what makes the folder says so: not in every test
+    made.kb.parent.mkdir(mode=0o700, exist_ok=True)  # what makes it says so: not in every test
     return made
