@@ -17,9 +17,10 @@ _NOISE = re.compile(
 )
 _ADVICE = re.compile(
     r"\s*(?:\[SQL: |\[parameters: |\[cached since|(?:DETAIL|HINT|CONTEXT):(?: |$)|QUERY: |"
-    r"For more information check:|compiled (?:SQL|code) at |Help: https?://|'[A-Z]\w+ \[)",
+    r"For more information check:|compiled (?:SQL|code) at |Help: https?://)",
     re.IGNORECASE,
 )
+_PLAN = re.compile(r"\s*'[A-Z]\w+ \[")  # Spark's; behind a colon it would be what is listed
 _LETTER = re.compile("[A-Za-z]")  # Redshift's own message is a number, and says all in its DETAIL
 _SEVERITY = re.compile(r".*\b(?:ERROR|FATAL|PANIC):")
 # The second is what str() adds to a SyntaxError and a traceback does not show.
@@ -50,7 +51,8 @@ def advises(line: str, before: str) -> bool:
     """Whether a line is only data or advice that goes with the message `before` it."""
     severity = _SEVERITY.match(before)
     message = before[severity.end() :] if severity else before
-    return bool(_ADVICE.match(line) and _LETTER.search(message))
+    told = _ADVICE.match(line) or (_PLAN.match(line) and not message.rstrip().endswith(":"))
+    return bool(told and _LETTER.search(message))
 
 
 def clean_message(lines: Sequence[str]) -> str:

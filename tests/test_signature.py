@@ -733,3 +733,9 @@ def seconds(text: str) -> float:
         sign(text)
         best = min(best, time.process_time() - start)
     return best
+
+
+def test_what_is_listed_behind_a_colon_is_no_plan() -> None:
+    texts = [f"[x] ERROR\nValueError: several:\n'Alpha [x] {what}" for what in ("broke", "is late")]
+    one, other = (sign(text) for text in texts)
+    assert one.fingerprint != other.fingerprint

@@ -127,6 +127,17 @@ def test_an_act_that_failed_and_was_undone_went_wrong_once(store: Store) -> None
     assert store.acts_alone(ME.id).breaker == Breaker("open", NOW + DAY)
 
 
+def test_an_act_that_was_undone_long_ago_is_not_undone_anew(
+    store: Store, store_clock: SetClock
+) -> None:
+    act(store, OTHERS[0], NOW, "fixed")
+    store.record(decision(OTHERS[0], "reject", action="retry", at=NOW))
+    store_clock.advance(31 * DAY)
+    later = decision(OTHERS[0], "reject", action="retry", at=store_clock.now())
+    store.record(later)
+    assert of_signature(store) == CLOSED
+
+
 def test_a_no_to_another_action_opens_none(store: Store) -> None:
     act(store, OTHERS[0], NOW, "fixed")
     store.record(decision(OTHERS[0], "reject", action="set_variable", at=NOW))

@@ -66,7 +66,7 @@ WITH said AS (
     UNION ALL
     SELECT d.seq, n.at FROM standing_decisions AS n
     CROSS JOIN decisions AS d
-    WHERE n.kind = 'reject' AND n.recorded_at > :since
+    WHERE n.kind = 'reject'
       AND d.incident_id = n.incident_id AND d.action = n.action AND d.seq < n.seq
 ),
 ended AS (
