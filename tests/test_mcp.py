@@ -321,6 +321,27 @@ def test_a_task_that_was_killed_takes_a_person(cli: Cli) -> None:
     assert cli.status(incident) == "pending"
 
 
+def test_more_than_is_shown_takes_a_person(cli: Cli) -> None:
+    """Nobody says yes to what was cut off."""
+    cli.mended()
+    blocks = [f"part_{number}" for number in range(50)]
+    cli.server.tasks["orders"]["load"]["downstream_task_ids"] = blocks
+    for name in blocks:
+        task = cli.server.tasks["orders"]["load"]
+        cli.server.tasks["orders"][name] = {**task, "task_id": name, "downstream_task_ids": []}
+    incident = cli.capture("orders", run_id="wide", events=[REFUSED], blocks=blocks)
+    cleared = cli.cleared()
+
+    async def act(assistant: Assistant) -> None:
+        plan = await assistant.ask("propose_plan", incident=incident)
+        assert plan["takes_a_person"] == "it would run 51 task instances again, and 50 are shown"
+        with pytest.raises(ToolFailed, match="51 task instances"):
+            await assistant.ask("approve_incident", incident=incident, plan=plan["plan"])
+
+    talk(cli, act, acting=True)
+    assert cli.cleared() == cleared
+
+
 def test_an_incident_is_looked_at_in_its_own_airflow(cli: Cli, incident: str) -> None:
     """Whichever instance the settings mean: asked elsewhere, it would be gone, and superseded."""
     with AirflowServer() as other:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aiops_cli.config import Settings
     from aiops_cli.decide import Proposal
     from aiops_cli.examine import Desk
+    from aiops_cli.incidents import Plan
     from knowledge.records import Case
     from knowledge.stores import Store
 
@@ -174,7 +175,7 @@ class Tools:
                     desk, case.incident, proposed.action, proposed.params, dry_run=True
                 )
             case = _judged_now(desk, case, proposed)
-            person = _takes_a_person(desk, case, proposed) or None
+            person = _takes_a_person(desk, case, proposed, plan) or None
         told = _plan_document(proposed, plan)
         words = {"takes_a_person": person, **_words(case)}
         return {"incident": case.incident.id, "plan": _name(told), "does": _bounded(told), **words}
@@ -190,7 +191,7 @@ class Tools:
             shown = None
             if proposed.action != "none":
                 shown = respond.preview(desk, case.incident, proposed.action, proposed.params)
-            person = _takes_a_person(desk, _judged_now(desk, case, proposed), proposed)
+            person = _takes_a_person(desk, _judged_now(desk, case, proposed), proposed, shown)
             if person:
                 raise Refused(
                     f"{person}: nothing was done",
@@ -303,11 +304,14 @@ def _judged_now(desk: Desk, case: Case, proposed: Proposal) -> Case:
     return replace(case, judgement=Judgement(incident.id, now, document))
 
 
-def _takes_a_person(desk: Desk, case: Case, proposed: Proposal) -> str:
+def _takes_a_person(desk: Desk, case: Case, proposed: Proposal, plan: Plan | None) -> str:
     """Why a program may not approve it, or "". Its word stands for a grant and for proof that is
-    not there yet; not for what somebody has said against it, nor for a guess."""
+    not there yet; not for what somebody has said against it, nor for a guess, nor for more than
+    it is shown."""
     from aiops_cli import examine
 
+    if plan is not None and len(plan.clears) > MOST:
+        return f"it would run {len(plan.clears)} task instances again, and {MOST} are shown"
     if proposed.action in desk.settings.two_people:
         return f"{proposed.action} takes two people"
     if proposed.action == "none" or case.judgement is None:
