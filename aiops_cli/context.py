@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Generic, TypeVar
@@ -338,7 +338,7 @@ def surroundings(snapshot: Snapshot, incident: Incident) -> dict[str, Any]:
     deadlines = asked("deadlines", lambda: airflow.deadlines(ref.dag_id, ref.run_id))
     assets = asked("assets", lambda: snapshot.assets(ref.dag_id))
     below = frozenset(incident.context.get("blocks", ()))
-    stopped = asked("tasks below", lambda: [sorted(_names(blocked(airflow, ref, below)[0]))])
+    stopped = asked("tasks below", lambda: [_stopped(snapshot, ref, below)])
     return {
         **newer_code(snapshot, incident),
         "last_success": utc(success.end_date) if success else None,
@@ -357,8 +357,12 @@ def surroundings(snapshot: Snapshot, incident: Incident) -> dict[str, Any]:
     }
 
 
-def _names(instances: Sequence[TaskInstance]) -> set[str]:
-    return {one.ref.task_id for one in instances}
+def _stopped(snapshot: Snapshot, ref: TaskRef, below: Set[str]) -> list[str]:
+    """The tasks `below` it that the failure keeps from running now, as in the plan."""
+    if not below:
+        return []
+    stopped, _ = blocked(snapshot.airflow, ref, snapshot.tasks(ref.dag_id), below)
+    return sorted({one.ref.task_id for one in stopped})
 
 
 def _history(airflow: Airflow, incident: Incident, ref: TaskRef) -> tuple[TaskInstance, ...]:

@@ -327,6 +327,16 @@ def test_only_what_never_ran_because_of_it_is_blocked(at: Bench) -> None:
     assert told["blocked"] == ["publish"]
 
 
+def test_what_another_failure_below_blocks_is_not_counted_as_its_own(at: Bench) -> None:
+    """As in the plan: it stands still until that one is mended."""
+    at.server.add_dag("orders", {"load": ["audit"], "audit": ["publish"]})
+    at.server.add_failure("orders", "load", events=[REFUSED])
+    at.server.add_failure("orders", "audit", events=[REFUSED], blocks=["publish"])
+    at.watch()
+    blocked = {c.incident.task_id: shown(at, c.incident)["blocked"] for c in at.store.cases()}
+    assert blocked == {"load": [], "audit": ["publish"]}
+
+
 def test_what_blocks_is_unknown_where_the_run_cannot_be_read(at: Bench) -> None:
     at.server.add_dag("orders", {"load": ["publish"]})
     at.server.add_failure("orders", "load", events=[REFUSED], blocks=["publish"])

@@ -75,7 +75,18 @@ class TestExactly:
         plan = respond.preview(at_work.desk, case.incident, "retry", {})
         assert plan.told == ("not run again, for it ran and failed itself: pay",)
         approve(at_work, case)
-        assert at_work.cleared() == [["load"], ["close", "publish"]]
+        assert at_work.cleared() == [["load"], ["publish"]]
+
+    def test_what_another_failure_blocks_too_waits_for_that_one(self, at_work: Bench) -> None:
+        """Run again now, it would be blocked again at once."""
+        at_work.server.add_dag("orders", {"load": ["audit", "publish"], "audit": ["publish"]})
+        at_work.server.add_failure("orders", "audit")
+        fail(at_work, blocks=["publish"])
+        cases = {case.incident.task_id: case for case in at_work.store.cases()}
+        approve(at_work, cases["load"])
+        assert at_work.cleared() == [["load"]]
+        approve(at_work, cases["audit"])
+        assert at_work.cleared() == [["load"], ["audit"], ["publish"]]
 
     def test_of_a_mapped_task_no_index_is_where_one_ran_and_failed(self, at_work: Bench) -> None:
         at_work.server.add_dag("orders", {"load": ["pay"]})

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from aiops_cli.actions import changes, retry
-from aiops_cli.actions.graph import between, downstream_ids
+from aiops_cli.actions.graph import between
 from aiops_cli.actions.proposed import SHARED, proposed
 from aiops_cli.actions.upstream import Source, stale
 from aiops_cli.actions.values import names
@@ -77,8 +77,7 @@ def following(plan: Plan, first: str) -> Plan:
 def _marked(airflow: Airflow, live: TaskInstance, action: str, params: Mapping[str, Any]) -> Plan:
     """A mark runs nothing but what the failure blocked."""
     ref = live.ref
-    below = downstream_ids(airflow.tasks(ref.dag_id), ref.task_id)
-    clears, told = retry.below(airflow, live, below)
+    clears, told = retry.below(airflow, live, airflow.tasks(ref.dag_id))
     return Plan(
         action=action,
         ref=ref,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from aiops_cli.actions.graph import downstream_ids
 from aiops_cli.errors import AirflowConflict, AirflowError, AirflowUnreachable, Refused
-from aiops_cli.incidents import UNMAPPED, Plan, PlannedClear, TaskInstance, TaskRef
+from aiops_cli.incidents import UNMAPPED, Plan, PlannedClear, Task, TaskInstance, TaskRef
 from aiops_cli.seams import Airflow
 
 BLOCKED = "upstream_failed"
@@ -68,7 +68,7 @@ def preview(
     first = _rehearsed(airflow, live, again)
     tasks = airflow.tasks(ref.dag_id)
     task = tasks.get(ref.task_id)
-    after, told = below(airflow, live, downstream_ids(tasks, ref.task_id))
+    after, told = below(airflow, live, tasks)
     return Plan(
         action=action,
         ref=ref,
@@ -110,26 +110,29 @@ def _above(
 
 
 def below(
-    airflow: Airflow, live: TaskInstance, names: Set[str]
+    airflow: Airflow, live: TaskInstance, tasks: Mapping[str, Task]
 ) -> tuple[tuple[PlannedClear, ...], tuple[str, ...]]:
-    """What would run again of the tasks of these names, which stand below `live`, and what is said
-    of those that would not. A name is cleared whole, so that one task instance of it that ran and
-    failed leaves out the name."""
-    stopped, ran = blocked(airflow, live.ref, names)
+    """What would run again below `live` in a DAG of these `tasks`, and what is said of that which
+    would not."""
+    names = downstream_ids(tasks, live.ref.task_id)
+    stopped, ran = blocked(airflow, live.ref, tasks, names)
     told = f"not run again, for it ran and failed itself: {', '.join(sorted(ran))}"
     return tuple(_planned(one, "downstream") for one in stopped), (told,) if ran else ()
 
 
 def blocked(
-    airflow: Airflow, ref: TaskRef, names: Set[str]
+    airflow: Airflow, ref: TaskRef, tasks: Mapping[str, Task], names: Set[str]
 ) -> tuple[list[TaskInstance], frozenset[str]]:
     """Of the tasks of these names in the run of `ref`: the instances that never ran because of a
-    failure above them, and the names that ran and failed themselves."""
+    failure above them, and the names that ran and failed themselves. A name is cleared whole, so
+    that one task instance of it that ran and failed leaves out the name; and what stands below it,
+    which would be blocked by it again at once."""
     states = (BLOCKED, "failed")
     run = airflow.run_task_instances(ref.dag_id, ref.run_id, states=states) if names else ()
     below = [one for one in run if one.ref.task_id in names]
     ran = frozenset(one.ref.task_id for one in below if one.state == "failed")
-    return [one for one in below if one.state == BLOCKED and one.ref.task_id not in ran], ran
+    left = ran.union(*(downstream_ids(tasks, name) for name in ran))
+    return [one for one in below if one.state == BLOCKED and one.ref.task_id not in left], ran
 
 
 def apply(airflow: Airflow, plan: Plan, note: str, renew: Step, save: Save) -> None:
