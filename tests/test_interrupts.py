@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from aiops_cli.airflow.transport import Transport
-from aiops_cli.commands.keys import Ended, ask_line
+from aiops_cli.commands.keys import Ended, Gone, ask_line, leaving_whole
 from tests.cli import BUG, Cli
 from tests.desk import REFUSED
 
@@ -350,6 +350,53 @@ def test_a_terminal_that_is_closed_sends_two_signals(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(sys, "stdin", stdin)
         with pytest.raises(Ended):
             ask_line("why not?")
+
+
+@pytest.mark.parametrize("end", [signal.SIGHUP, signal.SIGTERM])
+def test_an_end_that_python_drops_comes_with_the_next_signal(
+    monkeypatch: pytest.MonkeyPatch, end: signal.Signals
+) -> None:
+    """What is raised while an object is cleared away goes no further."""
+    dropped: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: dropped.append(told.exc_type))
+
+    class Cleared:
+        def __del__(self) -> None:
+            signal.raise_signal(end)
+
+    @leaving_whole(lambda: None)
+    def end_twice() -> None:
+        Cleared()
+        assert dropped == [Gone]
+        signal.raise_signal(end)
+
+    with pytest.raises(Gone):
+        end_twice()
+
+
+def test_what_is_kept_on_leaving_is_not_interrupted_again() -> None:
+    """A shell that goes sends its own SIGHUP after that of the terminal."""
+    ends, done = (signal.SIGHUP, signal.SIGTERM), []
+    before = [signal.getsignal(end) for end in ends]
+
+    def both(of: str) -> None:
+        for end in ends:
+            signal.raise_signal(end)
+        done.append(of)
+
+    @leaving_whole(lambda: both("kept"))
+    def end() -> None:
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            both("on its way")
+
+    with pytest.raises(Gone):
+        end()
+    with leaving_whole(lambda: both("kept after Ctrl-D")):
+        pass
+    assert done == ["on its way", "kept", "kept after Ctrl-D"]
+    assert [signal.getsignal(end) for end in ends] == before
 
 
 def test_after_ctrl_z_the_question_is_taken_up_again(cli: Cli) -> None:

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
 
 from aiops_cli.commands.output import CODE_PAGE
 from aiops_cli.waiting import wait_for_input
@@ -43,21 +42,27 @@ class Gone(Interrupted):
 
 
 @contextmanager
-def leaving_whole() -> Iterator[None]:
-    """SIGHUP and SIGTERM raise Gone, once: what is kept on leaving is not interrupted again."""
+def leaving_whole(keep: Callable[[], None]) -> Iterator[None]:
+    """SIGHUP and SIGTERM raise Gone. However this is left, `keep` is called, and neither it nor a
+    Gone on its way is interrupted again. A Gone that Python drops (what a handler raises while an
+    object is cleared away) is not the only one: the next signal raises anew."""
     ends = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
-    def gone(_number: int, _frame: FrameType | None) -> NoReturn:
-        for number in ends:
-            signal.signal(number, signal.SIG_IGN)
-        raise Gone
+    def gone(_number: int, _frame: FrameType | None) -> None:
+        if not isinstance(sys.exc_info()[1], Gone):  # as it is where one is being cleaned up after
+            raise Gone
 
     before = [(number, signal.signal(number, gone)) for number in ends]
     try:
         yield
     finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+        for number in ends:
+            signal.signal(number, signal.SIG_IGN)
+        try:
+            keep()
+        finally:
+            for number, handler in before:
+                signal.signal(number, handler)
 
 
 def ask_key(question: str) -> str:

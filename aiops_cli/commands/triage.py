@@ -84,7 +84,7 @@ def triage(
         if not queue:
             talk.print("nothing waits for a person")
         done: Deeds = []
-        with leaving_whole():
+        with leaving_whole(lambda: _keep_typed(queue)):
             try:
                 while queue or _on_second_thought(queue, done):
                     _walk(desk, queue, done)
@@ -92,10 +92,13 @@ def triage(
                 left = sum(len(item.ids) for item in queue)
                 if left:
                     talk.print(f"{left} still wait; aiops triage goes on")
-            finally:  # kept first: what is told to a terminal that is gone raises
-                drafts.keep({id_: item.typed for item in queue for id_ in item.ids})
-                for item in queue:
-                    item.tell_typed()
+
+
+def _keep_typed(queue: deque[Item]) -> None:
+    """Kept first: what is told to a terminal that is gone raises."""
+    drafts.keep({id_: item.typed for item in queue for id_ in item.ids})
+    for item in queue:
+        item.tell_typed()
 
 
 def _queue(desk: Desk, dag: str | None) -> deque[Item]:
