@@ -164,6 +164,21 @@ def test_an_empty_list_says_why(cli: Cli, page: Page, waiting: str) -> None:
 
 
 @pytest.mark.file_only
+def test_whether_it_is_paused_is_not_known_where_that_cannot_be_read(cli: Cli, page: Page) -> None:
+    cli.ok("pause", "--reason", "migration")
+    assert "paused by ana: migration" in page.look().text
+    kept = cli.kb.read_bytes()
+    cli.kb.write_bytes(b"no database" * 100)
+    page.again()
+    assert "whether aiops is paused is not known" in page.text
+    assert "paused by" not in page.text
+    cli.kb.write_bytes(kept)
+    page.again()
+    assert "not known" not in page.text
+    assert "paused by ana: migration" in page.text
+
+
+@pytest.mark.file_only
 def test_while_another_process_holds_the_file_all_is_shown_and_nothing_is_lost(
     cli: Cli, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:

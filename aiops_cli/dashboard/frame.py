@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -106,11 +105,13 @@ def show(given: str) -> None:
 
 @st.fragment(run_every=REFRESH)
 def _paused(visitor: Visitor) -> None:
-    """That nothing is done alone now. Where it cannot be read the page below says so."""
-    with suppress(AiopsError, KnowledgeError):
+    """That nothing is done alone now. Where it cannot be read the page below says why."""
+    try:
         told = values.paused(acts.pause(visitor.settings))
-        if told:
-            boxed("paused", told)
+    except (AiopsError, KnowledgeError):
+        told = "whether aiops is paused is not known: the knowledge base cannot be read"
+    if told:
+        boxed("paused", told)
 
 
 def _bound(page: Callable[[Visitor], None], visitor: Visitor) -> Callable[[], None]:
