@@ -1,4 +1,4 @@
-"""`aiops init`: every step is tried before the next, and nothing is written before all work."""
+"""`aiops init`: each step is tried before the next; no settings are written before all work."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aiops_cli import config_write
 from aiops_cli.commands import init_models
 from aiops_cli.commands.init_access import page_to_address
 from tests.airflow_server import Fault
@@ -149,12 +150,29 @@ def test_whoever_stops_leaves_nothing_behind(fresh: Cli, answered: int, interrup
         file(fresh).write_text("mode: shadow\n")
     before = file(fresh).read_text() if file(fresh).exists() else None
     said = fresh.type("init", keys=lines(*answers), interrupt=interrupt)
-    assert "written" not in said.err.replace("nothing is written", "")
+    assert "Ctrl-C before that leaves the settings as they are" in said.err
+    assert "written" not in said.err.replace("no settings are written", "")
     assert said.code in ((130,) if interrupt or answered < 4 else (0,))
-    assert "nothing is written" in said.err
+    assert "no settings are written" in said.err
     assert "aiops incidents" not in said.err  # there is nothing yet that it could show
     assert (file(fresh).read_text() if file(fresh).exists() else None) == before
     assert {path.name for path in fresh.home.iterdir()} <= {"kb", "config.yaml"}
+
+
+def test_ctrl_c_behind_the_last_answer_says_nothing_untrue(fresh: Cli) -> None:
+    """The file may be in its place by then."""
+    fresh.server.tokens["t"] = "oncall"
+    write_private = config_write.write_private
+
+    def stopped(path: Path, text: str) -> None:
+        write_private(path, text)
+        raise KeyboardInterrupt
+
+    fresh.monkeypatch.setattr(config_write, "write_private", stopped)
+    said = fresh.type("init", keys=lines(fresh.server.url, "1", "echo t", str(fresh.kb)))
+    assert said.code == 130
+    assert file(fresh).exists()
+    assert "asks anew" not in said.err
 
 
 def test_an_existing_file_keeps_what_was_not_asked_about(fresh: Cli) -> None:
@@ -294,9 +312,10 @@ def test_a_proxy_is_asked_for_where_nobody_answers(fresh: Cli) -> None:
         with_login = way.url.replace("//", "//me:hunter2pass@")
         said = talk(
             fresh,
-            "http://airflow.invalid", "",  # no proxy: another address
-            "http://airflow.invalid", way.url, with_login,
+            "http://airflow.invalid",
+            "http://airflow.invalid",
             "1", "echo t", str(fresh.kb),
+            secrets=("", way.url, with_login),  # first no proxy: another address
         )  # fmt: skip
     assert said.code == 0, said
     assert "its name is not known (DNS)" in said.err

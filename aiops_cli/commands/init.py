@@ -44,7 +44,7 @@ def init(
     """Ask for Airflow's address, the login, the knowledge base and, where an Ollama answers, its
     models; try each; write the settings.
 
-    Nothing is written before all of it works. The file is readable by its owner only.
+    No settings are written before all of it works. The file is readable by its owner only.
     """
     from aiops_cli import config
 
@@ -67,17 +67,14 @@ def init(
         _take_models(draft, now, llm=llm, embedder=embedder)
         written = init_draft.write(path, now, draft, ask=False)
     else:
-        tell(f"This writes {path}.\nCtrl-C at any time leaves everything as it is.\n")
-        try:
+        tell(f"This writes {path}.\nCtrl-C before that leaves the settings as they are.\n")
+        with init_draft.no_settings_if_stopped():
             init_access.ask_url(draft, url)
             init_access.ask_login(draft, username, token_command)
             if "AIOPS_KB" not in called.environ:
                 _ask_kb(draft, kb, now)
             _ask_models(draft, now, called.environ, llm=llm, embedder=embedder)
-            written = init_draft.write(path, now, draft, ask=True)
-        except (KeyboardInterrupt, typer.Abort):
-            tell("nothing is written: aiops init asks anew")
-            raise typer.Exit(output.INTERRUPTED) from None
+        written = init_draft.write(path, now, draft, ask=True)
     _tell_of_variables(called.environ)
 
     from aiops_cli.commands.doctor import examine, show_checks

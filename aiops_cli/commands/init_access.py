@@ -64,7 +64,8 @@ def _ask_for_what_lacks(draft: Draft, error: AirflowError) -> bool:
         return _ask_header(draft, "Header that lets a program pass (Cookie for a cookie; or Enter)")
     if is_loopback(draft.airflow.url):
         return False
-    proxy = ask("Proxy on the way, as http://user:password@host:port (or Enter)", "")
+    # As a whole not shown: it may hold a password.
+    proxy = ask_secret("Proxy on the way, as http://user:password@host:port (or Enter)").strip()
     if proxy:
         draft.set(proxy=proxy)
     return bool(proxy)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,14 +89,27 @@ def write(path: Path, now: Settings, draft: Draft, *, ask: bool) -> list[str]:
         tell(f"  {name}: {_shown(keys[-1], value, there.get(keys))}")
     if text and not edited.whole:
         tell(f"  its comments cannot be kept; the file as it is now stays as {path.name}.bak")
-    if text and ask and not output.confirm("Write them?"):
-        tell("  nothing is written")
-        raise typer.Exit
+    if text and ask:
+        with no_settings_if_stopped():
+            agreed = output.confirm("Write them?")
+        if not agreed:
+            tell("  no settings are written")
+            raise typer.Exit
     if text and not edited.whole:
         config_write.write_private(path.with_name(f"{path.name}.bak"), text)
     config_write.write_private(path, edited.text)
     tell("  written, readable by you alone\n")
     return names
+
+
+@contextmanager
+def no_settings_if_stopped() -> Iterator[None]:
+    """Around questions that come before the writing: Ctrl-C and Ctrl-D end the program."""
+    try:
+        yield
+    except (KeyboardInterrupt, typer.Abort):
+        tell("no settings are written: aiops init asks anew")
+        raise typer.Exit(output.INTERRUPTED) from None
 
 
 def _shown(key: str, value: Given, old: object) -> str:
