@@ -35,7 +35,8 @@ from aiops_cli.published import incident_document, judgement_document
 from aiops_cli.seams import Airflow, Clock
 from knowledge.base import KnowledgeBase
 from knowledge.errors import ModelUnavailable
-from knowledge.records import Case, Decision, Judgement, Match, Outcome, Pause
+from knowledge.evidence import RERUN_ACTIONS
+from knowledge.records import Case, Decision, Entry, Judgement, Match, Outcome, Pause
 from knowledge.signature import KILLED, LOST, sign
 from knowledge.stores import Store
 
@@ -242,18 +243,28 @@ def _diagnose(knowledge: KnowledgeBase, incident: Incident, limits: gate.Bounds)
 def _answered(
     knowledge: KnowledgeBase, incident: Incident, matches: Sequence[Match], limits: gate.Bounds
 ) -> Diagnosis:
-    """The best answer, and what was tried in vain."""
-    said: dict[str, str] = {}
+    """The best answer, and what was tried in vain: each once, as the nearest match tells of it."""
+    spent: dict[str, str] = {}  # what was tried, by entry
+    said: dict[str, str] = {}  # what came of it
     for match in matches:
         if match.entry.kind != "incident" or match.similarity < limits.similarity:
             continue
         record = knowledge.record(match.entry)
         if ladder.spent(match.entry, record):
-            told = f"{match.entry.action}: {_in_words(record)} (incident {match.entry.source})"
-            said[match.entry.id] = told
-    found = ladder.diagnose(incident, matches, bound=limits.similarity, spent=said)
-    tried = (told for id_, told in said.items() if id_ != found.entry)
-    return replace(found, tried=tuple(tried))
+            what = spent[match.entry.id] = _tried(match.entry)
+            said.setdefault(what, f"{what}: {_in_words(record)} (incident {match.entry.source})")
+    found = ladder.diagnose(incident, matches, bound=limits.similarity, spent=spent)
+    said.pop(spent.get(found.entry or "", ""), None)
+    return replace(found, tried=tuple(said.values()))
+
+
+def _tried(entry: Entry) -> str:
+    """What an entry answers, as far as its record tells it apart: re-runs are one whatever their
+    delay."""
+    if entry.action in RERUN_ACTIONS or not entry.params:
+        return str(entry.action)
+    values = ", ".join(f"{name}={value}" for name, value in sorted(entry.params.items()))
+    return f"{entry.action} {values}"
 
 
 def _opinion(desk: Desk, advisor: Advisor, incident: Incident, diagnosis: Diagnosis) -> Opinion:

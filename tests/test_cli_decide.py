@@ -453,7 +453,26 @@ def test_that_one_connection_was_not_it_says_nothing_of_another(cli: Cli) -> Non
     other = cli.capture("sales", events=[REFUSED])
     known = cli.ok("incidents", "show", other, "--json").json["diagnosis"]
     assert known["params"] == {"connection_id": "b", "host": "db2"}
-    assert known["tried"] == [f"update_connection: failed 1 (incident {new['incident']})"]
+    (told,) = known["tried"]
+    tried = "update_connection connection_id=a, host=db2"
+    assert told == f"{tried}: failed 1 (incident {new['incident']})"
+
+
+def test_what_was_tried_twice_in_vain_is_told_once(cli: Cli) -> None:
+    (cli.home / "orders.yaml").write_text(RUNBOOK)
+    cli.ok("kb", "seed", str(cli.home / "orders.yaml"))
+    for run, delay in (("first", "1m"), ("second", "2m")):
+        row = cli.server.add_failure("orders", "load", run_id=run, events=[REFUSED])
+        new = [line for line in cli.ok("watch", "--once", "--json").lines if "incident" in line]
+        values = ("--action", "retry_later", "--set", f"delay={delay}")
+        cli.ok("approve", new[-1]["incident"], *values, "--yes")
+        cli.clock.advance(seconds=300)
+        cli.ok("watch", "--once")
+        cli.server.finish(row, "failed", events=[REFUSED])
+        cli.ok("watch", "--once")
+    other = cli.capture("sales", events=[REFUSED])
+    (told,) = cli.ok("incidents", "show", other, "--json").json["diagnosis"]["tried"]
+    assert told.startswith("retry_later: failed 2 (incident ")
 
 
 def test_what_was_called_off_teaches_nobody(cli: Cli) -> None:
