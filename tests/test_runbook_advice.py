@@ -91,6 +91,11 @@ def test_whatever_says_more_or_less_is_advice(text: str) -> None:
         "Non rieseguire mai il task.",
         "Niet opnieuw uitvoeren!",
         "Nie uruchamiaj ponownie.",
+        "Não executar de novo",
+        "No ejecutar otra vez",
+        "Non eseguire di nuovo",
+        "Ne pas exécuter à nouveau",
+        "🚫 rerun",
     ],
 )
 def test_a_word_against_running_again_is_heard(text: str) -> None:
@@ -111,6 +116,8 @@ def test_a_word_against_running_again_is_heard(text: str) -> None:
         "Never repeat the password in a ticket.",
         "It does not matter how often it is rerun.",
         "There is no retry configured.",
+        "❌ The retry failed",
+        "Executar de novo a tarefa",
     ],
 )
 def test_a_no_to_something_else_is_none(text: str) -> None:
@@ -135,6 +142,14 @@ def test_a_no_to_something_else_is_none(text: str) -> None:
         "Can I rerun it? No way",
         "Can I rerun it?\nNo",
         "Idempotent? No",
+        "Task must be run only once per day",
+        "It may run at most once",
+        "Der Task darf nur einmal am Tag laufen",
+        "The restart loses data",
+        "A rerun overwrites the balances",
+        "Retries are disabled on purpose",
+        "Retries were turned off deliberately",
+        "❌ rerun",
     ],
 )
 def test_what_may_limit_running_again_leaves_advice(text: str) -> None:
@@ -143,7 +158,15 @@ def test_what_may_limit_running_again_leaves_advice(text: str) -> None:
     assert understood("Rerun the task", said) is None
 
 
-@pytest.mark.parametrize("text", ["It is safe to rerun.", "Do not panic; rerun the task."])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is safe to rerun.",
+        "Do not panic; rerun the task.",
+        "The task runs once a day.",
+        "The session loses its connection.",
+    ],
+)
 def test_what_limits_nothing_leaves_the_action(text: str) -> None:
     assert understood("Rerun the task", against(text)) == ("retry", {})
 
@@ -231,6 +254,76 @@ def test_a_remark_behind_the_heading_of_a_fix_leaves_it_to_a_person(
     text = f"# T\n`ValueError: a is bad`\n\n## Fix ({remark})\n\nRerun the task.\n"
     (entry,) = read(tmp_path, text)
     assert (entry.action, "Rerun the task." in entry.explanation) == (None, True)
+
+
+@pytest.mark.parametrize("advice", ["Rerun the task.", "retry", "`retry_later delay=5m`"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "Fix (staging only): {}",
+        "- **Fix (staging only):** {}",
+        "**Fix (do not use)**\n{}",
+        "## Fix (do not use)\n\n{}",
+        "## ~~Fix~~\n\n{}",
+        "## 🚫 Fix\n\n{}",
+        "## Fix (do not use): {}",
+        "## Fix\n\nAction (staging only): {}",
+        "## Fix (do not use)\n\nAction: {}",
+        "## Fix (do not use)\n\n### Steps\n\n{}",
+        "## Cause (do not rerun)\n\nIt ends.\n\n## Fix\n\n{}",
+        "| Fix (staging only) | {} |\n|---|---|\n| Cause | it ends |",
+        "| Error | Fix (staging only) |\n|---|---|\n| `ValueError: a is bad` | {} |",
+    ],
+)
+def test_a_remark_beside_a_label_or_heading_outdoes_a_code_word(
+    tmp_path: Path, page: str, advice: str
+) -> None:
+    entries = read(tmp_path, f"# T\n`ValueError: a is bad`\n\n{page.format(advice)}\n")
+    assert [entry.action for entry in entries if entry.action] == []
+    assert advice.strip("`") in entries[-1].explanation.replace("`", "")
+
+
+@pytest.mark.parametrize("advice", ["retry", "retry_later delay=5m"])
+@pytest.mark.parametrize("heading", ["# T, DO NOT RERUN\n", "# DO NOT RERUN\n\n## T\n"])
+def test_a_heading_against_a_rerun_outdoes_a_code_word(
+    tmp_path: Path, heading: str, advice: str
+) -> None:
+    (entry,) = read(tmp_path, f"{heading}`ValueError: a is bad`\n\nFix: {advice}\n")
+    assert (entry.action, entry.safe_to_retry) == (None, False)
+    assert advice in entry.explanation
+
+
+def test_a_heading_that_limits_a_rerun_outdoes_a_code_word(tmp_path: Path) -> None:
+    text = "# T (rerun only after finance)\n`ValueError: a is bad`\n\nFix: retry\n"
+    (entry,) = read(tmp_path, text)
+    assert (entry.action, entry.safe_to_retry) == (None, None)
+
+
+def test_a_heading_against_a_rerun_leaves_what_runs_nothing(tmp_path: Path) -> None:
+    text = "# T, DO NOT RERUN\n`ValueError: a is bad`\n\nFix: mark_skipped\n"
+    (entry,) = read(tmp_path, text)
+    assert (entry.action, entry.safe_to_retry) == ("mark_skipped", False)
+
+
+def test_the_remark_is_shown_with_the_advice(tmp_path: Path) -> None:
+    text = "# T\n`ValueError: a is bad`\n\n**Fix (staging only):** Rerun the task.\n"
+    (entry,) = read(tmp_path, text)
+    assert "Fix (staging only): Rerun the task." in entry.explanation
+
+
+@pytest.mark.parametrize(
+    "label", ["Fix", "Action(s)", "[Fix](https://wiki.example.com/fix)", "Fix (1)", "**Fix**"]
+)
+def test_a_label_without_a_remark_keeps_its_code_word(tmp_path: Path, label: str) -> None:
+    (entry,) = read(tmp_path, f"# T\n`ValueError: a is bad`\n\n## {label}\n\nretry\n")
+    assert entry.action == "retry"
+
+
+def test_a_remark_beside_safe_to_retry_makes_it_no_plain_yes(tmp_path: Path) -> None:
+    text = "# T\n`ValueError: a is bad`\n\nSafe to retry (staging only): yes\n\nCause: it ends.\n"
+    (entry,) = read(tmp_path, text)
+    assert entry.safe_to_retry is None
+    assert 'Safe to retry: yes ("Safe to retry (staging only)")' in entry.explanation
 
 
 def test_a_word_at_the_top_of_the_page_holds_for_all_of_it(tmp_path: Path) -> None:

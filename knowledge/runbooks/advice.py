@@ -46,7 +46,9 @@ _BETWEEN = (
 )
 _ROMANCE = (
     r"reintent\w*|relan[zc]\w*|reejecut\w*|(?:volver|vuelvas?|vuelve) a (?:ejecutar|lanzar)|"
-    r"reexecut\w*|execut\w+ novamente|réexécut\w*|rejou\w*|rilanci\w*|riesegu\w*"
+    r"reexecut\w*|réexécut\w*|rejou\w*|rilanci\w*|riesegu\w*|"
+    r"e[xj]ecut\w+ (?:novamente|nuevamente|de n(?:ov|uev)o|ou?tra vez)|"
+    r"esegu\w+ (?:di nuovo|nuovamente)|exécut\w+ (?:à|de) nouveau"
 )
 _REPEATED = (
     r"(?:re-?run(?:ning)?|re-?tr(?:y|ied|ying)|re-?trigger\w*|re-?process\w*|re-?launch\w*|"
@@ -72,6 +74,7 @@ _FORBIDS = re.compile(
     rf"|\bno {_BETWEEN}(?:{_ROMANCE})\b"
     rf"|\b(?:no|avoid) (?:re-?runs?|re-?tries|re-?try)(?: please)?{_ALONE}"
     rf"|\b{_RUNNING_AGAIN} {_FORBIDDEN}\b|\b{_FORBIDDEN} (?:to )?{_REPEATED}\b"
+    rf"|[🚫⛔]\ufe0f? ?{_REPEATED}\b"
     r"|\b(?:not|isn't|nicht|pas|no es|não é|non è|niet) (?:idempot\w+|safe to repeat|rerun-safe)",
     re.IGNORECASE,
 )
@@ -80,16 +83,21 @@ _AGAIN_AT_ALL = re.compile(
     r"\bre-?(?:r[au]n|tr[yi]|start|trigger|process|peat|launch|do\b|submit)|\bclear|"
     r"\b(?:again|twice)\b|idempot|neu ?(?:ge)?start|erneut|noch ?mal|noch einmal|wiederhol|"
     r"relan[zc]|réexéc|rejou|reint|reejec|reexec|novamente|vuelv|volver|rilanc|riesegu|opnieuw|"
-    r"herstart|herha|ponow|ponaw",
+    r"herstart|herha|ponow|ponaw|de n(?:ov|uev)o\b|\bou?tra vez|nuevamente|nuov|à nouveau|"
+    r"\bonly (?:\w+ ){0,2}once\b|\b(?:at most|exactly) once\b|\bonce (?:a|per|every) |"
+    r"\bnur (?:\w+ )?einmal\b|\bseule fois|\bsola vez",
     re.IGNORECASE,
 )
 _LIMITS = re.compile(
     r"\b(?:unless|only|except|before|first|make sure|ensure|but|not|\w+n't|dont|cannot|never|no|"
     r"avoid|refrain|twice|a second time|double|duplicat\w*|worse|harmful|requires?|approval|"
-    r"forbidden|prohibited|until|nicht|nie|nur|zuerst|vorher|kein\w*|"
+    r"forbidden|prohibited|until|los(?:es?|ing)|data loss|overwrit\w+|corrupts?|destroys?|"
+    r"disabled|(?:turned|switched) off|on purpose|deliberately|intentionally|at most|exactly|"
+    r"verliert|überschreib\w*|seule|sola|nicht|nie|nur|zuerst|vorher|kein\w*|"
     r"erst|doppelt|verboten|sauf|seulement|avant|ne|jamais|deux fois|interdit\w*|solo|antes|nunca|"
     r"jamás|dos veces|não|duas vezes|proibid\w*|prohibid\w*|non|mai|prima|due volte|niet|nooit|"
-    r"geen|eerst|dubbel|nigdy|tylko|dopiero|dwa razy)\b",
+    r"geen|eerst|dubbel|nigdy|tylko|dopiero|dwa razy)\b"
+    r"|[🚫⛔❌🛑]",
     re.IGNORECASE,
 )
 # The answer to a question belongs to it: "May it run again? No."

@@ -32,6 +32,7 @@ class _Failure:
     line: int
     meta: Meta
     around: Against = Against.NOTHING  # what the page says above it
+    headed: Against = Against.NOTHING  # … and what its heading and those above it say
     body: list[Block] = field(default_factory=list)
     parts: dict[str, list[Section]] = field(default_factory=dict)
 
@@ -47,7 +48,7 @@ def read_markdown(file: RunbookFile, text: str, title: str = "") -> Iterator[tup
     defaults, start, named = front_matter(file, lines)
     blocks = read_blocks(file, lines, start)
     page = sections(file, blocks, named or title)
-    failures = list(_failures(page, {}, Against.NOTHING))
+    failures = list(_failures(page, {}, Against.NOTHING, Against.NOTHING))
     if not failures:
         failures = list(_whole_page(page, blocks))
     for failure in failures:
@@ -57,7 +58,7 @@ def read_markdown(file: RunbookFile, text: str, title: str = "") -> Iterator[tup
 # --- which failures ---------------------------------------------------------------------------
 
 
-def _failures(topic: Section, above: Meta, around: Against) -> Iterator[_Failure]:
+def _failures(topic: Section, above: Meta, around: Against, headed: Against) -> Iterator[_Failure]:
     """The topic's own failure, or several, then those of the topics below it."""
     meta = {**above, **_facts(topic)}
     own: list[tuple[str, Section]] = []
@@ -75,15 +76,16 @@ def _failures(topic: Section, above: Meta, around: Against) -> Iterator[_Failure
     said = prose([Block("heading", topic.line, topic.title), *topic.blocks, *general])
     warned = any(role == "caution" and prose(part.blocks) for role, part in own)
     around = max(around, against(said), Against.PERHAPS if warned else Against.NOTHING)
+    headed = max(headed, against(topic.title))
     groups = _split(own, topic)
     named = [part for _, part in own if part.role in CORE]
     if named or (_quotes(topic) and topic.level > 0):
         for number, group in enumerate(groups):
             made = _failure(topic, meta, group, first=number == 0, only=len(groups) == 1)
-            made.around = around
+            made.around, made.headed = around, headed
             yield made
     for child in apart:
-        yield from _failures(child, meta, around)
+        yield from _failures(child, meta, around, headed)
 
 
 def _stands_alone(topic: Section, has_parts: bool) -> bool:
@@ -104,6 +106,7 @@ def _collect(
 ) -> None:
     """The part and what is below it: parts of their own, failures of their own, or its text."""
     text = Section(part.title, part.line, part.level, part.role, None, list(part.blocks))
+    text.remark = part.remark
     own.append((role, text))
     for child in part.children:
         if child.role and child.role != role:
@@ -111,7 +114,8 @@ def _collect(
         elif child.role is None and child.meta is None and _is_failure(child):
             apart.append(child)
         else:
-            heading = [Block("heading", child.line, child.title)] if child.title else []
+            named = child.title or child.remark
+            heading = [Block("heading", child.line, named)] if named else []
             inner: list[tuple[str, Section]] = []
             _collect(child, role, inner, apart)
             text.blocks += heading
@@ -174,6 +178,8 @@ def _facts(topic: Section) -> dict[str, tuple[int, str]]:
         if child.meta and (said := [block for block in child.blocks if block.kind != "blank"]):
             items = [block for block in said if block.kind == "item"]
             text = ", ".join(plain(block.text) for block in items or said[:1])
+            if child.meta == "safe_to_retry" and child.remark:  # "(staging only): yes" is no yes
+                text = f'{text} ("{child.remark}")'
             found.setdefault(child.meta, (child.line, text))
     return found
 
@@ -195,11 +201,13 @@ def _fields(file: RunbookFile, failure: _Failure) -> Fields:
         file.refuse(line, "nothing says what this failure looks like; quote its log")
     title = title or texts[0].strip().split("\n")[-1][:120]
     facts, unclear = _meta(failure.meta)
+    remarks = "\n".join(part.remark for role in parts for part in parts[role])
+    headed = max(failure.headed, against(remarks))
     own = prose([*body, *(block for role in parts for block in failure.blocks(role))])
-    said = max(failure.around, against(own))
+    said = max(failure.around, headed, against(own))
     if "safe_to_retry" in facts and facts["safe_to_retry"][1] != "true":
         said = max(said, Against.PERHAPS)
-    action = _action(parts.get("action", []), said)
+    action = _action(parts.get("action", []), said, headed)
     told = [
         block for block in (*body, *context, *failure.blocks("caution")) if block.text not in texts
     ]
@@ -224,17 +232,21 @@ def _fields(file: RunbookFile, failure: _Failure) -> Fields:
     return fields
 
 
-def _action(parts: Sequence[Section], around: Against) -> dict[str, Any]:
-    """A catalogue name, perhaps with its params ("retry_later delay=10m"), is an action; any
-    other text is advice to a person."""
+def _action(parts: Sequence[Section], around: Against, headed: Against) -> dict[str, Any]:
+    """A catalogue name, perhaps with its params ("retry_later delay=10m"), is an action, but no
+    re-run that a heading speaks against; any other text is advice to a person."""
     if not parts:
         return {}
-    text = "\n".join(found for part in parts if (found := prose(part.blocks)))
-    if len(parts) == 1 and (meant := structured(text.removeprefix("- "))):
+    # With its remark: a plain fix below "Fix (obsolete)" is no plain one.
+    text = "\n".join(
+        f"{part.remark}: {found}" if part.remark else found
+        for part in parts
+        if (found := prose(part.blocks))
+    )
+    meant = structured(text.removeprefix("- ")) if len(parts) == 1 else None
+    if meant and not (headed and meant[0].startswith("retry")):
         return {"action": meant[0], "params": meant[1]}
-    # "Fix (obsolete)" is no plain one.
-    plainly = len(parts) == 1 and "(" not in parts[0].title
-    advised = understood(text, around) if plainly else None
+    advised = understood(text, around) if len(parts) == 1 else None
     action, params = advised or (None, {})
     return {"action": action, "params": params, "explanation": text, "prose": None}
 

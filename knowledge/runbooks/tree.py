@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from knowledge.runbooks.fields import RunbookFile
 from knowledge.runbooks.markdown import Block
 from knowledge.runbooks.samples import plain
-from knowledge.runbooks.words import Meta, Role, meta_of, role_of, split_label
+from knowledge.runbooks.words import Meta, Role, has_remark, meta_of, role_of, split_label
 
 _LABEL = 8  # below every heading
 CORE: tuple[Role, ...] = ("symptoms", "cause", "action")
@@ -21,7 +21,8 @@ _BOLD_ALONE = re.compile(r"(\*\*|__)[^*_]+\1")
 @dataclass(slots=True)
 class Section:
     """A heading or a label with what stands below it. Without a role it is a topic: perhaps a
-    failure of its own."""
+    failure of its own. `remark` is the heading or label of a part where it says more than the
+    part's name."""
 
     title: str
     line: int
@@ -30,6 +31,7 @@ class Section:
     meta: Meta | None = None
     blocks: list[Block] = field(default_factory=list)
     children: list[Section] = field(default_factory=list)
+    remark: str = ""
 
     def walk(self) -> Iterator[Section]:
         yield self
@@ -83,13 +85,17 @@ def heading_title(text: str) -> str:
     return re.sub(r"^(?:\d+(?:\.\d+)*[.)]|\d+(?:\.\d+)+)\s+", "", text).strip(" #:") or text
 
 
+def _remark(name: str) -> str:
+    return plain(name).strip(" *_:") if has_remark(name) else ""
+
+
 def _of_heading(block: Block) -> Section:
     text, line = block.text, block.line
     made = Section(heading_title(text), line, block.level)
     if role := role_of(text):
-        made.role = role
+        made.role, made.remark = role, _remark(text)
     elif meta := meta_of(text):
-        made.meta = meta
+        made.meta, made.remark = meta, _remark(text)
     elif labelled := split_label(text):
         label, rest = labelled
         role = role_of(label)
@@ -98,13 +104,14 @@ def _of_heading(block: Block) -> Section:
         else:
             made.title, made.role, made.meta = "", role, None if role else meta_of(label)
             made.blocks = [Block("text", line, rest)] if rest else []
+            made.remark = _remark(label)
     return made
 
 
 def _of_label(block: Block) -> Section | None:
     text, line = block.text, block.line
     if _BOLD_ALONE.fullmatch(text) and role_of(text) in _LABELS:
-        return Section("", line, _LABEL, role_of(text))
+        return Section("", line, _LABEL, role_of(text), remark=_remark(text))
     labelled = split_label(text)
     if labelled is None:
         return None
@@ -115,7 +122,7 @@ def _of_label(block: Block) -> Section | None:
     if role not in _LABELS and not meta:
         return None
     blocks = [Block("text", line, rest)] if rest else []
-    return Section("", line, _LABEL, role, None if role else meta, blocks)
+    return Section("", line, _LABEL, role, None if role else meta, blocks, remark=_remark(label))
 
 
 def _of_table(file: RunbookFile, block: Block) -> list[Section]:
@@ -133,9 +140,9 @@ def _of_table(file: RunbookFile, block: Block) -> list[Section]:
         line = block.line + at + (at > 0)
         blocks = [Block("text", line, value)] if value else []
         if role in _LABELS:
-            found.append(Section("", line, _LABEL, role, None, blocks))
+            found.append(Section("", line, _LABEL, role, None, blocks, remark=_remark(name)))
         elif meta:
-            found.append(Section("", line, _LABEL, None, meta, blocks))
+            found.append(Section("", line, _LABEL, None, meta, blocks, remark=_remark(name)))
     return found
 
 
@@ -150,7 +157,9 @@ def _of_row(file: RunbookFile, line: int, head: tuple[str, ...], row: tuple[str,
                 made.blocks.append(Block("text", line, f"{name}: {value}" if name else value))
             continue
         blocks = [Block("text", line, value)]
-        made.children.append(Section("", line, _LABEL + 1, role, None if role else meta, blocks))
+        part = Section("", line, _LABEL + 1, role, None if role else meta, blocks)
+        part.remark = _remark(name)
+        made.children.append(part)
     if not any(child.role == "symptoms" for child in made.children):
         file.refuse(line, "a row of a table of failures without an error text")
     if len(row) > len(head):

@@ -138,6 +138,8 @@ _ROLE_OF = _by_word(_ROLES)
 _META_OF = _by_word(_META)
 
 _MARKUP = re.compile(r"[*_`~#]+|\[([^\[\]]*)\]\([^()\[\]]*\)|\{[^{}]*\}|\([^()]*\)")
+# What a heading or label says beside its words; a link, an anchor, a number, "(s)" say nothing.
+_REMARK = re.compile(r"(?<!\])\((?!(?:e?s|\d+)\))[^()]*\)|\{(?!#)[^{}]*\}|~~|[🚫⛔❌🛑]")
 _NUMBERED = re.compile(r"^(?:step |schritt )?(?:\d+|[ivx]+(?=[.)]))(?:\.\d+)*[.):]?\s+")
 _AND = re.compile(r"\s*(?:/|&|\+|,|\band\b|\bund\b|\bet\b|\boder\b|\bor\b|\by\b)\s*")
 _BEFORE_TEXT = re.compile(r"\s*[:：]\s*|\s+[-–—]+\s+")
@@ -166,6 +168,11 @@ def role_of(text: str) -> Role | None:
 def meta_of(text: str) -> Meta | None:
     """The fact about a page or entry that a label names; None for any other text."""
     return _META_OF.get(plain_words(text))
+
+
+def has_remark(text: str) -> bool:
+    """Whether a heading or label says more than the name of its part: "Fix (do not use)"."""
+    return bool(_REMARK.search(text))
 
 
 def split_label(text: str) -> tuple[str, str] | None:
