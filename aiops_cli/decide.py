@@ -394,11 +394,12 @@ def call_off(store: Store, case: Case, by: str, at: datetime) -> bool:
         return False
     others = {one.action for one in store.trials(fingerprints={incident.signature.fingerprint})}
     learned = store.entries(kind="incident", source=incident.id)
+    first_put = store.first_put() if learned else {}  # what was known before stays known
     begun = case.decision.at if case.decision else at
     alone = [
         entry.id
         for entry in learned
-        if entry.created_at >= begun and entry.action not in (*others, "none")
+        if first_put[entry.id] >= begun and entry.action not in (*others, "none")
     ]
     store.retire_entries(alone, by, at, "called off before it was done")
     return True

@@ -497,6 +497,17 @@ def test_what_was_remembered_before_stays_when_an_act_is_called_off(cli: Cli) ->
     assert (known["cause"], known["params"]) == ("the vendor sleeps", {"delay": "7m"})
 
 
+def test_what_was_remembered_before_outlives_what_is_called_off(cli: Cli) -> None:
+    first = cli.capture("orders", events=[REFUSED])
+    later = ("--action", "retry_later", "--set", "delay=7m")
+    cli.type("triage", keys="n\nthe vendor sleeps\nretry_later\ndelay=7m\ns\n")
+    kept = [one["entry"] for one in cli.ok("kb", "list", "--json").json["entries"]]
+    cli.clock.advance(minutes=1)
+    cli.ok("approve", first, *later, "--cause", "busy", "--yes")
+    cli.ok("undo", first, "--yes")
+    assert [one["entry"] for one in cli.ok("kb", "list", "--json").json["entries"]] == kept != []
+
+
 def test_where_nothing_else_is_known_nothing_is_proposed(cli: Cli) -> None:
     tried_in_vain(cli)
     second = cli.capture("orders", run_id="second", events=[REFUSED])
