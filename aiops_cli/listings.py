@@ -41,6 +41,8 @@ def incident_table(
             widths=None if part == "whole" else (_ID, _TIME, _ACTION, _STATUS),
             header=part != "next",
         )
+        ids = rows.columns[0]  # whole in the narrowest window: it is what is typed next
+        ids.min_width = max([ids.min_width or 0, *(row[0].cell_len for row in told)])
         for id_, time, task, what, action, status in told:
             rows.add_row(id_, time, task, *([one_line(what)] if wide else []), action, status)
         if wide:
