@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from aiops_cli.airflow.transport import Transport
-from aiops_cli.commands.keys import Ended, Gone, ask_line, leaving_whole
+from aiops_cli.commands.keys import Ended, Gone, Interrupted, ask_line, leaving_whole
 from tests.cli import BUG, Cli
 from tests.desk import REFUSED
 
@@ -334,6 +334,26 @@ def test_what_was_typed_of_a_group_outlives_its_terminal_for_each(cli: Cli) -> N
         screen.command.wait(SECONDS)
     kept = json.loads((cli.home / ".local/state/aiops/typed.json").read_text())
     assert kept == {new["incident"]: {"reason": "late"} for new in told}
+
+
+def test_what_is_typed_as_soon_as_the_question_shows_is_no_key_of_what_comes_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C may come before the question's first key is waited for."""
+    ours, theirs = pty.openpty()
+
+    def shown(_question: str) -> None:
+        os.write(ours, b"late")
+        raise KeyboardInterrupt
+
+    with os.fdopen(theirs, encoding="utf-8") as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr("aiops_cli.commands.keys._show", shown)
+        with pytest.raises(Interrupted) as stopped:
+            ask_line("why not?")
+    os.close(ours)
+    assert stopped.value.typed == "late"
 
 
 def test_a_terminal_that_is_closed_sends_two_signals(monkeypatch: pytest.MonkeyPatch) -> None:

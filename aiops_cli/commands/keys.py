@@ -112,8 +112,8 @@ def _typed_line(question: str) -> str:
     typed = ""
     with _key_by_key(lambda: question + typed) as terminal:
         decoder = codecs.getincrementaldecoder(sys.stdin.encoding or "utf-8")("replace")
-        _show(question)  # not before: who sees it types
         try:
+            _show(question)  # neither before nor outside: who sees it types, and Ctrl-C too
             while not typed.endswith("\n"):
                 wait_for_input(terminal)
                 pressed = os.read(terminal, 1)
