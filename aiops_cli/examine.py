@@ -246,13 +246,9 @@ def _answered(
     """The best answer, and what was tried in vain: each once, as the nearest match tells of it."""
     spent: dict[str, str] = {}  # what was tried, by entry
     said: dict[str, str] = {}  # what came of it
-    for match in matches:
-        if match.entry.kind != "incident" or match.similarity < limits.similarity:
-            continue
-        record = knowledge.record(match.entry)
-        if ladder.spent(match.entry, record):
-            what = spent[match.entry.id] = _tried(match.entry)
-            said.setdefault(what, f"{what}: {_in_words(record)} (incident {match.entry.source})")
+    for match, record in ladder.all_spent(matches, knowledge.record, bound=limits.similarity):
+        what = spent[match.entry.id] = _tried(match.entry)
+        said.setdefault(what, f"{what}: {_in_words(record)} (incident {match.entry.source})")
     found = ladder.diagnose(incident, matches, bound=limits.similarity, spent=spent)
     said.pop(spent.get(found.entry or "", ""), None)
     return replace(found, tried=tuple(said.values()))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Literal
 
 from aiops_cli import examine, gate
@@ -163,7 +164,7 @@ class _Record:
         ]
         return [*ours, *lessons.trials(learned, failures, self._window)]
 
-    def came_of(self, entry: Entry, incident: Incident) -> dict[str, int]:
+    def came_of(self, incident: Incident, entry: Entry) -> dict[str, int]:
         """As `KnowledgeBase.record` has it."""
         prints = {symptom.signature.fingerprint for symptom in entry.symptoms} - {""}
         return tally(self.trials(prints, incident), entry.action, entry.params)
@@ -185,13 +186,9 @@ def _judged(
     tags = tuple(context.get("tags") or ())
     limits = examine.bounds(record.knowledge, settings, incident)
     matches = record.matches(incident)
-    spent = {
-        match.entry.id
-        for match in matches
-        if match.entry.kind == "incident"
-        and match.similarity >= limits.similarity
-        and ladder.spent(match.entry, record.came_of(match.entry, incident))
-    }
+    came_of = partial(record.came_of, incident)
+    tried = ladder.all_spent(matches, came_of, bound=limits.similarity)
+    spent = {match.entry.id for match, _ in tried}
     diagnosis = ladder.diagnose(incident, matches, bound=limits.similarity, spent=spent)
     action = diagnosis.action or ""
     verdict = gate.judge(

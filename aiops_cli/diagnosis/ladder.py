@@ -6,7 +6,7 @@ A model can only make the decision more careful: it never brings another act in.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -48,6 +48,18 @@ def spent(entry: Entry, record: Mapping[str, int]) -> bool:
     bad = ("failed", "rejected", "wrong")
     helped = record["fixed"] or record["relapsed"]
     return entry.kind == "incident" and not helped and any(record[name] for name in bad)
+
+
+def all_spent(
+    matches: Iterable[Match], came_of: Callable[[Entry], Mapping[str, int]], *, bound: float
+) -> Iterator[tuple[Match, Mapping[str, int]]]:
+    """The matches that are `spent`, each with what came of it. `came_of` reads the record of an
+    entry, and is asked only of what might answer."""
+    for match in matches:
+        if match.entry.kind == "incident" and match.similarity >= bound:
+            record = came_of(match.entry)
+            if spent(match.entry, record):
+                yield match, record
 
 
 def with_opinion(diagnosis: Diagnosis, opinion: Opinion) -> Diagnosis:
