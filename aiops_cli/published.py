@@ -93,6 +93,20 @@ def action_word(document: Mapping[str, Any]) -> str:
     return (document["decided"] or {}).get("action") or "-"
 
 
+def nothing_proposed(document: Mapping[str, Any]) -> str:
+    """Why nothing is to be run again, in a sentence; "" where something is proposed."""
+    diagnosis = document.get("diagnosis") or {}
+    if against := spoken_against(document):
+        return f"nothing: {against}"
+    if diagnosis.get("action") is None and diagnosis.get("by", "nobody") != "nobody":
+        return "nothing: what is known of it names no action"
+    if diagnosis.get("action") is None:
+        return "nothing: nobody has answered this before"
+    if diagnosis["action"] == "none":
+        return "nothing to run again: a person must fix the cause"
+    return ""
+
+
 def opinion_document(opinion: Opinion | None) -> dict[str, Any] | None:
     """What a model said, or why it was not heard (`unheard`); None where none was to be asked."""
     if opinion is None:

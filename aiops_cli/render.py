@@ -11,7 +11,7 @@ from rich.text import Text
 
 from aiops_cli import gate, impact
 from aiops_cli.actions import DEFAULT_DELAY, lacks
-from aiops_cli.published import LEFT, WAITING, WAITS, proposed_action, spoken_against, status_word
+from aiops_cli.published import LEFT, WAITING, WAITS, nothing_proposed, proposed_action, status_word
 from aiops_cli.screen import Fitted, Trimmed, fields, local, one_line, plain, table
 from knowledge.redact import clean
 
@@ -223,14 +223,8 @@ def _proposal(doc: Document) -> list[tuple[str, Text]]:
 
 def _proposed(doc: Document) -> str:
     action, context = doc["diagnosis"]["action"], doc["context"]
-    if spoken_against(doc):
-        return f"nothing: {spoken_against(doc)}"
-    if action is None and doc["diagnosis"]["by"] != "nobody":
-        return "nothing: what is known of it names no action"
-    if action is None:
-        return "nothing: nobody has answered this before"
-    if action == "none":
-        return "nothing to run again: a person must fix the cause"
+    if nothing := nothing_proposed(doc):
+        return nothing
     said = doc["diagnosis"]["params"]
     if action == "retry_later":
         said = {"delay": DEFAULT_DELAY} | said

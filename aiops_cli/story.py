@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from aiops_cli.published import spoken_against, utc
+from aiops_cli.published import nothing_proposed, utc
 from aiops_cli.screen import local, plain, span
 from knowledge.records import Case, Decision, Judgement, Outcome, Snooze, Story, Vouch
 
@@ -66,16 +66,11 @@ def plans(written: Story) -> list[tuple[str, Mapping[str, Any]]]:
 
 def proposed(document: Mapping[str, Any]) -> str:
     """What is to be done, by an incident's document or a judgement's."""
-    diagnosis = document["diagnosis"] or {}
-    action = diagnosis.get("action")
-    if spoken_against(document):
-        return f"nothing: {spoken_against(document)}"
-    if action is None:
-        return "nothing: nobody has answered this before"
-    if action == "none":
-        return "nothing to run again: a person must fix the cause"
+    if nothing := nothing_proposed(document):
+        return nothing
+    diagnosis = document["diagnosis"]
     params = ", ".join(f"{name}={value}" for name, value in diagnosis["params"].items())
-    return f"{action} ({params})" if params else str(action)
+    return f"{diagnosis['action']} ({params})" if params else str(diagnosis["action"])
 
 
 def _judged(judgements: tuple[Judgement, ...]) -> Iterator[Event]:
